@@ -1,0 +1,29 @@
+"""The baseline: features of the pretrained backbone, nothing trained. Prints results as JSON."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from polyanchor.evaluation.evaluate import evaluate_items
+from polyanchor.training.config_file import load_config
+from polyanchor.training.environment import environment
+from polyanchor.training.run_folder import as_json
+from polyanchor.training.setup import make_model, make_transforms, open_parts
+
+config = load_config(Path("configs/cars196_half_lite0.toml"), [f"model.weights={sys.argv[1]}", "model.pooling=avg"])
+torch.set_num_threads(config.run.threads)
+parts = open_parts(config)
+model = make_model(config, parts.train)
+report = evaluate_items(
+    model.backbone,
+    parts.split.test,
+    None,
+    make_transforms(config, model.statistics)[1],
+    k=config.run.k,
+    notes=parts.split.notes,
+    workers=1,
+)
+settings = config.model_dump(mode="json")
+print(json.dumps({"test": as_json(report), "config": settings, "environment": environment()}, indent=1))

@@ -1,0 +1,5 @@
+"""``python -m polyanchor``."""
+
+from polyanchor.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""Results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def note(line: str) -> None:
+    """One line about what is being done."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """For machines."""
+    print(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def print_report(report: Mapping[str, Any], *, title: str) -> None:
+    """The measures as a table: a row per cut-off, then those that have none.
+
+    Args:
+        report: as :func:`polyanchor.training.run_folder.as_json` makes it.
+        title: of the table.
+    """
+    means = report["means"]
+    cutoffs = [name.partition("@")[2] for name in means if name.startswith("recall@")]
+    console = Console()
+    console.print(Text(title))  # as a table's own title it would be folded to the table's width
+    table = Table()
+    for column in ("k", "recall@k", "precision@k", "nDCG@k"):
+        table.add_column(column, justify="right")
+    for k in cutoffs:
+        table.add_row(k, *(_number(means[f"{name}@{k}"]) for name in ("recall", "precision", "ndcg")))
+    console.print(table)
+    console.print(
+        f"MAP@R {_number(means['map@r'])}   R-precision {_number(means['r_precision'])}   MRR {_number(means['mrr'])}"
+    )
+    undefined = f", {report['undefined']} of them without a match to find (left out)" if report["undefined"] else ""
+    console.print(f"{report['queries']} queries{undefined}, each searched among {report['gallery']} items")
+    for line in report["notes"]:
+        console.print(f"note: {line}", soft_wrap=True, markup=False)
+
+
+def print_run(folder: Path, *, as_json: bool) -> None:
+    """The results of a finished run."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(results)
+        return
+    title = f"{folder}: test classes, epoch {results['epoch']} ({results['chosen_by']})"
+    print_report(results["test"], title=title)
+    note(f"model and results are in {folder}")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

@@ -1,0 +1,77 @@
+"""The commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from polyanchor import __version__
+from polyanchor._extras import MissingExtraError
+from polyanchor.cli import data, demo, embed, evaluate, train
+
+app = typer.Typer(
+    name="polyanchor",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Deep metric learning: train an embedding, measure how well it retrieves, put it to use."""
+
+
+app.command("demo", short_help="The main job, on handwritten digits.")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("train", short_help="Train an embedding and measure it.")(train.train)
+app.command("evaluate", short_help="Measure how well a model or vectors retrieve.")(evaluate.evaluate)
+app.command("embed", short_help="Write the vectors of a data set to a file.")(embed.embed)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code says how it ended.
+
+    Bad input (``ValueError``, ``TypeError``, ``OSError``, a missing extra) ends in a message on stderr and exit
+    code 2; anything else is a fault of ours or of the machine and ends in exit code 1. ``--debug``, before the
+    command, shows the traceback of both.
+    """
+    try:
+        code = app(args=list(arguments), prog_name="polyanchor", standalone_mode=False)
+    except KeyboardInterrupt:
+        print("polyanchor: stopped", file=sys.stderr)
+        return 1
+    except Exception as error:  # the last place where an error can become a message
+        return _explain(error, debug="--debug" in arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception, *, debug: bool) -> int:
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is not None and code is not None:  # typer's own: wrong usage
+        show()
+        return int(code)
+    if debug:
+        traceback.print_exception(error)
+    expected = isinstance(error, (ValueError, TypeError, OSError, MissingExtraError))
+    text = str(error) or type(error).__name__
+    if not expected:
+        text = f"{type(error).__name__}: {text} (polyanchor --debug ... shows the traceback)"
+    print(f"polyanchor: {text}", file=sys.stderr)
+    return 2 if expected else 1

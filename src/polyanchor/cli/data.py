@@ -1,0 +1,125 @@
+"""``polyanchor data``: what sources there are, and whether a copy is complete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from polyanchor.data.items import Items, Split
+
+app = typer.Typer(help="Data sources: which there are, and whether a copy is complete.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_sources(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Name every data source; --json adds what to cite and what is known of the terms.
+
+    Example: polyanchor data list --json
+    """
+    from polyanchor.data.catalogue import KNOWN
+
+    if as_json:
+        typer.echo(json.dumps([asdict(info) for info in KNOWN], indent=2))
+        return
+    _print_table(
+        ["source", "what", "classes", "images", "where"],
+        [[info.name, info.what, info.classes, info.images, info.where] for info in KNOWN],
+    )
+
+
+@app.command()
+def verify(
+    spec: Annotated[str, typer.Argument(metavar="SOURCE", help="A source as `polyanchor data list` names it.")],
+    root: Annotated[Path, typer.Option(help="Folder that holds the benchmark data sets.")] = Path("data"),
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="A copy that is not complete is no failure.")
+    ] = False,
+    images: Annotated[bool, typer.Option("--images", help="Read every image and name the bad ones.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Count the images and classes of a source against its own list and the official numbers.
+
+    Exit code 0: complete and readable. 1: not.
+
+    Example: polyanchor data verify cars196 --root data --images
+    """
+    from polyanchor.data.sources import open_source
+
+    # a copy that is not complete is what this command is there to describe, so opening it is no error
+    split = open_source(spec, root=root, allow_partial=True)
+    parts = _counts(spec, split)
+    bad = _bad_images(split) if images else []
+    if as_json:
+        said = {"source": spec, "parts": parts, "missing": split.missing, "notes": split.notes, "bad_images": bad}
+        typer.echo(json.dumps(said, indent=2))
+    else:
+        keys = ["part", "images", "images_expected", "classes", "classes_expected"]
+        _print_table(
+            ["part", "images", "expected", "classes", "expected"],
+            [["" if part[key] is None else str(part[key]) for key in keys] for part in parts],
+        )
+        for line in (*split.notes, *bad):
+            typer.echo(line)
+    complete = not split.missing and all(part["complete"] for part in parts)
+    if bad or not (complete or allow_partial):
+        raise typer.Exit(1)
+
+
+def _counts(spec: str, split: Split) -> list[dict[str, str | int | bool | None]]:
+    """Found and expected numbers of each part; expected is None where nothing official says."""
+    from polyanchor.data.splits import OFFICIAL
+
+    found = [split.train, split.test] + ([split.gallery] if split.gallery is not None else [])
+    names = ["train", "test" if split.gallery is None else "query", "gallery"]
+    official = OFFICIAL.get(spec, {})
+    rows: list[dict[str, str | int | bool | None]] = []
+    for name, items in zip(names, found, strict=False):
+        expected = official.get(name)
+        counts = len(items), len(items.classes)
+        rows.append(
+            {
+                "part": name,
+                "images": counts[0],
+                "images_expected": expected.n_images if expected else None,
+                "classes": counts[1],
+                "classes_expected": expected.n_classes if expected else None,
+                "complete": expected is None or counts == (expected.n_images, expected.n_classes),
+            }
+        )
+    return rows
+
+
+def _bad_images(split: Split) -> list[str]:
+    """Read every image; one message for each that cannot be read."""
+    from polyanchor._progress import progress
+    from polyanchor.data.images import BadImageError
+
+    parts: list[Items] = [part for part in (split.train, split.test, split.gallery) if part is not None]
+    reads = [(part, row) for part in parts if not part.is_vectors for row in range(len(part))]
+    bad = []
+    with progress("reading", total=len(reads), unit="images") as advance:
+        for part, row in reads:
+            try:
+                part.inputs.read(row)  # type: ignore[union-attr]  # vectors were left out above
+            except BadImageError as error:
+                bad.append(str(error))
+            advance(1)
+    return bad
+
+
+def _print_table(heading: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heading)
+    for row in rows:
+        table.add_row(*map(Text, row))  # as text: brackets are not markup here
+    Console().print(table)

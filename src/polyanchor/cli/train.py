@@ -1,0 +1,59 @@
+"""``polyanchor train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyanchor.cli._settings import changed
+
+
+def train(
+    config: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="TOML file; without one, the defaults."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key; may be given again."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; must be new.", show_default="runs/run"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Go on with the run in this folder."),
+    ] = None,
+    on_bad_image: Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Train an embedding and measure it on classes that it has not seen.
+
+    Example: polyanchor train --set data.source=folder:photos --set loss.anchor=data --out runs/photos
+
+    Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos goes on from there, exactly. The
+    keys and their defaults are in docs/training.md.
+    """
+    from polyanchor.cli._output import note, print_run
+    from polyanchor.training.callbacks import Interrupted
+    from polyanchor.training.config_file import load_config
+    from polyanchor.training.run_folder import RunFolder
+    from polyanchor.training.train import train as run_training
+
+    changes = changed(settings, on_bad_image=on_bad_image)
+    folder = resume or out or Path("runs/run")
+    if resume is not None:
+        if config is not None or out is not None:
+            raise ValueError("--resume takes configuration and folder of the run itself; leave CONFIG and --out away")
+        resolved = RunFolder(resume).read_config(changes)
+    else:
+        resolved = load_config(config, changes)
+    try:
+        run_training(resolved, folder, resume=resume is not None, announce=note)
+    except Interrupted:
+        note(f"stopped; go on with: polyanchor train --resume {folder}")
+        raise typer.Exit(1) from None
+    print_run(folder, as_json=as_json)

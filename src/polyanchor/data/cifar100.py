@@ -1,0 +1,49 @@
+"""CIFAR-100 in the Parquet layout of Hugging Face, with its fine or its coarse labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from polyanchor import _check
+from polyanchor.data.listing import Listing
+from polyanchor.data.parquet import IMAGE_COLUMNS, find_column, items_of, read_tables, rows_in
+from polyanchor.data.reading import reading
+from polyanchor.data.splits import OFFICIAL
+
+LABELS = ("fine", "coarse")
+
+
+def read(root: Path, *, labels: str, allow_partial: bool) -> Listing:
+    """List CIFAR-100; the official training images train, the official test images are searched.
+
+    All classes are in both parts, so this measures a closed set, not zero-shot retrieval.
+
+    Args:
+        root: folder that holds ``train*.parquet`` and ``test*.parquet``, or the folder ``cifar100`` that
+            does.
+        labels: ``"fine"``, 100 classes, or ``"coarse"``, 20 classes of 5 fine classes each.
+        allow_partial: accept a copy that is not complete.
+    """
+    _check.one_of("labels", labels, LABELS)
+    places = (root / "cifar100", root / "cifar100" / "data", root, root / "data")
+    place = next((p for p in places if any(p.glob("train*.parquet")) and any(p.glob("test*.parquet"))), None)
+    if place is None:
+        raise FileNotFoundError(
+            f"cifar100 not found: looked for train*.parquet and test*.parquet in {root / 'cifar100'} and "
+            f"{root}; "
+            "give the folder that holds them with --root (root=...)"
+        )
+    files = [sorted(place.glob(f"{part}*.parquet")) for part in ("train", "test")]
+    with reading("cifar100"):
+        table = read_tables(files[0] + files[1])
+        trains = sum(map(rows_in, files[0]))
+        image = find_column(table, IMAGE_COLUMNS, what="cifar100: an image column")
+        columns = ("fine_label", "label") if labels == "fine" else ("coarse_label",)
+        label = find_column(table, columns, what=f"cifar100: a column of {labels} labels")
+        items = items_of(table, image, label, name="cifar100")
+    parts = (torch.arange(table.num_rows) >= trains).long()
+    listing = Listing("cifar100", items, parts)
+    specs = OFFICIAL["cifar100" if labels == "fine" else "cifar100-coarse"]
+    return listing.verified(tuple(specs.values()), allow_partial=allow_partial)

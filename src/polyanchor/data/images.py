@@ -1,0 +1,193 @@
+"""Images in files, in encoded bytes and in arrays, all read in one way."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from polyanchor._extras import load
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SAYS = " cannot be read: "
+
+
+class BadImageError(ValueError):
+    """An image is corrupt, truncated or missing.
+
+    A worker process of ``torch.utils.data.DataLoader`` sends an error home as its class and one text, in
+    which the message comes last, after the worker's traceback. So all that this error knows is its message,
+    and of such a text it keeps the message alone.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+    @classmethod
+    def of(cls, name: str, reason: str) -> BadImageError:
+        """The error for the image called ``name``."""
+        return cls(f"{name}{_SAYS}{reason}. Replace the file, or leave such images out with --on-bad-image skip")
+
+    @property
+    def name(self) -> str:
+        """Name of the image, as the data source gives it."""
+        return str(self).rpartition(_SAYS)[0]
+
+
+class Images(Protocol):
+    """A sequence of images that are read one at a time."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def name(self, row: int) -> str:
+        """The image's name: a path relative to its data set, or a row of a table."""
+
+    def read(self, row: int) -> Image:
+        """The image in RGB, turned upright as its EXIF orientation says.
+
+        Raises:
+            BadImageError: the image is corrupt, truncated or missing.
+        """
+
+
+class ImageFiles:
+    """Images in files.
+
+    Args:
+        root: folder that ``paths`` start from.
+        paths: one per image, with ``/`` between folders; an absolute path stands for itself.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+        self.root, self.paths = root, paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, row: int) -> str:
+        """The path as it was given."""
+        return self.paths[row]
+
+    def read(self, row: int) -> Image:
+        """See :meth:`Images.read`."""
+        return _decode(self.root / self.paths[row], self.paths[row])
+
+
+class ImageBytes:
+    """Images as encoded bytes (PNG, JPEG and so on).
+
+    Args:
+        cells: one per image: ``bytes``, or an Arrow binary array, which stays where it is; one cell is copied
+            when it is read.
+        names: one per image.
+    """
+
+    def __init__(self, cells: Any, names: Sequence[str]) -> None:
+        if len(cells) != len(names):
+            raise ValueError(f"names must hold one name per image, got {len(names)} for {len(cells)} images")
+        self.cells, self.names = cells, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        """The name as it was given."""
+        return self.names[row]
+
+    def read(self, row: int) -> Image:
+        """See :meth:`Images.read`."""
+        cell = self.cells[row]
+        encoded = cell.as_py() if hasattr(cell, "as_py") else cell
+        if encoded is None:
+            raise BadImageError.of(self.names[row], "the table holds no bytes for it")
+        return _decode(io.BytesIO(encoded), self.names[row])
+
+
+class ImageArrays:
+    """Images as pixels in memory.
+
+    Args:
+        pixels: ``(N, H, W)`` or ``(N, H, W, 3)`` uint8 numpy array.
+        names: one per image.
+    """
+
+    def __init__(self, pixels: Any, names: Sequence[str]) -> None:
+        shape, dtype = tuple(pixels.shape), str(pixels.dtype)
+        if dtype != "uint8" or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3):
+            raise ValueError(f"pixels must be uint8 of shape (N, H, W) or (N, H, W, 3), got {dtype} {shape}")
+        if shape[0] != len(names):
+            raise ValueError(f"names must hold one name per image, got {len(names)} for {shape[0]} images")
+        self.pixels, self.names = pixels, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        """The name as it was given."""
+        return self.names[row]
+
+    def read(self, row: int) -> Image:
+        """See :meth:`Images.read`."""
+        image: Image = load("PIL.Image", "train").fromarray(self.pixels[row])
+        return image.convert("RGB")
+
+
+class ImageRows:
+    """Some rows of other images, in the order asked for; nothing is copied.
+
+    Args:
+        images: the other images.
+        rows: ``(M,)`` int64, their row numbers.
+    """
+
+    def __init__(self, images: Images, rows: Tensor) -> None:
+        if isinstance(images, ImageRows):  # rows of rows: one step to the image however often it was chosen from
+            rows = images.rows[rows]
+            images = images.images
+        self.images: Images = images
+        self.rows: Tensor = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        """The name the image has in ``images``."""
+        return self.images.name(int(self.rows[row]))
+
+    def read(self, row: int) -> Image:
+        """See :meth:`Images.read`."""
+        return self.images.read(int(self.rows[row]))
+
+
+def _decode(source: Path | io.BytesIO, name: str) -> Image:
+    """Read one encoded image; whatever goes wrong is a :class:`BadImageError`."""
+    pil, operations = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
+    try:
+        with pil.open(source) as image:
+            image.load()
+            return _rgb(operations.exif_transpose(image))
+    except FileNotFoundError:
+        raise BadImageError.of(name, "the file is missing") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file makes PIL's readers raise nearly anything, struct.error included
+        # the path is in the message already, and PIL's text may hold a memory address, which never helps
+        reason = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+        raise BadImageError.of(name, reason or type(error).__name__) from error
+
+
+def _rgb(image: Image) -> Image:
+    """Convert to RGB; 16-bit images keep their shades, palettes with transparency give no warning."""
+    if image.mode.startswith("I"):  # PIL would cut 16-bit values off at 255: nearly all of the image white
+        numpy, pil = load("numpy", "train"), load("PIL.Image", "train")
+        values = numpy.asarray(image).clip(0, 65535)
+        image = pil.fromarray((values // 257).astype("uint8"))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

@@ -1,0 +1,121 @@
+"""Labelled items and the parts of a data set: what every data source gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor.data.images import ImageRows, Images
+
+
+@dataclass(frozen=True)
+class Items:
+    """Inputs with class labels.
+
+    Attributes:
+        inputs: images, read one at a time, or ``(N, D)`` floating vectors computed beforehand.
+        labels: ``(N,)`` int64, the source's own class ids, 0 or more; not always without gaps.
+        class_names: class id -> name, for those classes that have one; may name classes that have no item
+            here.
+        names: one name per row where ``inputs`` are vectors; empty if they have none. Images know their own.
+
+    Raises:
+        TypeError: labels or vectors have another dtype.
+        ValueError: a shape is another, or a class id is below 0.
+
+    Example:
+        >>> import torch
+        >>> items = Items(torch.eye(4), torch.tensor([3, 0, 3, 7]))
+        >>> items.classes
+        tensor([0, 3, 7])
+        >>> items.select_classes([3]).labels
+        tensor([3, 3])
+    """
+
+    inputs: Images | Tensor
+    labels: Tensor
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inputs, Tensor):
+            # no rows are no fault here: a part may be empty, and whoever needs items says so with the part's name
+            empty = self.inputs.shape[:1] == (0,)
+            inputs = self.inputs.new_zeros(1, *self.inputs.shape[1:]) if empty else self.inputs
+            _check.vectors("inputs", inputs, rows="N")
+        object.__setattr__(self, "labels", _check.integer_labels("labels", self.labels, len(self.inputs)))
+        if len(self.labels) and int(self.labels.min()) < 0:
+            raise ValueError(
+                f"labels must be class ids of 0 or more, got {int(self.labels.min())}; "
+                "leave out the items without a class, or number the classes anew"
+            )
+        if self.names and len(self.names) != len(self.labels):
+            raise ValueError(f"names must be empty or one per row, got {len(self.names)} for {len(self.labels)} rows")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_vectors(self) -> bool:
+        """Whether the inputs are vectors computed beforehand."""
+        return isinstance(self.inputs, Tensor)
+
+    @property
+    def classes(self) -> Tensor:
+        """``(C,)`` int64, the class ids that occur, ascending."""
+        found: Tensor = self.labels.unique()
+        return found
+
+    def name(self, row: int) -> str:
+        """The row's name: a path, a row of a table, or its number where there is no better."""
+        if not isinstance(self.inputs, Tensor):
+            return self.inputs.name(row)
+        return self.names[row] if self.names else str(row)
+
+    def subset(self, rows: Tensor) -> Items:
+        """The rows asked for, in that order; no image is read or copied.
+
+        Args:
+            rows: ``(M,)`` int64 row numbers, or ``(N,)`` bool.
+        """
+        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+        inputs = self.inputs[rows] if isinstance(self.inputs, Tensor) else ImageRows(self.inputs, rows)
+        names = tuple(self.names[row] for row in rows.tolist()) if self.names else ()
+        return replace(self, inputs=inputs, labels=self.labels[rows], names=names)
+
+    def select_classes(self, ids: Tensor | Iterable[int]) -> Items:
+        """The items of some classes, in their order here.
+
+        Raises:
+            ValueError: no item is of one of the classes.
+        """
+        wanted = ids if isinstance(ids, Tensor) else torch.tensor(list(ids), dtype=torch.int64)
+        absent = wanted[~torch.isin(wanted, self.labels)]
+        if len(absent):
+            raise ValueError(f"class ids {absent[:5].tolist()} have no items here; see Items.classes for those that do")
+        return self.subset(torch.isin(self.labels, wanted))
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set divided into training and test items.
+
+    Attributes:
+        name: the data source as the user named it.
+        train: items to train on.
+        test: items to search with; they are searched among themselves if there is no gallery.
+        gallery: items that ``test`` is searched in, where the data set sets some apart.
+        notes: what a reader of the numbers has to know, for example that the copy was not complete.
+        missing: listed images that were not there and are left out (``allow_partial``).
+    """
+
+    name: str
+    train: Items
+    test: Items
+    gallery: Items | None = None
+    notes: tuple[str, ...] = ()
+    missing: int = 0

@@ -1,0 +1,63 @@
+"""Errors of the packages that read files, turned into bad input that names the file."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from zipfile import BadZipFile
+
+_DAMAGE: tuple[type[Exception], ...] = (csv.Error, zlib.error, BadZipFile, EOFError)
+
+
+@contextmanager
+def reading(name: str, *more: type[Exception]) -> Iterator[None]:
+    """Turn what goes wrong with a file's content into a ``ValueError`` that begins with ``name``.
+
+    Args:
+        name: the file or the source, as the user knows it.
+        more: errors of the package at work that mean damage too.
+
+    Raises:
+        ValueError: the content is damaged, of another format, or cannot be used.
+        OSError: the system could not read the file; its own message names the file.
+
+    Example:
+        >>> with reading("list.csv"):
+        ...     int("x")
+        Traceback (most recent call last):
+        ...
+        ValueError: list.csv: invalid literal for int() with base 10: 'x'
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(
+            f"{name}: expected UTF-8 text, got the byte {byte:#04x} at {error.start}; save it as UTF-8"
+        ) from error
+    except OSError as error:
+        # Without the system's number it is a package's word for damaged content (pyarrow's); EINVAL comes from a
+        # damaged archive that sends its reader to a place before the file's beginning.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise ValueError(_damaged(name, error)) from error
+    except (ValueError, TypeError) as error:  # a wrong dtype in a file is bad input, not a bug of the caller
+        if isinstance(error, ValueError) and str(error).startswith(name):
+            raise
+        raise ValueError(f"{name}: {error}") from error
+    except _DAMAGE + more as error:
+        raise ValueError(_damaged(name, error)) from error
+
+
+def text_lines(file: Path) -> list[str]:
+    """The lines of a UTF-8 text file."""
+    with reading(str(file)):
+        return file.read_text(encoding="utf-8").splitlines()
+
+
+def _damaged(name: str, error: Exception) -> str:
+    return f"{name}: damaged or of another format: {str(error) or type(error).__name__}"

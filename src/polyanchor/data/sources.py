@@ -1,0 +1,142 @@
+"""Every data source by its name: the one place that turns the text of ``--data`` into a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from polyanchor import _check
+from polyanchor.data import cars196, cifar100, csv_list, cub200, digits, folder, inshop, parquet, sop, vectors
+from polyanchor.data.catalogue import KNOWN
+from polyanchor.data.items import Items, Split
+from polyanchor.data.listing import Listing, checked
+
+_OFFICIAL: Mapping[str, Callable[..., Listing]] = {
+    "cub200": cub200.read,
+    "cars196": cars196.read,
+    "sop": sop.read,
+    "inshop": inshop.read,
+}
+_PLACES = ("folder", "csv", "parquet", "features")
+
+
+def open_source(
+    spec: str,
+    *,
+    root: str | Path = "data",
+    allow_partial: bool = False,
+    labels: str = "fine",
+    train_share: float = 0.5,
+    test: str = "",
+    drop_shared: bool = False,
+) -> Split:
+    """Open a data source and divide it into training and test items. No image is read yet.
+
+    Args:
+        spec: ``digits``, ``cub200``, ``cars196``, ``sop``, ``inshop``, ``cifar100``, ``folder:DIR``,
+            ``csv:FILE``, ``parquet:FILE-or-DIR`` or ``features:FILE``. Paths start from the working
+            directory.
+        root: folder that holds the benchmark data sets (the first six), or the data set itself.
+        allow_partial: accept a copy of a benchmark that is not complete, and lists that name missing images;
+            ``Split.notes`` then says so.
+        labels: ``"fine"`` or ``"coarse"``, for ``cifar100``.
+        train_share: share of the classes that train, for sources without a split of their own.
+        test: another source to test on. All items of ``spec`` then train and all items of ``test`` are
+            searched among themselves; its class ids are raised so that none is a training class's.
+        drop_shared: leave out those classes of ``test`` whose name is also a training class's (Omniglot's two
+            small sets both hold Greek and Latin). Classes without a name stay.
+
+    Raises:
+        ValueError: an unknown source, a copy that is not complete, or data that cannot be used; the message
+            says what was expected, what was found and what to do.
+        OSError: a file or folder is not there.
+
+    Example:
+        >>> split = open_source("digits")
+        >>> len(split.train), split.train.classes.tolist(), len(split.test), split.test.classes.tolist()
+        (901, [0, 1, 2, 3, 4], 896, [5, 6, 7, 8, 9])
+    """
+    source = _listing(spec, Path(root), allow_partial=allow_partial, labels=labels)
+    if drop_shared and not test:
+        raise ValueError("drop_shared is for two sources; name the other one with test=, or leave it out")
+    if not test:
+        return source.split(train_share=train_share)
+    if train_share != 0.5:
+        raise ValueError(
+            f"train_share={train_share} cannot apply with test={test!r}: all of {spec} trains; leave it out"
+        )
+    other = _listing(test, Path(root), allow_partial=allow_partial, labels="fine")
+    return _across(source, other, drop_shared=drop_shared)
+
+
+def open_items(spec: str, *, root: str | Path = "data", allow_partial: bool = False, labels: str = "fine") -> Items:
+    """All items of a data source, whatever split it has. Arguments and errors as for :func:`open_source`.
+
+    Example:
+        >>> len(open_items("digits"))
+        1797
+    """
+    return _listing(spec, Path(root), allow_partial=allow_partial, labels=labels).items
+
+
+def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str) -> Listing:
+    kind, colon, place = spec.partition(":")
+    if labels != "fine" and spec != "cifar100":
+        raise ValueError(f"labels={labels!r} is for cifar100 alone, got it with {spec!r}; leave it out")
+    if colon and kind in _PLACES:
+        if not place:
+            raise ValueError(f"{spec!r} names no path; write {kind}:PATH")
+        path = Path(place).expanduser()
+        if kind == "csv":
+            return csv_list.read(path, allow_partial=allow_partial)
+        return {"folder": folder.read, "parquet": parquet.read, "features": vectors.read}[kind](path)
+    if spec == "digits":
+        return digits.read()
+    if spec == "cifar100":
+        return cifar100.read(root, labels=labels, allow_partial=allow_partial)
+    if spec in _OFFICIAL:
+        return _OFFICIAL[spec](root, allow_partial=allow_partial)
+    names = [info.name for info in KNOWN]
+    near = _check.nearest(kind, [name.partition(":")[0] for name in names])
+    raise ValueError(f"the data source must be one of {', '.join(names)}; got {spec!r}{near}")
+
+
+def _across(source: Listing, other: Listing, *, drop_shared: bool) -> Split:
+    """Train on all of one source, search all of the other."""
+    shift = int(source.items.labels.max()) + 1
+    names = {number + shift: name for number, name in other.items.class_names.items()}
+    test = replace(other.items, labels=other.items.labels + shift, class_names=names)
+    if source.items.is_vectors != test.is_vectors:
+        raise ValueError(f"{source.name} and {other.name} must both hold images or both hold vectors")
+    notes = (*source.notes, *other.notes, f"all of {source.name} trains, all of {other.name} is searched")
+    if drop_shared:
+        _require_names(source, other)
+    trained = set(_occurring(source.items).values())
+    shared = {number: name for number, name in _occurring(test).items() if name in trained}
+    if shared and drop_shared:
+        test = test.subset(~torch.isin(test.labels, torch.tensor(list(shared))))
+        notes += (f"{len(shared):,} classes of {other.name} were left out: their names are training classes' too",)
+    elif shared:
+        # the same name may be the same class (a trained one) or chance ("0", "1"): only the user can tell
+        notes += (
+            f"{len(shared):,} class names are in both sources, the first is {min(shared.values())!r}: where they "
+            "mean the same class, it was trained on; data.drop_shared leaves them out",
+        )
+    return checked(Split(source.name, source.items, test, None, notes, source.missing + other.missing))
+
+
+def _occurring(items: Items) -> dict[int, str]:
+    """Names of those classes that have items; a source may name others too."""
+    return {number: items.class_names[number] for number in items.classes.tolist() if number in items.class_names}
+
+
+def _require_names(*listings: Listing) -> None:
+    for listing in listings:
+        if not _occurring(listing.items):
+            raise ValueError(
+                f"drop_shared compares class names, and {listing.name} has none (its classes are numbers); leave "
+                "drop_shared out, or give the classes of both sources names"
+            )

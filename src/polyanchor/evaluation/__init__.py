@@ -1,0 +1,1 @@
+"""Models and data in, embeddings and retrieval reports out."""

@@ -1,0 +1,86 @@
+"""Model and items to embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from polyanchor._progress import progress
+from polyanchor.data.dataset import ItemDataset, collate, deaf
+from polyanchor.data.items import Items
+from polyanchor.data.transforms import Transform
+from polyanchor.types import Embeddings
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module,
+    items: Items,
+    transform: Transform | None,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    on_bad: Literal["stop", "skip"] = "stop",
+    channels_last: bool = True,
+    description: str = "embedding",
+) -> tuple[Embeddings, tuple[str, ...]]:
+    """Embed every item, in order, on the device of the model's parameters; a progress bar goes to stderr.
+
+    Args:
+        model: inputs -> ``(B, D)``; used in evaluation mode; each of its modules is left in the mode it came in.
+        items: N images or vectors.
+        transform: image -> network input; None for vectors.
+        batch_size: items per step.
+        workers: processes that decode.
+        on_bad: what an image that does not decode does, see :class:`~polyanchor.data.dataset.ItemDataset`.
+        channels_last: memory format of the images.
+        description: what the progress bar calls it.
+
+    Returns:
+        The embeddings, float32 on the CPU, and the names of the images that were skipped (they have no row).
+
+    Raises:
+        BadImageError: an image does not decode and ``on_bad`` is ``"stop"``.
+        ValueError: no image could be read at all.
+    """
+    weight = next(model.parameters(), torch.zeros(()))
+    loader = DataLoader(
+        ItemDataset(items, transform, on_bad=on_bad),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=deaf,
+        generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
+    )
+    vectors, labels, rows, skipped = [], [], [], []
+    with _evaluating(model), progress(description, total=len(items), unit="items") as advance:
+        for batch in loader:
+            skipped += batch.skipped
+            if len(batch.labels):
+                inputs = batch.inputs.to(weight.device, weight.dtype)
+                if channels_last and inputs.ndim == 4:
+                    inputs = inputs.contiguous(memory_format=torch.channels_last)
+                vectors.append(model(inputs).float().cpu())
+                labels.append(batch.labels)
+                rows.append(batch.rows)
+            advance(len(batch.labels) + len(batch.skipped))
+    if not vectors:
+        raise ValueError(f"none of the {len(items)} images could be read, first {skipped[:1]}")
+    names = tuple(map(items.name, torch.cat(rows).tolist()))
+    return Embeddings(torch.cat(vectors), torch.cat(labels), names, dict(items.class_names)), tuple(skipped)

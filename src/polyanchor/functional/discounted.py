@@ -1,0 +1,151 @@
+"""Discounted cumulative gain: of a ranked list, of the best possible one, and their quotient nDCG@k.
+
+Each sum runs over a list of k gains in the same way, so that a perfect list scores 1 exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+
+
+def dcg(gains: Tensor) -> Tensor:
+    r"""Discounted cumulative gain of ranked lists, k being their width.
+
+    .. math:: \text{DCG@}k = \sum_{r=1}^{k} \frac{g_r}{\log_2(r + 1)}
+
+    The gain enters as it is. Where ``2^g - 1`` is wanted, pass that.
+
+    Args:
+        gains: ``(Q, k)`` bool, integer or floating, gain of the item at each rank; rank 1 is column 0.
+
+    Returns:
+        ``(Q,)`` float64.
+
+    Raises:
+        TypeError: ``gains`` is not a real tensor.
+        ValueError: its shape is not ``(Q, k)`` with k at least 1.
+
+    References:
+        Jarvelin, Kekalainen, Cumulated Gain-Based Evaluation of IR Techniques, TOIS 20(4), 2002, with the
+        discount log2(r + 1) of Burges et al., Learning to Rank using Gradient Descent, ICML 2005.
+
+    Example:
+        >>> dcg(torch.tensor([[3, 0, 1]]))  # 3 / log2(2) + 0 / log2(3) + 1 / log2(4)
+        tensor([3.5000], dtype=torch.float64)
+    """
+    if not isinstance(gains, Tensor) or gains.is_complex():
+        got = gains.dtype if isinstance(gains, Tensor) else type(gains).__name__
+        raise TypeError(f"gains must be a real tensor of shape (Q, k), got {got}; use torch.as_tensor(...)")
+    if gains.ndim != 2 or gains.shape[1] == 0:
+        raise ValueError(f"gains must have shape (Q, k) with k at least 1, got {tuple(gains.shape)}")
+    rank = torch.arange(1, gains.shape[1] + 1, dtype=torch.float64, device=gains.device)
+    return gains.double().div((rank + 1).log2()).sum(dim=1)
+
+
+def ideal_gains(gains: Tensor, counts: Tensor, *, k: int) -> Tensor:
+    """The first k gains of the best possible list, from how often each gain can be had.
+
+    With one column per class, ``gains[q, c]`` being what an item of class c is worth and ``counts[q, c]`` how
+    many such items the gallery holds, ``dcg(ideal_gains(...))`` is the ideal DCG over the whole gallery.
+
+    Args:
+        gains: ``(Q, C)`` bool, integer or floating, 0 or more.
+        counts: ``(Q, C)`` or ``(C,)`` integer, 0 or more.
+        k: length of the list, at least 1; filled with gain 0 where the gallery ends.
+
+    Returns:
+        ``(Q, k)`` float64, never increasing along a row.
+
+    Raises:
+        TypeError: ``counts`` is not integer, or k not an int.
+        ValueError: shapes do not fit, k is below 1, or a gain or count is negative.
+
+    Example:
+        >>> ideal_gains(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([2, 1, 9]), k=4)
+        tensor([[3., 1., 1., 0.]], dtype=torch.float64)
+    """
+    _check.count("k", k)
+    if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
+        raise TypeError(f"counts must have an integer dtype, got {counts.dtype}; call .long() on it")
+    if gains.ndim != 2 or counts.shape not in (gains.shape, gains.shape[1:]):
+        raise ValueError(
+            f"gains must have shape (Q, C) and counts (Q, C) or (C,), got {tuple(gains.shape)} and "
+            f"{tuple(counts.shape)}; give one count per class"
+        )
+    if (gains < 0).any() or (counts < 0).any():
+        raise ValueError("gains and counts must be 0 or more, got a negative one; nothing is worse than no gain")
+    worth = gains.double().masked_fill(counts == 0, 0.0)
+    best, column = worth.topk(min(k, gains.shape[1]), dim=1)  # each column with gain fills at least one rank
+    filled = counts.long().expand(gains.shape).gather(1, column).cumsum(dim=1)  # (Q, m) ranks taken so far
+    rank = torch.arange(1, k + 1, device=gains.device).expand(len(gains), k)
+    which = torch.searchsorted(filled, rank.contiguous())  # (Q, k), m where the gallery has ended
+    return torch.cat([best, best.new_zeros(len(best), 1)], dim=1).gather(1, which)
+
+
+def ideal_dcg_binary(n_relevant: Tensor, *, k: int) -> Tensor:
+    r"""DCG@k of the best list if every relevant item has gain 1 and every other 0.
+
+    .. math:: \text{IDCG@}k = \sum_{r=1}^{\min(k, R)} \frac{1}{\log_2(r + 1)}
+
+    Args:
+        n_relevant: ``(Q,)`` integer, relevant items in the whole gallery, the query itself not counted.
+        k: length of the list, at least 1.
+
+    Returns:
+        ``(Q,)`` float64; 0 where ``n_relevant`` is 0.
+
+    Raises:
+        TypeError: ``n_relevant`` is not an integer tensor, or k not an int.
+        ValueError: k is below 1, or ``n_relevant`` not one number per query, 0 or more.
+
+    Example:
+        >>> ideal_dcg_binary(torch.tensor([0, 1, 9]), k=3).round(decimals=4)
+        tensor([0.0000, 1.0000, 2.1309], dtype=torch.float64)
+    """
+    _check.count("k", k)
+    relevant = _check.counts("n_relevant", n_relevant)
+    count, query = relevant.clamp(max=k).unique(return_inverse=True)
+    best = torch.arange(k, device=count.device) < count[:, None]  # (distinct counts, k)
+    return dcg(best)[query]
+
+
+def ndcg_at_k(gains_at_rank: Tensor, ideal_dcg: Tensor, *, check: bool = True) -> Tensor:
+    r"""Normalised discounted cumulative gain, k being the width of ``gains_at_rank``.
+
+    .. math:: \text{nDCG@}k = \text{DCG@}k \, / \, \text{IDCG@}k
+
+    The ideal is that of the whole gallery, not of the items found: :func:`ideal_dcg_binary` gives it for
+    gains 0 and 1, ``dcg(ideal_gains(...))`` for graded ones. A query with fewer than k relevant items can
+    reach 1.
+
+    Args:
+        gains_at_rank: ``(Q, k)`` bool, integer or floating, gain of the item at each rank.
+        ideal_dcg: ``(Q,)`` floating, the largest DCG@k that any order of the gallery has.
+        check: False where the ideals are known to be finite and 0 or more; saves reading them.
+
+    Returns:
+        ``(Q,)`` float64 in [0, 1]; NaN where ``ideal_dcg`` is 0, as no order is right or wrong there.
+
+    Raises:
+        TypeError: ``gains_at_rank`` is not a real tensor.
+        ValueError: shapes do not fit, or an ideal is negative or not finite.
+
+    References:
+        Saeki, Kawahara, Aman, Multi Proxy Anchor Family Loss for Several Types of Gradients,
+        arXiv:2110.03997, whose abstract proposes a measure of this name; the formula is our reading of it.
+
+    Example:
+        >>> hits = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
+        >>> ndcg_at_k(hits, ideal_dcg_binary(torch.tensor([2, 1, 0]), k=3)).round(decimals=4)
+        tensor([0.6934, 1.0000,    nan], dtype=torch.float64)
+    """
+    found = dcg(gains_at_rank)
+    if ideal_dcg.shape != found.shape:
+        raise ValueError(f"ideal_dcg must have shape ({len(found)},), one per query, got {tuple(ideal_dcg.shape)}")
+    ideal = ideal_dcg.double()
+    if check and not ((ideal >= 0) & ideal.isfinite()).all():
+        raise ValueError("ideal_dcg must be finite and 0 or more, got another value; gains must be 0 or more")
+    return (found / ideal).masked_fill(ideal == 0, float("nan"))

@@ -1,0 +1,194 @@
+"""The Multi Proxy Anchor family: the formulas, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor.functional.similarity import Pooling, class_similarity
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11
+
+Anchor = Literal["class", "data", "mixed"]
+Impl = Literal["auto", "eager"]
+
+
+class _Options(TypedDict):
+    anchor: Anchor
+    alpha: float
+    delta: float
+    gamma: float
+    pooling: Pooling
+
+
+def log1p_sum_exp(exponents: Tensor, members: Tensor, *, dim: int) -> Tensor:
+    """``log(1 + sum exp(z))`` over the members along ``dim``, without overflow; over nothing it is 0.
+
+    Args:
+        exponents: floating.
+        members: bool of the same shape; the others are left out.
+        dim: the axis that is summed.
+
+    Example:
+        >>> z = torch.tensor([[1000.0, 5.0], [0.0, 0.0]])
+        >>> log1p_sum_exp(z, torch.tensor([[True, False], [False, False]]), dim=1)
+        tensor([1000.,    0.])
+    """
+    dim = dim % exponents.ndim
+    kept = exponents.masked_fill(~members, -torch.inf)
+    one = kept.new_zeros(()).expand(*kept.shape[:dim], 1, *kept.shape[dim + 1 :])  # the 1 is exp(0)
+    return torch.logsumexp(torch.cat([one, kept], dim), dim)
+
+
+def anchor_loss(
+    similarity: Tensor, labels: Tensor, *, anchor: Anchor = "class", alpha: float = 32.0, delta: float = 0.1
+) -> Tensor:
+    r"""The family as a function of the pooled cosines :math:`S_{ic}`; see :func:`multi_proxy_anchor_loss`.
+
+    Its gradient in closed form, with :math:`h_{ic}` the exponential that the row of the table sums:
+
+    .. math::
+        \text{class pull:}\quad & -\frac{\alpha}{|C^+|} \frac{h_{i c}}{1 + \sum_{j: y_j = c} h_{jc}} &
+        \text{data pull:}\quad & -\frac{\alpha}{B} \frac{h_{i y_i}}{1 + h_{i y_i}} \\
+        \text{class push:}\quad & \frac{\alpha}{C} \frac{h_{ic}}{1 + \sum_{j: y_j \ne c} h_{jc}} &
+        \text{data push:}\quad & \frac{\alpha}{B} \frac{h_{ic}}{1 + \sum_{c' \ne y_i} h_{ic'}}
+
+    Args:
+        similarity: ``(B, C)`` floating, in [-1, 1].
+        labels: ``(B,)`` int64 in ``[0, C)``.
+        anchor: which member of the family.
+        alpha: sharpness, > 0.
+        delta: margin in cosine units.
+
+    Returns:
+        ``()`` loss in the dtype of ``similarity``.
+
+    Example:
+        >>> anchor_loss(torch.eye(2), torch.tensor([0, 1]), anchor="data").round(decimals=4)
+        tensor(3.2400)
+    """
+    classes = similarity.shape[1]
+    own = F.one_hot(labels, classes).bool()  # (B, C)
+    pull, push = -alpha * (similarity - delta), alpha * (similarity + delta)
+    if anchor == "data":
+        # One positive per item: LSE0 of a single exponent is the softplus.
+        pulled = F.softplus(pull.gather(1, labels[:, None])).mean()
+    else:
+        pulled = log1p_sum_exp(pull, own, dim=0).sum() / own.any(dim=0).sum()
+    if anchor == "class":
+        pushed = log1p_sum_exp(push, ~own, dim=0).sum() / classes
+    else:
+        pushed = log1p_sum_exp(push, ~own, dim=1).mean()
+    return pulled + pushed
+
+
+def multi_proxy_anchor_loss(
+    embeddings: Tensor,
+    proxies: Tensor,
+    labels: Tensor,
+    *,
+    anchor: Anchor = "class",
+    alpha: float = 32.0,
+    delta: float = 0.1,
+    gamma: float = 0.1,
+    pooling: Pooling = "softmax",
+    impl: Impl = "auto",
+) -> Tensor:
+    r"""Loss of the Multi Proxy Anchor family.
+
+    With the pooled cosine :math:`S_{ic}` of :func:`~polyanchor.functional.class_similarity`,
+    :math:`\operatorname{LSE0}(z) = \log(1 + \sum e^z)` and :math:`C^+` the classes present in the batch, the loss
+    is a pull plus a push:
+
+    .. math::
+        \text{class pull} &= \frac{1}{|C^+|} \sum_{c \in C^+}
+            \operatorname{LSE0}_{i: y_i = c} \bigl(-\alpha (S_{ic} - \delta)\bigr) \\
+        \text{class push} &= \frac{1}{C} \sum_c
+            \operatorname{LSE0}_{i: y_i \ne c} \bigl(\alpha (S_{ic} + \delta)\bigr) \\
+        \text{data pull} &= \frac{1}{B} \sum_i \operatorname{LSE0} \bigl(-\alpha (S_{i y_i} - \delta)\bigr) \\
+        \text{data push} &= \frac{1}{B} \sum_i
+            \operatorname{LSE0}_{c \ne y_i} \bigl(\alpha (S_{ic} + \delta)\bigr)
+
+    ``anchor="class"`` takes both from the class, ``"data"`` both from the item, ``"mixed"`` pulls class-wise and
+    pushes data-wise. ``"class"`` with one proxy per class is Proxy Anchor exactly. Computed in float32 or wider
+    whatever the inputs and autocast say; twice differentiable where no row is zero.
+
+    Args:
+        embeddings: ``(B, D)`` floating, of any length (cosines are taken).
+        proxies: ``(C, K, D)`` floating, of any length.
+        labels: ``(B,)`` class numbers in ``[0, C)``, any integer dtype.
+        anchor: which member of the family.
+        alpha: sharpness, > 0, dimensionless.
+        delta: margin in cosine units.
+        gamma: width of the soft assignment to local centres, > 0, in cosine units.
+        pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``, see :func:`~polyanchor.functional.pool`.
+        impl: ``"eager"``: plain PyTorch, keeps ``(B, C, K)`` tensors; ``"auto"``: the best one there is.
+
+    Returns:
+        ``()`` loss in the wider dtype of the inputs, at least float32.
+
+    Raises:
+        TypeError: a dtype is not as above.
+        ValueError: a shape or an option is not as above; on CPU tensors also a label outside ``[0, C)`` or an
+            embedding that is not finite. On other devices reading those values would stall every step: there such
+            a batch gives a NaN loss, with gradients of zero for embeddings and proxies, and
+            :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at its next call.
+
+    References:
+        The family is named in Saeki, Kawahara, Aman: Multi Proxy Anchor Family Loss for Several Types of
+        Gradients, arXiv:2110.03997; the formulas are this project's own reading of its abstract. Proxy Anchor:
+        Kim et al., CVPR 2020, arXiv:2003.13911, Eq. 4.
+
+    Example:
+        >>> x, p = torch.eye(2), torch.eye(2)[:, None]
+        >>> multi_proxy_anchor_loss(x, p, torch.tensor([0, 1]), anchor="class").round(decimals=4)
+        tensor(3.2400)
+    """
+    _check.one_of("anchor", anchor, get_args(Anchor))
+    _check.one_of("impl", impl, get_args(Impl))
+    _check.positive("alpha", alpha)
+    _check.finite_number("delta", delta)
+    labels = _check.loss_inputs(embeddings, proxies, labels)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        options: _Options = {
+            "anchor": anchor,
+            "alpha": alpha,
+            "delta": delta,
+            "gamma": gamma,
+            "pooling": pooling,
+        }
+        if embeddings.device.type != "cpu":
+            return guarded_loss(embeddings, proxies, labels, **options)
+        _check.finite("embeddings", embeddings)
+        _check.class_range(labels, len(proxies))
+        return _loss(embeddings, proxies, labels, **options)
+
+
+def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """``()`` bool on the tensors' own device: embeddings finite and labels in ``[0, classes)``. Reads nothing back.
+
+    Example:
+        >>> batch_is_usable(torch.ones(1, 2), torch.tensor([3]), 3)
+        tensor(False)
+    """
+    return embeddings.isfinite().all() & (labels >= 0).all() & (labels < classes).all()
+
+
+def guarded_loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, **options: Unpack[_Options]) -> Tensor:
+    """The loss without a look at the values from the host: NaN, with gradients of zero, for an unusable batch."""
+    usable = batch_is_usable(embeddings, labels, len(proxies))
+    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), **options)
+    return loss.where(usable, torch.nan)
+
+
+def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, **options: Unpack[_Options]) -> Tensor:
+    wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
+    similarity = class_similarity(
+        embeddings.to(wide), proxies.to(wide), pooling=options["pooling"], gamma=options["gamma"]
+    )
+    return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])

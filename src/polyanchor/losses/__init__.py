@@ -1,0 +1,1 @@
+"""Losses as modules: each owns its proxies and nothing else."""

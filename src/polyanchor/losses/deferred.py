@@ -1,0 +1,80 @@
+"""Value checks on an accelerator that never make a training step wait.
+
+The device writes what it found about a batch (is it finite, lowest and highest label) to pinned host memory in
+its own stream. Later calls look whether the copy has arrived, without waiting for it, and raise what it says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+
+
+class Ticket(Protocol):
+    """What :class:`torch.Event` offers: has the work recorded before it been done?"""
+
+    def query(self) -> bool:
+        """True once done."""
+
+    def synchronize(self) -> None:
+        """Wait until done."""
+
+
+def _event(device: torch.device) -> Ticket:
+    event = torch.Event(device)
+    event.record(torch.accelerator.current_stream(device))
+    return event
+
+
+class DeferredChecks:
+    """Batches whose values are still being looked at by their device."""
+
+    def __init__(self, ticket: Callable[[torch.device], Ticket] = _event) -> None:
+        self._ticket = ticket
+        self._pending: deque[tuple[int, int, Tensor, Ticket]] = deque()
+        self._calls = 0
+
+    def watch(self, embeddings: Tensor, labels: Tensor, classes: int) -> None:
+        """Ask the device about this batch; returns at once."""
+        facts = torch.stack(((~embeddings.isfinite()).any().long(), *labels.long().aminmax()))
+        host = torch.empty(3, dtype=torch.int64, pin_memory=embeddings.device.type == "cuda")
+        host.copy_(facts, non_blocking=True)
+        self._calls += 1
+        self._pending.append((self._calls, classes, host, self._ticket(embeddings.device)))
+
+    def raise_known(self, *, wait: bool = False) -> None:
+        """Raise what has arrived about earlier batches; with ``wait``, wait for all of it.
+
+        Raises:
+            ValueError: an earlier batch held a label out of range or an embedding that was not finite.
+        """
+        while self._pending:
+            call, classes, host, ticket = self._pending[0]
+            if wait:
+                ticket.synchronize()
+            elif not ticket.query():
+                return
+            self._pending.popleft()
+            infinite, low, high = host.tolist()
+            where = f" (call {call} of this loss, {self._calls - call} before this one)"
+            if low < 0 or high >= classes:
+                raise ValueError(_check.class_range_message(low, high, classes) + where)
+            if infinite:
+                raise ValueError(
+                    "embeddings must be finite, got NaN or infinity; look at the network's output and the "
+                    "learning rate" + where
+                )
+
+    def __deepcopy__(self, memo: object) -> DeferredChecks:
+        """A copied module starts with nothing pending: events belong to the original's stream."""
+        return DeferredChecks(self._ticket)
+
+    def __reduce__(self) -> tuple[type[DeferredChecks], tuple[()]]:
+        """Likewise for a pickled one."""
+        return DeferredChecks, ()

@@ -1,0 +1,149 @@
+"""The module that owns the proxies; the maths is :func:`polyanchor.functional.multi_proxy_anchor_loss`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from polyanchor import _check
+from polyanchor.functional import Anchor, Impl, Pooling, multi_proxy_anchor_loss, unit_rows
+from polyanchor.losses.deferred import DeferredChecks
+
+Init = Literal["fixed", "kaiming"]
+
+
+class MultiProxyAnchorLoss(nn.Module):
+    r"""Multi Proxy Anchor loss with K learnable proxies (local centres) for each of C classes.
+
+    ``"class"`` with ``proxies_per_class=1`` and ``init="kaiming"`` is Proxy Anchor as published. The formulas
+    stand at :func:`polyanchor.functional.multi_proxy_anchor_loss`.
+
+    **Length of the proxies.** Only the direction of a proxy enters the loss, so its length sets how far one
+    optimizer step turns it: under Adam by about ``learning_rate * sqrt(D) / length`` radians. ``init="fixed"``
+    starts every proxy at length 1 whatever C and K, so a learning rate means the same for every problem.
+    ``init="kaiming"`` is the published ``kaiming_normal_(mode="fan_out")`` on the ``(C K, D)`` matrix, of length
+    about ``sqrt(2 D / (C K))``: it shrinks, and the proxies spin faster, as C and K grow.
+
+    Proxies, their gradients and so their optimizer state are float32 (or wider if the module is moved to
+    float64), also under autocast and after a half-precision or float64 batch.
+
+    Args:
+        num_classes: C, training classes, numbered from 0.
+        embedding_dim: D, columns of the embeddings.
+        proxies_per_class: K, local centres of a class.
+        anchor: ``"class"``, ``"data"`` or ``"mixed"``.
+        alpha: sharpness, > 0.
+        delta: margin in cosine units.
+        gamma: width of the soft assignment to local centres, in cosine units, > 0.
+        pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``.
+        init: ``"fixed"`` or ``"kaiming"``, see above.
+        impl: ``"auto"`` or ``"eager"``.
+
+    Attributes:
+        proxies: Parameter ``(C, K, D)``.
+
+    Raises:
+        TypeError: ``forward`` got a wrong dtype.
+        ValueError: an option, shape, label or value is wrong. On an accelerator, labels out of range and
+            embeddings that are not finite are found by the device itself: the loss of that batch is NaN, its
+            gradients for embeddings and proxies are zero, and the error is raised by the first later call that finds
+            the answer on the host,
+            at the latest by :meth:`check`. No step waits for it.
+
+    References:
+        Saeki, Kawahara, Aman, arXiv:2110.03997 (the family); Kim et al., CVPR 2020 (K = 1, ``"class"``).
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> loss = MultiProxyAnchorLoss(num_classes=3, embedding_dim=8, proxies_per_class=2, anchor="mixed")
+        >>> loss(torch.randn(4, 8), torch.tensor([0, 0, 1, 2])).shape
+        torch.Size([])
+        >>> loss.proxies.shape
+        torch.Size([3, 2, 8])
+    """
+
+    proxies: nn.Parameter
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        *,
+        proxies_per_class: int = 10,
+        anchor: Anchor = "class",
+        alpha: float = 32.0,
+        delta: float = 0.1,
+        gamma: float = 0.1,
+        pooling: Pooling = "softmax",
+        init: Init = "fixed",
+        impl: Impl = "auto",
+    ) -> None:
+        super().__init__()
+        for name, count in (
+            ("num_classes", num_classes),
+            ("embedding_dim", embedding_dim),
+            ("proxies_per_class", proxies_per_class),
+        ):
+            _check.count(name, count)
+        _check.one_of("anchor", anchor, get_args(Anchor))
+        _check.one_of("pooling", pooling, get_args(Pooling))
+        _check.one_of("init", init, get_args(Init))
+        _check.one_of("impl", impl, get_args(Impl))
+        _check.positive("alpha", alpha)
+        _check.positive("gamma", gamma)
+        _check.finite_number("delta", delta)
+        self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
+        self.pooling, self.init, self.impl = pooling, init, impl
+        self.proxies = nn.Parameter(torch.empty(num_classes, proxies_per_class, embedding_dim, dtype=torch.float32))
+        self._deferred = DeferredChecks()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the proxies anew from torch's global generator."""
+        with torch.no_grad():
+            if self.init == "kaiming":
+                nn.init.kaiming_normal_(self.proxies.view(-1, self.proxies.shape[2]), mode="fan_out")
+            else:
+                self.proxies.copy_(unit_rows(torch.randn_like(self.proxies)))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """``(B, D)`` embeddings of any length and ``(B,)`` integer labels -> ``()`` loss."""
+        self._deferred.raise_known()
+        loss = multi_proxy_anchor_loss(
+            embeddings,
+            self.proxies,
+            labels,
+            anchor=self.anchor,
+            alpha=self.alpha,
+            delta=self.delta,
+            gamma=self.gamma,
+            pooling=self.pooling,
+            impl=self.impl,
+        )
+        if embeddings.device.type != "cpu" and not torch.compiler.is_compiling():
+            self._deferred.watch(embeddings, labels, len(self.proxies))
+        return loss
+
+    def check(self) -> None:
+        """Wait for the device and raise what is wrong with any batch so far; costs a synchronisation."""
+        self._deferred.raise_known(wait=True)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MultiProxyAnchorLoss:
+        # model.half() on a module that holds this one must not round the proxies: they follow the device alone.
+        def keep_width(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype.itemsize >= 4 else tensor.to(moved.device)
+
+        return super()._apply(keep_width, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    def extra_repr(self) -> str:
+        """The options, for ``print(module)``."""
+        classes, centres, dim = self.proxies.shape
+        return (
+            f"num_classes={classes}, embedding_dim={dim}, proxies_per_class={centres}, "
+            f"anchor={self.anchor!r}, alpha={self.alpha}, delta={self.delta}, gamma={self.gamma}, "
+            f"pooling={self.pooling!r}, init={self.init!r}, impl={self.impl!r}"
+        )

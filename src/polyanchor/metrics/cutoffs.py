@@ -1,0 +1,35 @@
+"""The cut-offs k of recall@k, precision@k and nDCG@k, as a user may give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyanchor import _check
+
+
+def cutoffs(k: int | Sequence[int], *, largest: int | None = None) -> tuple[int, ...]:
+    """One or several cut-offs as a tuple, duplicates removed, in the order given.
+
+    Args:
+        k: an int or several, each at least 1.
+        largest: number of items that a query is searched in; None to leave it open.
+
+    Raises:
+        TypeError: a cut-off is not an int.
+        ValueError: there is none, or one is below 1 or above ``largest``.
+
+    Example:
+        >>> cutoffs([8, 1, 8])
+        (8, 1)
+    """
+    values = list(k) if isinstance(k, Sequence) else [k]
+    if not values:
+        raise ValueError("k must hold at least one cut-off, got none; for example k=(1, 2, 4, 8)")
+    for value in values:
+        _check.count("k", value)
+        if largest is not None and value > largest:
+            raise ValueError(
+                f"k must be at most {largest}, the number of items that a query is searched in, got {value}; "
+                f"leave out the cut-offs above {largest}"
+            )
+    return tuple(dict.fromkeys(values))

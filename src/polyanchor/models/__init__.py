@@ -1,0 +1,1 @@
+"""Networks that turn a batch of inputs into unit vectors."""

@@ -1,0 +1,1 @@
+"""Nearest neighbours: vectors in, :class:`polyanchor.types.Neighbours` out. No measures here."""

@@ -1,0 +1,173 @@
+"""Cosine scores of many queries against a gallery, a block of queries at a time.
+
+Equal vectors have to get equal scores, or ties would be broken by rounding. A matrix product does not
+promise that: at its ragged edges another kernel runs, which adds up in another order. Measured on CPU
+without padding: copies of one vector differed in the last bit in the last columns, and so did the same query
+in a block of fewer than 16 rows. So queries come in multiples of 16 rows, and the gallery is padded to a
+multiple of 48.
+
+Memory: the scores of one block live in one buffer, and what is made of them beside the answer (ties put right,
+ranks below the answer) is made for an eighth of the block's rows at a time, see :func:`rows_per_block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from polyanchor import _check
+
+BLOCK_BYTES = 64 * 2**20
+_PARTS = 8
+_QUERY_ROWS, _GALLERY_ROWS = 16, 48
+_LONG, _SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the range of float32
+
+
+@dataclass(frozen=True)
+class Task:
+    """Unit vectors to be compared.
+
+    Attributes:
+        queries: ``(Q, D)`` float32 or float64.
+        gallery: ``(N + padding, D)``, the padding zero.
+        own: ``(Q,)`` int64, the gallery row that is the query itself and is never found; None if none is.
+        size: N.
+    """
+
+    queries: Tensor
+    gallery: Tensor
+    own: Tensor | None
+    size: int
+
+    @property
+    def reachable(self) -> int:
+        """Number of gallery rows that a query can find."""
+        return self.size - (self.own is not None)
+
+
+def leave_one_out(embeddings: Tensor) -> Task:
+    """Each row against all other rows; the row itself is left out by its number, whatever its neighbours.
+
+    Raises:
+        TypeError: ``embeddings`` is not a floating tensor.
+        ValueError: not ``(N, D)``, not finite, or a single row.
+    """
+    _check.vectors("embeddings", embeddings, rows="N")
+    size = len(embeddings)
+    if size == 1:
+        raise ValueError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")
+    _check.finite("embeddings", embeddings)
+    gallery = padded_unit_rows(embeddings)
+    return Task(gallery[:size], gallery, torch.arange(size, device=gallery.device), size)
+
+
+def against(queries: Tensor, gallery: Tensor) -> Task:
+    """Each query against every row of a gallery of its own.
+
+    Raises:
+        TypeError: one is not a floating tensor.
+        ValueError: not ``(Q, D)`` and ``(N, D)`` on one device, or not finite.
+    """
+    for name, value, rows in (("queries", queries, "Q"), ("gallery", gallery, "N")):
+        _check.vectors(name, value, rows=rows)
+    if queries.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"queries and gallery must have the same width, got {queries.shape[1]} and {gallery.shape[1]}; "
+            "embed both with the same model"
+        )
+    _check.one_device("queries", queries, "gallery", gallery)
+    _check.finite("queries", queries)
+    _check.finite("gallery", gallery)
+    wider = torch.promote_types(queries.dtype, gallery.dtype)
+    units = [padded_unit_rows(value, dtype=wider) for value in (queries, gallery)]
+    return Task(units[0][: len(queries)], units[1], None, len(gallery))
+
+
+def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Rows of length 1 (zero rows stay zero), padded with zero rows to a multiple of 48: the search's own form.
+
+    :func:`polyanchor.functional.unit_rows` is for training: it has a gradient, and gives a row for a row. Here one
+    copy is made and changed in place, and the padding is what makes equal rows score equally.
+
+    Args:
+        vectors: ``(N, D)`` floating, finite.
+        dtype: computed as if the vectors had it; None for their own.
+
+    Returns:
+        ``(N + padding, D)`` float64 if that is the dtype, else float32; the one copy that is made.
+
+    Example:
+        >>> padded_unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))[:2]
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    computed = torch.promote_types(dtype or vectors.dtype, torch.float32)
+    padded = vectors.new_zeros(_up(len(vectors), _GALLERY_ROWS), vectors.shape[1], dtype=computed)
+    unit = padded[: len(vectors)].copy_(vectors.detach())
+    largest = torch.linalg.vector_norm(unit, ord=float("inf"), dim=1)
+    extreme = ((largest > 0) & ((largest > _LONG) | (largest < _SHORT))).nonzero().squeeze(1)
+    if len(extreme):
+        unit[extreme] /= largest[extreme, None]
+    length = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    unit.div_(length.masked_fill_(length == 0, 1.0))
+    return padded
+
+
+def rows_per_block(task: Task, k: int, block_bytes: int) -> int:
+    """How many queries to take at once: a multiple of 16, as many as fit, at least 16.
+
+    Held at the peak, for each row, with w bytes per score:
+
+    - for each gallery item: its score, and an eighth of what ties or deeper ranks need (up to 3 w + 8);
+    - for each neighbour: its score and id (w + 8), and 24 bytes for the next block's neighbours or for what
+      the caller makes of these (measures: labels, and running sums in float64).
+
+    Args:
+        task: whose scores are wanted.
+        k: number of neighbours.
+        block_bytes: the budget.
+
+    Raises:
+        ValueError: ``block_bytes`` is not a positive number.
+    """
+    _check.positive("block_bytes", block_bytes)
+    width = task.gallery.element_size()
+    row_bytes = len(task.gallery) * (width + -(-(3 * width + 8) // _PARTS)) + (k + 1) * (width + 8 + 24)
+    return max(_QUERY_ROWS, int(block_bytes // row_bytes) // _QUERY_ROWS * _QUERY_ROWS)
+
+
+def parts(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
+    """Row numbers of a block of scores, in pieces of at most an eighth of the block.
+
+    Example:
+        >>> [len(part) for part in parts(torch.arange(20), torch.zeros(64, 3))]
+        [8, 8, 4]
+    """
+    return rows.split(-(-len(block) // _PARTS))
+
+
+def score_blocks(task: Task, rows: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield ``(start, scores)``, scores ``(up to rows, N)`` with -inf where the query meets itself.
+
+    The scores live in one buffer: they are overwritten when the next block is asked for.
+    """
+    rows = min(rows, _up(len(task.queries), _QUERY_ROWS))
+    buffer = task.gallery.new_empty(rows, len(task.gallery))
+    for start in range(0, len(task.queries), rows):
+        block = task.queries[start : start + rows]
+        padded = F.pad(block, (0, 0, 0, -len(block) % _QUERY_ROWS))
+        torch.mm(padded, task.gallery.T, out=buffer[: len(padded)])  # with out=, autocast leaves it alone
+        scores = buffer[: len(block), : task.size]
+        if task.own is not None:
+            here = torch.arange(len(block), device=block.device)
+            scores[here, task.own[start : start + rows]] = -torch.inf
+        yield start, scores
+
+
+def _up(number: int, step: int) -> int:
+    """The next multiple of ``step``."""
+    return -(-number // step) * step

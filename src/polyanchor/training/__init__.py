@@ -1,0 +1,1 @@
+"""Configuration, the training loop and the folder that a run leaves behind."""

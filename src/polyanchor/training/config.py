@@ -1,0 +1,197 @@
+"""What a run is made of. Every key has a default that works on the embedded digits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AtLeast0 = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True)
+
+
+class Data(Section):
+    """Where the items come from and which classes do what."""
+
+    source: str = "digits"
+    """digits | cub200 | cars196 | sop | inshop | cifar100 | folder:DIR | csv:FILE | parquet:FILE | features:FILE."""
+    root: str = "data"
+    """Folder in which the named data sets lie."""
+    test: str = ""
+    """Another source to retrieve in; then all classes of `source` train."""
+    drop_shared: bool = False
+    """Leave out the classes of `test` whose names are also in `source`."""
+    train_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the classes, in order, that train, where the source has no split of its own."""
+    val_share: Share = 0.2
+    """Share of the training classes held out to choose the best epoch; 0: none, the last epoch is taken."""
+    labels: Literal["fine", "coarse"] = "fine"
+    """Which labels of cifar100."""
+    allow_partial: bool = False
+    """Use an incomplete copy of a benchmark; the report says so."""
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    """A file that does not decode stops the run, or is skipped and counted."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that decode images beside the one that trains."""
+
+
+class Images(Section):
+    """From a decoded image to the network's input."""
+
+    size: Annotated[int, Field(ge=8)] = 224
+    """Side of the square that the network sees, in pixels."""
+    resize: Annotated[int, Field(ge=8)] = 256
+    """Shorter side before the centre crop (test) or the random crop (training), in pixels."""
+    aspect: Literal["keep", "squeeze"] = "keep"
+    """Keep the proportions and cut off the longer side's ends, or squeeze the whole image into the square."""
+    train: Literal["random-resized-crop", "random-crop"] = "random-resized-crop"
+    """Cut of the training images; the first is the Proxy-Anchor protocol."""
+    scale: tuple[Above0, Above0] = (0.08, 1.0)
+    """Share of the area that a random resized crop takes, lowest and highest."""
+    flip: bool = True
+    """Mirror half of the training images; wrong for letters and digits."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Images:
+        if self.resize < self.size:
+            raise ValueError(f"images.resize must be at least images.size = {self.size}, got {self.resize}")
+        if not self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"images.scale must be (low, high) with low <= high <= 1, got {self.scale}")
+        return self
+
+
+class Batches(Section):
+    """Which items meet in a step."""
+
+    kind: Literal["balanced", "shuffled"] = "balanced"
+    """`classes` x `images` drawn anew each epoch, or a plain shuffle of the same batch size."""
+    classes: Count = 30
+    """Classes in a batch; fewer if there are not as many."""
+    images: Count = 4
+    """Items of each of them."""
+
+
+class Model(Section):
+    """The network."""
+
+    backbone: str = "resnet18"
+    """Any timm model, or `none` for features."""
+    weights: str = ""
+    """Empty: random; `hub`: timm's pretrained ones; else a .safetensors file or state dict."""
+    pooling: Literal["avg", "max", "avg+max"] = "avg+max"
+    """Pooling of the feature map."""
+    embedding_dim: Count = 128
+    """Columns of the embedding."""
+    freeze_bn: bool = False
+    """Keep the running statistics of batch norms (for pretrained backbones and small batches)."""
+
+
+class Loss(Section):
+    """The loss and its own parameters."""
+
+    name: Literal["multi-proxy-anchor", "softtriple"] = "multi-proxy-anchor"
+    """`softtriple` is pytorch-metric-learning's."""
+    anchor: Literal["class", "data", "mixed"] = "class"
+    """Member of the Multi Proxy Anchor family."""
+    proxies_per_class: Count = 10
+    """Local centres of a class, K."""
+    alpha: Above0 = 32.0
+    """Sharpness."""
+    delta: Annotated[float, Field(allow_inf_nan=False)] = 0.1
+    """Margin, in cosine units."""
+    gamma: Above0 = 0.1
+    """Width of the soft assignment to local centres, in cosine units."""
+    pooling: Literal["softmax", "max", "logsumexp"] = "softmax"
+    """How a class's local centres become one similarity."""
+    init: Literal["fixed", "kaiming"] = "fixed"
+    """Length 1 for every proxy, or the published initialisation."""
+
+    @model_validator(mode="after")
+    def _applies(self) -> Loss:
+        if self.name == "softtriple":
+            for key in ("anchor", "alpha", "delta", "pooling", "init"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"loss.{key} has no meaning for loss.name = 'softtriple'; leave it out")
+        return self
+
+
+class Optim(Section):
+    """AdamW with three groups: backbone, head, proxies."""
+
+    lr: Above0 = 3e-4
+    """Learning rate of the backbone."""
+    head_multiple: Above0 = 3.0
+    """The head's learning rate, as a multiple of `lr`."""
+    proxy_multiple: Above0 = 30.0
+    """The proxies' learning rate, as a multiple of `lr`; per unit of the proxies' length."""
+    weight_decay: AtLeast0 = 1e-4
+    """Of backbone and head."""
+    proxy_weight_decay: AtLeast0 = 0.0
+    """Of the proxies: it shortens them, which speeds up their turning."""
+    schedule: Literal["constant", "cosine", "one-cycle", "step"] = "one-cycle"
+    """Of all groups, after the warm-up."""
+    step_epochs: Count = 10
+    """Epochs between two drops of the `step` schedule."""
+    step_factor: Above0 = 0.5
+    """Factor of each drop."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    """First epochs in which the backbone does not train, at the full rates."""
+    clip: Literal["none", "value", "norm"] = "value"
+    """Clipping of the gradients."""
+    clip_at: Above0 = 10.0
+    """Bound of the clipping."""
+
+
+class Run(Section):
+    """How long, how exactly, on what."""
+
+    epochs: Count = 20
+    """Passes over the training classes, warm-up included."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of initialisation, batches, augmentation and held-out classes."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
+    """As Lightning names them."""
+    channels_last: bool = True
+    """Memory format of images and convolutions."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of torch; 0: torch's own choice."""
+    accelerator: str = "auto"
+    """As Lightning names them: auto, cpu, gpu."""
+    select: str = "map@r"
+    """Measure on the validation classes whose best epoch is kept."""
+    k: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
+    """Cut-offs of recall, precision and nDCG."""
+    loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv", "tensorboard")
+    """Where curves go."""
+
+
+class Config(Section):
+    """All of a run."""
+
+    data: Data = Data()
+    images: Images = Images()
+    batches: Batches = Batches()
+    model: Model = Model()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _select_is_measured(self) -> Config:
+        known = [f"{name}@{k}" for name in ("recall", "precision", "ndcg") for k in self.run.k]
+        known += ["mrr", "r_precision", "map@r"]
+        if self.run.select not in known:
+            raise ValueError(f"run.select must be one of {', '.join(known)}, got {self.run.select!r}")
+        if self.optim.warmup_epochs >= self.run.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs must be below run.epochs = {self.run.epochs}, got {self.optim.warmup_epochs}"
+            )
+        return self

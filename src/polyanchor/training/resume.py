@@ -1,0 +1,51 @@
+"""What has to be the same for a run to go on as if it had not been interrupted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from polyanchor.training.config import Config
+from polyanchor.training.run_folder import RunFolder
+
+# These change nothing about what is computed; anything else is in the optimizer's state, the order of the batches
+# or the shape of the proxies, and would be taken in part, or not at all.
+CHANGEABLE = ("run.epochs", "run.threads", "run.accelerator", "data.workers", "data.root", "data.on_bad_image")
+
+
+def check_resume(folder: RunFolder, config: Config, split: dict[str, Any]) -> None:
+    """Refuse to resume with another configuration or other data.
+
+    Args:
+        folder: of the run.
+        config: what it would go on with.
+        split: what the data source gives now, in the form of ``split.json``.
+
+    Raises:
+        ValueError: a key that matters was changed, or the items or held-out classes are others.
+    """
+    before, now = _flat(folder.read_config()), _flat(config)
+    changed = [key for key in now if now[key] != before[key] and key not in CHANGEABLE]
+    if changed:
+        key = changed[0]
+        raise ValueError(
+            f"a resumed run can change {', '.join(CHANGEABLE)}, got another {key}: {before[key]!r} before, "
+            f"{now[key]!r} now; begin a new run for that"
+        )
+    if not folder.split.is_file():
+        return
+    then = json.loads(folder.split.read_text(encoding="utf-8"))
+    same = all(then[key] == split[key] for key in ("fingerprint", "train_classes", "validation_classes"))
+    if not same:
+        raise ValueError(
+            f"the items of {split['source']} are not those that {folder.path} was begun with (names, labels or "
+            "held-out classes differ); put the data back as it was, or begin a new run"
+        )
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return {
+        f"{section}.{name}": value
+        for section, part in config.model_dump(mode="json").items()
+        for name, value in part.items()
+    }

@@ -1,0 +1,184 @@
+"""A finished run put to use: measured again, or its vectors written to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from polyanchor import _check, _extras
+from polyanchor.data import vectors
+from polyanchor.data.items import Items
+from polyanchor.data.sources import open_items
+from polyanchor.evaluation.embed import embed
+from polyanchor.evaluation.evaluate import evaluate_items
+from polyanchor.evaluation.retrieval import evaluate_retrieval
+from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.training.config import Config
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import Parts, device_of, make_transforms, open_parts
+from polyanchor.types import Embeddings, RetrievalReport
+
+PARTS = ("test", "gallery", "train", "validation", "all")
+
+
+def evaluate_run(
+    run: Path, *, data: str = "", part: str = "test", settings: tuple[str, ...] = (), k: Sequence[int] = ()
+) -> RetrievalReport:
+    """Measure the model of a finished run.
+
+    Args:
+        run: its folder.
+        data: another data source, all of whose items are searched among themselves; empty: the run's own.
+        part: ``"test"``, ``"train"`` or ``"validation"`` of the run's own data.
+        settings: changes to its ``data``, ``images`` and ``run`` keys.
+        k: cut-offs; those of the run if empty.
+    """
+    config, model = _open(run, settings)
+    gallery: Items | None = None
+    notes: tuple[str, ...]
+    if data:
+        items, notes = _all_of(data, config), (f"all items of {data}",)
+    else:
+        _check.one_of("part", part, ("test", "train", "validation"))
+        parts = open_parts(config)
+        items, notes = _part(parts, part), parts.split.notes
+        if part == "test":
+            gallery = parts.split.gallery
+        else:
+            notes += (f"these are the {part} classes, not the test classes",)
+    return evaluate_items(
+        model,
+        items,
+        gallery,
+        make_transforms(config, model.statistics)[1],
+        k=k or config.run.k,
+        notes=notes,
+        workers=config.data.workers,
+        on_bad=config.data.on_bad_image,
+        channels_last=config.run.channels_last,
+    )
+
+
+def evaluate_file(file: Path, *, k: Sequence[int] = ()) -> RetrievalReport:
+    """Measure the vectors of a file: all rows, or its test part (against its gallery part) if it has parts."""
+    listing, k = vectors.read(file), tuple(k) or (1, 2, 4, 8)
+    table = listing.items.inputs
+    assert isinstance(table, torch.Tensor)  # what a file of vectors holds
+    labels, parts = listing.items.labels, listing.parts
+    if parts is None:
+        return evaluate_retrieval(table, labels, k=k)
+    test, gallery = parts == 1, parts == 2
+    notes = (f"the test part of the file, {int(test.sum())} of {len(labels)} rows",)
+    if not gallery.any():
+        return evaluate_retrieval(table[test], labels[test], k=k, notes=notes)
+    return evaluate_retrieval(
+        table[test], labels[test], gallery=table[gallery], gallery_labels=labels[gallery], k=k, notes=notes
+    )
+
+
+def embed_run(
+    run: Path,
+    out: Path,
+    *,
+    data: str = "",
+    part: str = "test",
+    settings: tuple[str, ...] = (),
+    features: bool = False,
+) -> Embeddings:
+    """Write vectors of a finished run's model to a ``.safetensors`` file.
+
+    Args:
+        run: its folder.
+        out: file to write, replaced in one step.
+        data: another data source, all of whose items are embedded; empty: the run's own.
+        part: ``"test"``, ``"gallery"``, ``"train"``, ``"validation"``, or ``"all"``: train, test and gallery in
+            one file that remembers which is which.
+        settings: changes to its ``data``, ``images`` and ``run`` keys.
+        features: what the backbone gives, before the head; such a file trains heads quickly.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out must end in .safetensors, got {out}")
+    config, model = _open(run, settings)
+    network: nn.Module = model
+    if features:
+        if model.backbone is None:
+            raise ValueError(f"{run} has no backbone: its features are its input")
+        network = model.backbone
+    pieces: list[Embeddings] = []
+    numbers: list[int] = []
+    for number, items in _wanted(config, data, part):
+        piece, _ = embed(
+            network,
+            items,
+            make_transforms(config, model.statistics)[1],
+            workers=config.data.workers,
+            on_bad=config.data.on_bad_image,
+            channels_last=config.run.channels_last,
+        )
+        pieces.append(piece)
+        numbers += [number] * len(piece.labels)
+    whole = Embeddings(
+        torch.cat([piece.vectors for piece in pieces]),
+        torch.cat([piece.labels for piece in pieces]),
+        tuple(name for piece in pieces for name in piece.names),
+        {number: name for piece in pieces for number, name in piece.class_names.items()},
+    )
+    _write(whole, out, torch.tensor(numbers) if part == "all" and not data else None)
+    return whole
+
+
+def _wanted(config: Config, data: str, part: str) -> list[tuple[int, Items]]:
+    """What to embed, each with the number of its part in the file."""
+    if data:
+        return [(1, _all_of(data, config))]
+    _check.one_of("part", part, PARTS)
+    parts = open_parts(config)
+    if part != "all":
+        return [(1, _part(parts, part))]
+    split = parts.split
+    return [(0, split.train), (1, split.test)] + ([(2, split.gallery)] if split.gallery is not None else [])
+
+
+def _all_of(data: str, config: Config) -> Items:
+    return open_items(data, root=config.data.root, allow_partial=config.data.allow_partial)
+
+
+def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> None:
+    names = {str(number): name for number, name in embeddings.class_names.items()}
+    said = json.dumps({"names": list(embeddings.names), "class_names": names}, ensure_ascii=False)
+    tensors: dict[str, Any] = {"vectors": embeddings.vectors.contiguous(), "labels": embeddings.labels}
+    if parts is not None:
+        tensors["split"] = parts
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_suffix(".writing")
+    _extras.load("safetensors.torch", "train").save_file(tensors, unfinished, {"polyanchor": said})
+    unfinished.replace(out)
+
+
+def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
+    for setting in settings:
+        if not setting.startswith(("data.", "images.", "run.")):
+            raise ValueError(f"--set changes data, images and run of a finished run, got {setting!r}")
+    folder = RunFolder(run)
+    config = folder.read_config(settings)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    return config, folder.load_model().to(device_of(config))
+
+
+def _part(parts: Parts, name: str) -> Items:
+    known = {
+        "test": parts.split.test,
+        "gallery": parts.split.gallery,
+        "train": parts.train,
+        "validation": parts.validation,
+    }
+    items = known[name]
+    if items is None:
+        raise ValueError(f"{parts.split.name} has no {name} part in this run")
+    return items

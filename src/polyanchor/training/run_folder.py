@@ -1,0 +1,132 @@
+"""The folder that a run leaves behind, and the way back from it to a model.
+
+``config.toml``         the resolved configuration
+``split.json``          data source, its fingerprint, the classes that trained and those that validated
+``checkpoints/``        ``last.ckpt`` and ``best.ckpt``, to resume from
+``model.safetensors``   the chosen weights, with the proxies: all that evaluation needs
+``results.json``        measures on the test classes, how the epoch was chosen, versions, machine, commit
+``logs/``               curves
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polyanchor import _extras
+from polyanchor.models.embedding import EmbeddingModel, create_model
+from polyanchor.models.weights import read_state
+from polyanchor.training.config import Config
+from polyanchor.training.config_file import dump_config, load_config
+from polyanchor.types import RetrievalReport
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names inside a run's folder.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    def begin(self) -> None:
+        """Make the folder; refuses one that holds something."""
+        if self.path.exists() and any(self.path.iterdir()):
+            raise FileExistsError(
+                f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: Config) -> None:
+        """The resolved configuration; of a resumed run, what it goes on with."""
+        self.config.write_text(dump_config(config), encoding="utf-8")
+
+    def read_config(self, settings: tuple[str, ...] = ()) -> Config:
+        """The configuration of the run, with changes."""
+        if not self.config.is_file():
+            raise FileNotFoundError(f"{self.path} is not a run: it has no {self.config.name}")
+        return load_config(self.config, settings)
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """One readable JSON file."""
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def save_model(self, model: EmbeddingModel, loss: nn.Module, classes: Tensor) -> None:
+        """Weights, proxies and the class ids that the proxies stand for, without optimizer."""
+        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        tensors |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
+        tensors["classes"] = classes
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        unfinished = self.model.with_suffix(".writing")
+        _extras.load("safetensors.torch", "train").save_file(tensors, unfinished)
+        unfinished.replace(self.model)
+
+    def load_model(self) -> EmbeddingModel:
+        """The model of a finished run, in evaluation mode, on the CPU."""
+        config = self.read_config()
+        if not self.model.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no {self.model.name}: the run is not finished; go on with: "
+                f"polyanchor train --resume {self.path}"
+            )
+        state = read_state(self.model)
+        weights = {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
+        model = create_model(
+            config.model.backbone,
+            embedding_dim=config.model.embedding_dim,
+            pooling=config.model.pooling,
+            features=weights["head.weight"].shape[1],
+        )
+        model.load_state_dict(weights)
+        return model.to(memory_format=torch.channels_last).eval() if config.run.channels_last else model.eval()
+
+
+def as_json(report: RetrievalReport) -> dict[str, Any]:
+    """A report without its per-query values; NaN becomes null.
+
+    Example:
+        >>> as_json(RetrievalReport({}, {"mrr": float("nan")}, 2, 2, 1))["means"]
+        {'mrr': None}
+    """
+    return {
+        "means": {name: None if value != value else value for name, value in report.means.items()},
+        "queries": report.queries,
+        "gallery": report.gallery,
+        "undefined": report.undefined,
+        "notes": list(report.notes),
+    }

@@ -1,0 +1,135 @@
+"""Configuration to the things that a run works with: split, transforms, batches, model, loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from polyanchor.data.dataset import ItemDataset, collate, deaf
+from polyanchor.data.holdout import hold_out_classes
+from polyanchor.data.items import Items, Split
+from polyanchor.data.sampling import ClassBalancedBatches, EpochBatches, ShuffledBatches
+from polyanchor.data.sources import open_source
+from polyanchor.data.transforms import Transform, test_transform, train_transform
+from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
+from polyanchor.losses.pml import soft_triple
+from polyanchor.models.embedding import EmbeddingModel, InputStatistics, create_model
+from polyanchor.training.config import Config
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A split whose training classes are divided into those that train and those that validate."""
+
+    split: Split
+    train: Items
+    validation: Items | None
+
+
+def open_parts(config: Config) -> Parts:
+    """Open the data source and hold out validation classes (of the training classes only)."""
+    data = config.data
+    split = open_source(
+        data.source,
+        root=data.root,
+        allow_partial=data.allow_partial,
+        labels=data.labels,
+        train_share=data.train_share,
+        test=data.test,
+        drop_shared=data.drop_shared,
+    )
+    if len(split.train.classes) < 2:
+        raise ValueError(
+            f"training needs at least 2 classes to tell apart, got {len(split.train.classes)} training class(es) in "
+            f"{split.name}; a source without a split of its own gives half of its classes to the test"
+        )
+    if data.val_share == 0:
+        return Parts(split, split.train, None)
+    train, validation = hold_out_classes(split.train, share=data.val_share, seed=config.run.seed)
+    return Parts(split, train, validation)
+
+
+def make_transforms(config: Config, statistics: InputStatistics | None) -> tuple[Transform | None, Transform | None]:
+    """Training and test transform; None and None for vectors."""
+    if statistics is None:
+        return None, None
+    images = config.images
+    common: dict[str, Any] = {"size": images.size, "resize": images.resize, "aspect": images.aspect}
+    common |= {"mean": statistics.mean, "std": statistics.std}
+    return (
+        train_transform(kind=images.train, scale=images.scale, flip=images.flip, **common),
+        test_transform(**common),
+    )
+
+
+def make_batches(config: Config, labels: Tensor) -> EpochBatches:
+    """The batch sampler; asks for no more classes, or items, than there are."""
+    batches, seed = config.batches, config.run.seed
+    classes = min(batches.classes, len(labels.unique()))
+    if batches.kind == "balanced":
+        return ClassBalancedBatches(labels, classes=classes, images=batches.images, seed=seed)
+    return ShuffledBatches(labels, size=min(batches.classes * batches.images, len(labels)), seed=seed)
+
+
+def make_loader(config: Config, items: Items, transform: Transform | None, batches: EpochBatches) -> DataLoader[Any]:
+    """Batches of decoded, augmented training items."""
+    dataset = ItemDataset(items, transform, seed=config.run.seed, on_bad=config.data.on_bad_image)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=config.data.workers,
+        collate_fn=collate,
+        worker_init_fn=deaf,
+        pin_memory=device_of(config).type == "cuda",
+        generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
+    )
+
+
+def device_of(config: Config) -> torch.device:
+    """Where this configuration computes."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if config.run.accelerator == "cpu" or found is None:
+        return torch.device("cpu")
+    return found
+
+
+def make_model(config: Config, items: Items) -> EmbeddingModel:
+    """The network for these items; images need a backbone and vectors must not have one."""
+    model = config.model
+    if isinstance(items.inputs, Tensor) != (model.backbone == "none"):
+        kind = "vectors" if isinstance(items.inputs, Tensor) else "images"
+        raise ValueError(
+            f"{config.data.source} holds {kind}, got model.backbone = {model.backbone!r}; "
+            "set it to 'none' for vectors and to a timm model for images"
+        )
+    made = create_model(
+        model.backbone,
+        embedding_dim=model.embedding_dim,
+        pooling=model.pooling,
+        weights=model.weights,
+        freeze_bn=model.freeze_bn,
+        features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
+    )
+    return made.to(memory_format=torch.channels_last) if config.run.channels_last else made
+
+
+def make_loss(config: Config, num_classes: int) -> nn.Module:
+    """The loss with its proxies."""
+    loss, dim = config.loss, config.model.embedding_dim
+    if loss.name == "softtriple":
+        return soft_triple(num_classes, dim, centers_per_class=loss.proxies_per_class, gamma=loss.gamma)
+    return MultiProxyAnchorLoss(
+        num_classes,
+        dim,
+        proxies_per_class=loss.proxies_per_class,
+        anchor=loss.anchor,
+        alpha=loss.alpha,
+        delta=loss.delta,
+        gamma=loss.gamma,
+        pooling=loss.pooling,
+        init=loss.init,
+    )

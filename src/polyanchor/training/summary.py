@@ -1,0 +1,66 @@
+"""What is said before a run starts: data, network, and the rate at which the proxies turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+
+from polyanchor.data.items import Items
+from polyanchor.training.config import Config
+from polyanchor.training.learner import Learner, parameter_groups
+from polyanchor.training.setup import Parts
+
+Announce = Callable[[str], None]
+
+
+def describe(config: Config, parts: Parts, learner: Learner) -> Iterator[str]:
+    """Lines about the run."""
+    split, optim = parts.split, config.optim
+    held = parts.validation
+    yield (
+        f"data      {split.name}: {_count(parts.train)} train, "
+        + (f"{_count(held)} held out of the training classes choose the epoch, " if held is not None else "")
+        + f"{_count(split.test)} test"
+        + (f", gallery {_count(split.gallery)}" if split.gallery is not None else "")
+    )
+    yield from (f"note      {note}" for note in split.notes)
+    parameters = sum(p.numel() for p in learner.model.parameters())
+    size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
+    yield f"model     {config.model.backbone}, {size}"
+    yield f"loss      {learner.loss}"
+    for group in parameter_groups(learner.model, learner.loss, config):
+        multiple = group["lr"] / optim.lr
+        line = f"optimizer {group['name']}: AdamW, learning rate {group['lr']:.3g}"
+        line += f" = {multiple:.3g} x backbone" if group["name"] != "backbone" else ""
+        line += f", weight decay {group['weight_decay']:.3g}"
+        if group["name"] == "proxies":
+            line += f"; {turning(group['params'][0], group['lr'], config.model.embedding_dim)}"
+        yield line
+    yield (
+        f"schedule  {config.run.epochs} epochs of {learner.steps_per_epoch} batches, {optim.schedule}"
+        + (f", backbone frozen in the first {optim.warmup_epochs}" if optim.warmup_epochs else "")
+    )
+
+
+def turning(proxies: torch.Tensor, lr: float, dim: int) -> str:
+    """Length of the proxies and the angle by which a first step of Adam turns them.
+
+    Args:
+        proxies: ``(C, K, D)``, or ``(D, C K)`` as pytorch-metric-learning keeps them.
+        lr: learning rate.
+        dim: D.
+
+    Example:
+        >>> turning(torch.eye(4)[:, None], 0.01, 4)
+        'length 1.00, so a full step turns a proxy by 1.1 degrees'
+    """
+    axis = -1 if proxies.ndim == 3 else 0
+    length = float(proxies.detach().norm(dim=axis).mean())
+    angle = math.degrees(math.atan(lr * math.sqrt(dim) / length))
+    return f"length {length:.2f}, so a full step turns a proxy by {angle:.1f} degrees"
+
+
+def _count(items: Items) -> str:
+    return f"{len(items.classes)} classes / {len(items)} items"

@@ -1,0 +1,87 @@
+"""Frozen values that travel between the rooms of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The best gallery items of each query, best first.
+
+    Attributes:
+        ids: ``(Q, k)`` int64, row numbers in the gallery.
+        scores: ``(Q, k)`` floating, cosine similarity, never increasing along a row; equal scores stand in
+            order of their ids.
+    """
+
+    ids: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors of labelled items, as a model wrote them.
+
+    Attributes:
+        vectors: ``(N, D)`` floating.
+        labels: ``(N,)`` int64, the data source's own class ids.
+        names: one name per row (a path, a row number of a table); empty if the rows have none.
+        class_names: class id -> name, for those classes that have one.
+    """
+
+    vectors: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RetrievalReport:
+    """Retrieval measures of a set of queries.
+
+    Attributes:
+        per_query: measure name -> ``(Q,)`` float64, NaN where the measure is undefined for that query. Names:
+            ``recall@k precision@k ndcg@k`` for each k asked for, ``mrr r_precision map@r``.
+        means: measure name -> mean over the queries where it is defined; NaN if there is none.
+        undefined: number of queries whose ideal DCG is 0: nothing in the gallery is worth finding. They are
+            left out of nDCG; see :meth:`undefined_of` for the other measures.
+        queries: number of queries, Q.
+        gallery: number of gallery items that each query was searched in.
+        notes: what a reader of the numbers has to know, for example that the data set was not complete.
+    """
+
+    per_query: Mapping[str, Tensor]
+    means: Mapping[str, float]
+    undefined: int
+    queries: int
+    gallery: int
+    notes: tuple[str, ...] = ()
+
+    def undefined_of(self, measure: str) -> int:
+        """Number of queries left out of the mean of one measure.
+
+        With a table of gains it need not be the same for all: nDCG leaves out queries for which nothing is
+        worth finding, the others queries without an item of their own class.
+
+        Raises:
+            ValueError: no such measure was taken.
+        """
+        if measure not in self.per_query:
+            raise ValueError(f"measure must be one of {', '.join(map(repr, self.per_query))}, got {measure!r}")
+        return int(self.per_query[measure].isnan().sum())
+
+    def __str__(self) -> str:
+        """The means, a line each, and what they were taken over."""
+        lines = [f"{name:13} {mean:.4f}" for name, mean in self.means.items()]
+        without = f", {self.undefined} of them with nothing to find" if self.undefined else ""
+        lines.append(f"{self.queries} queries{without}, each searched among {self.gallery} items")
+        others = {self.undefined_of(name) for name in self.per_query if not name.startswith("ndcg@")}
+        lines += [
+            f"left out of all measures but nDCG, for want of an item of the same class: {count}"
+            for count in sorted(others - {self.undefined})
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -1,0 +1,38 @@
+import pytest
+
+from polyanchor.data.columns import numbered, part_numbers
+
+
+def test_labels_that_are_numbers_stay_numbers():
+    assert numbered([3, 1, 3]) == ([3, 1, 3], {})
+    assert numbered(["3", "11"]) == ([3, 11], {})
+    assert numbered(["07", "7"]) == ([0, 1], {0: "07", 1: "7"})
+    assert numbered(["1", "a", "-2"]) == ([1, 2, 0], {0: "-2", 1: "1", 2: "a"})
+    assert numbered(["é", "z"])[1] == {0: "z", 1: "é"}
+    assert numbered([True, False]) == ([1, 0], {0: "False", 1: "True"})
+
+
+def test_a_negative_label_leaves_the_other_ids_as_they_are():
+    assert numbered([-1, 10, 9]) == ([-1, 10, 9], {})
+    assert numbered(["-1", "10", "9"]) == ([-1, 10, 9], {})
+    assert numbered(["-0", "1"])[1] == {0: "-0", 1: "1"}
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_numbers_beyond_int64_are_names(kind):
+    for fits in (-(2**63), 2**63 - 1):
+        assert numbered([kind(fits)]) == ([fits], {})
+    for beyond in (-(2**63) - 1, 2**63, 10**20):
+        assert numbered([kind(beyond), kind(7)])[1] == dict(enumerate(sorted([str(beyond), "7"])))
+
+
+@pytest.mark.parametrize("label", [1.0, float("nan"), b"cat", [1], None])
+def test_other_labels_are_refused(label):
+    with pytest.raises(ValueError, match=f"integers or texts, got {type(label).__name__}"):
+        numbered([0, label])
+
+
+def test_parts_have_four_names():
+    assert part_numbers(["train", "test", "query", "gallery"], what="x") == [0, 1, 1, 2]
+    with pytest.raises(ValueError, match=r"train, test, query, gallery; got 'val'.*mark those train"):
+        part_numbers(["train", "val"], what="x")

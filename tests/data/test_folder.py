@@ -1,0 +1,101 @@
+import pytest
+
+from polyanchor.data.folder import read
+from polyanchor.data.sources import open_source
+
+
+def test_nested_classes_in_byte_order(tmp_path, picture):
+    for name in ("b/2.png", "b/10.PNG", "a/z/1.jpg", "a/z/0.jpg", "B/x.png", "é/x.webp"):
+        picture(tmp_path / name)
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    picture(tmp_path / ".cache" / "x.png")
+    picture(tmp_path / "b" / ".hidden.png")
+    listing = read(tmp_path)
+    names = [listing.items.name(row) for row in range(len(listing.items))]
+    assert names == ["B/x.png", "a/z/0.jpg", "a/z/1.jpg", "b/10.PNG", "b/2.png", "é/x.webp"]
+    assert listing.items.class_names == {0: "B", 1: "a/z", 2: "b", 3: "é"}
+    assert listing.items.labels.tolist() == [0, 1, 1, 2, 2, 3]
+    assert listing.parts is None
+
+
+def test_without_a_split_classes_are_divided(tmp_path, picture):
+    for name in "abcd":
+        for copy in range(2):
+            picture(tmp_path / name / f"{copy}.png")
+    split = open_source(f"folder:{tmp_path}", train_share=0.75)
+    assert (split.train.classes.tolist(), split.test.classes.tolist()) == ([0, 1, 2], [3])
+
+
+def test_train_and_test_folders_are_the_split(tmp_path, picture):
+    for name in ("train/cat/1.png", "train/dog/1.png", "test/dog/2.png", "test/dog/3.png", "test/cow/1.png"):
+        picture(tmp_path / name)
+    split = open_source(f"folder:{tmp_path}")
+    assert split.train.class_names == {0: "cat", 1: "cow", 2: "dog"}
+    assert (split.train.labels.tolist(), split.test.labels.tolist()) == ([0, 2], [1, 2, 2])
+    assert split.notes == ("closed set: 1 of 2 test classes were trained on",)
+    assert split.test.inputs.read(1).mode == "RGB"
+
+
+def test_queries_and_gallery(tmp_path, picture):
+    for name in ("train/a/1.png", "query/b/1.png", "gallery/b/2.png", "gallery/c/1.png"):
+        picture(tmp_path / name)
+    split = open_source(f"folder:{tmp_path}")
+    assert split.gallery is not None
+    assert (split.test.labels.tolist(), split.gallery.labels.tolist()) == ([1], [1, 2])
+
+
+def test_a_class_called_train_beside_others_is_a_class(tmp_path, picture):
+    for name in ("train/1.png", "train/2.png", "bus/1.png", "bus/2.png", "test/1.png"):
+        picture(tmp_path / name)
+    assert read(tmp_path).items.class_names == {0: "bus", 1: "test", 2: "train"}
+
+
+def test_links_are_followed_and_no_folder_is_read_twice(tmp_path, picture):
+    root = tmp_path / "root"
+    for name in ("root/cat/1.png", "root/dog/1.png", "far/emu/1.png", "far/emu/small/2.png"):
+        picture(tmp_path / name)
+    (root / "a").symlink_to(tmp_path / "far" / "emu", target_is_directory=True)
+    (root / "cat" / "round").symlink_to(root, target_is_directory=True)
+    (root / "again").symlink_to(root / "dog", target_is_directory=True)
+    (tmp_path / "far" / "emu" / "up").symlink_to(tmp_path / "far", target_is_directory=True)
+    listing = read(root)
+    names = [listing.items.name(row) for row in range(len(listing.items))]
+    assert names == ["a/1.png", "a/small/2.png", "cat/1.png", "dog/1.png"]  # dog under its own name, not "again"
+    assert listing.notes == ("3 links left out, as their folders were read already; the first is again",)
+
+
+def test_a_link_for_a_part_of_the_split(tmp_path, picture):
+    picture(tmp_path / "far" / "b" / "1.png")
+    picture(tmp_path / "far" / "b" / "2.png")
+    picture(tmp_path / "root" / "train" / "a" / "1.png")
+    (tmp_path / "root" / "test").symlink_to(tmp_path / "far", target_is_directory=True)
+    assert len(open_source(f"folder:{tmp_path / 'root'}").test) == 2
+    (tmp_path / "root" / "train").rename(tmp_path / "kept")
+    (tmp_path / "root" / "train").symlink_to(tmp_path / "far", target_is_directory=True)
+    with pytest.raises(ValueError, match="two parts of its split link to the same folder"):
+        open_source(f"folder:{tmp_path / 'root'}")
+
+
+def test_errors_say_what_is_wrong(tmp_path, picture):
+    with pytest.raises(NotADirectoryError, match="not a folder"):
+        open_source(f"folder:{tmp_path / 'gone'}")
+    with pytest.raises(ValueError, match="holds no images"):
+        open_source(f"folder:{tmp_path}")
+    picture(tmp_path / "a" / "1.png")
+    with pytest.raises(ValueError, match="at least 2 classes, got 1"):
+        open_source(f"folder:{tmp_path}")
+    picture(tmp_path / "b" / "1.png")
+    with pytest.raises(ValueError, match="every test class has one item"):
+        open_source(f"folder:{tmp_path}")
+    picture(tmp_path / "loose.png")
+    with pytest.raises(ValueError, match=r"loose\.png lies in no class folder"):
+        open_source(f"folder:{tmp_path}")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("number", "classes"), [(1, 136), (2, 156)])
+def test_omniglot(real_omniglot, number, classes):
+    items = read(real_omniglot / f"images_background_small{number}").items
+    assert items.labels.bincount().tolist() == [20] * classes
+    assert all(name.count("/") == 1 for name in items.class_names.values())
+    assert items.inputs.read(0).size == (105, 105)

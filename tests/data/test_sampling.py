@@ -1,0 +1,164 @@
+from collections import Counter
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyanchor.data.sampling import ClassBalancedBatches, ShuffledBatches
+
+quick = settings(deadline=None, max_examples=60)
+
+
+@st.composite
+def problems(draw):
+    """Labels, classes per batch, images per class; class ids with gaps, in mixed order."""
+    counts = draw(st.lists(st.integers(1, 9), min_size=1, max_size=8))
+    ids = draw(st.lists(st.integers(0, 50), min_size=len(counts), max_size=len(counts), unique=True))
+    labels = draw(st.permutations([c for c, n in zip(ids, counts, strict=True) for _ in range(n)]))
+    return torch.tensor(labels), draw(st.integers(1, len(counts))), draw(st.integers(1, 6))
+
+
+def epoch(sampler, number=0):
+    sampler.set_epoch(number)
+    return [[row for _, row in batch] for batch in sampler]
+
+
+@given(problems(), st.integers(0, 5))
+@quick
+def test_every_batch_has_p_classes_of_m_images(problem, seed):
+    labels, p, m = problem
+    sampler = ClassBalancedBatches(labels, classes=p, images=m, seed=seed)
+    batches = epoch(sampler)
+    assert len(batches) == len(sampler) == max(len(labels) // (p * m), 1)
+    for rows in batches:
+        found = Counter(labels[rows].tolist())
+        assert len(found) == p
+        assert set(found.values()) == {m}
+
+
+@given(problems(), st.integers(0, 5))
+@quick
+def test_images_repeat_as_little_as_possible(problem, seed):
+    labels, p, m = problem
+    sizes = Counter(labels.tolist())
+    drawn = Counter()
+    for rows in epoch(ClassBalancedBatches(labels, classes=p, images=m, seed=seed)):
+        inside = Counter(rows)
+        for row, times in inside.items():  # within a batch: once if the class is large enough
+            assert times in (m // sizes[int(labels[row])], -(-m // sizes[int(labels[row])]))
+        drawn.update(rows)
+        for label in sizes:  # over the epoch so far: none again before the class is used up
+            times = [drawn[row] for row in (labels == label).nonzero()[:, 0].tolist()]
+            assert max(times) - min(times) <= 1
+
+
+@given(problems(), st.integers(0, 5))
+@quick
+def test_no_class_is_starved(problem, seed):
+    labels, p, m = problem
+    drawn = Counter(dict.fromkeys(labels.tolist(), 0))
+    for rows in epoch(ClassBalancedBatches(labels, classes=p, images=m, seed=seed)):
+        drawn.update(set(labels[rows].tolist()))
+        assert max(drawn.values()) - min(drawn.values()) <= 1
+
+
+def samplers(problem, **options):
+    labels, p, m = problem
+    yield ClassBalancedBatches(labels, classes=p, images=m, **options)
+    if p * m <= len(labels):
+        yield ShuffledBatches(labels, size=p * m, **options)
+
+
+@given(problems(), st.integers(0, 5), st.integers(0, 3))
+@quick
+def test_any_number_of_processes_sees_the_same_batches(problem, seed, number):
+    size = problem[1] * problem[2]
+    whole = [epoch(s, number) for s in samplers(problem, seed=seed)]
+    for ranks in [n for n in range(2, size + 1) if size % n == 0]:
+        parts = [[epoch(s, number) for s in samplers(problem, seed=seed, rank=r, ranks=ranks)] for r in range(ranks)]
+        for kind, batches in enumerate(whole):
+            joined = [
+                [row for part in rows for row in part] for rows in zip(*(part[kind] for part in parts), strict=True)
+            ]
+            assert joined == batches
+
+
+@given(problems(), st.integers(0, 5), st.data())
+@quick
+def test_resuming_gives_the_tail(problem, seed, data):
+    for sampler, again in zip(samplers(problem, seed=seed), samplers(problem, seed=seed), strict=True):
+        sampler.set_epoch(3)
+        whole = list(sampler)
+        sampler.position = data.draw(st.integers(0, len(whole)))
+        again.load_state_dict(sampler.state_dict())
+        again.set_epoch(3)  # as a training loop does at the head of the epoch it resumes in
+        assert list(again) == whole[sampler.position :]
+        assert len(again) == len(whole)
+        again.set_epoch(4)
+        assert len(list(again)) == len(whole)
+
+
+@pytest.mark.parametrize("kind", ["balanced", "shuffled"])
+def test_epochs_and_seeds_differ_and_nothing_else_matters(kind):
+    labels = torch.arange(10).repeat(8)
+
+    def make(seed):
+        if kind == "balanced":
+            return ClassBalancedBatches(labels, classes=5, images=4, seed=seed)
+        return ShuffledBatches(80, size=20, seed=seed)
+
+    sampler = make(0)
+    first, second = epoch(sampler, 0), epoch(sampler, 1)
+    assert first != second
+    assert epoch(make(1), 0) not in (first, second)
+    torch.manual_seed(99)
+    assert epoch(make(0), 1) == second  # whatever ran before, here epoch 0, does not count
+    assert epoch(sampler, 0) == first
+
+
+def test_keys_carry_the_epoch_even_if_it_moves_on_meanwhile():
+    sampler = ShuffledBatches(10, size=2, seed=0)
+    sampler.set_epoch(7)
+    batches = iter(sampler)
+    head = list(islice(batches, 2))
+    sampler.set_epoch(8)
+    assert {number for batch in [*head, *batches] for number, _ in batch} == {7}
+
+
+def test_an_iteration_under_way_is_not_moved():
+    sampler = ShuffledBatches(10, size=2, seed=0)
+    whole = list(sampler)
+    batches = iter(sampler)
+    head = next(batches)
+    sampler.load_state_dict({"epoch": 3, "position": 4})
+    assert [head, *batches] == whole
+    assert len(list(sampler)) == 1
+
+
+def test_a_shuffle_is_a_permutation_without_its_tail():
+    rows = [row for batch in epoch(ShuffledBatches(11, size=3, seed=5)) for row in batch]
+    assert len(rows) == len(set(rows)) == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 4, "images": 1}, "cannot hold 4 different classes: there are 3; classes=3 is the most"),
+        ({"classes": 0, "images": 1}, "1 or more"),
+        ({"classes": 1, "images": 0}, "1 or more"),
+        ({"classes": 3, "images": 1, "ranks": 2}, "a batch of 3 cannot be divided among 2"),
+        ({"classes": 2, "images": 1, "ranks": 2, "rank": 2}, "rank must lie in"),
+        ({"classes": 2, "images": 1, "seed": -1}, "seed must be 0 or more"),
+    ],
+)
+def test_errors_of_balanced_batches(options, message):
+    with pytest.raises(ValueError, match=message):
+        ClassBalancedBatches(torch.tensor([0, 1, 2, 2]), **{"seed": 0, **options})
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_errors_of_shuffled_batches(size):
+    with pytest.raises(ValueError, match=f"between 1 and the number of items, 4, got {size}"):
+        ShuffledBatches(4, size=size, seed=0)

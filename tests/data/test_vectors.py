@@ -1,0 +1,131 @@
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from polyanchor.data.sources import open_source
+from polyanchor.data.vectors import read
+
+VECTORS = torch.arange(12.0).view(6, 2)
+LABELS = torch.tensor([0, 0, 1, 5, 5, 5])
+
+
+def test_safetensors_with_names_and_a_split(tmp_path):
+    said = {"names": list("abcdef"), "class_names": {"5": "five"}}
+    arrays = {"vectors": VECTORS.half(), "labels": LABELS.int(), "split": torch.tensor([0, 0, 0, 1, 1, 2])}
+    save_file(arrays, tmp_path / "x.safetensors", metadata={"polyanchor": json.dumps(said)})
+    split = open_source(f"features:{tmp_path / 'x.safetensors'}")
+    assert split.train.is_vectors
+    assert torch.equal(split.train.inputs, VECTORS[:3])
+    assert split.train.inputs.dtype == torch.float32
+    assert split.gallery is not None
+    assert (split.test.name(1), split.gallery.name(0), split.gallery.class_names) == ("e", "f", {5: "five"})
+
+
+def test_npz_with_texts_for_labels(tmp_path):
+    labels = np.array(["dog", "cat", "dog", "dog", "cat", "emu"])
+    np.savez(tmp_path / "x.npz", vectors=VECTORS.numpy(), labels=labels, names=np.array(list("abcdef")))
+    split = open_source(f"features:{tmp_path / 'x.npz'}", train_share=0.4)
+    assert (split.train.labels.tolist(), split.train.name(1)) == ([0, 0], "e")
+    assert split.train.class_names == {0: "cat", 1: "dog", 2: "emu"}
+    assert split.test.labels.tolist() == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"vectors": VECTORS}, "labels missing; expected vectors"),
+        ({"vectors": VECTORS, "labels": LABELS[:5]}, r"labels must have shape \(6,\)"),
+        ({"vectors": VECTORS.view(6, 2, 1), "labels": LABELS}, "vectors must have shape"),
+        ({"vectors": VECTORS * float("nan"), "labels": LABELS}, "vectors in float32 must be finite"),
+        ({"vectors": VECTORS.double() * 1e300, "labels": LABELS}, "vectors in float32 must be finite"),
+        ({"vectors": VECTORS.int(), "labels": LABELS}, "vectors must be floating point"),
+        ({"vectors": VECTORS, "labels": LABELS.float()}, "labels must have an integer dtype"),
+        ({"vectors": VECTORS, "labels": LABELS - 1}, "labels must be class ids of 0 or more, got -1"),
+        (
+            {"vectors": VECTORS, "labels": LABELS, "split": LABELS + 0},
+            "split may hold 0 train, 1 test, 2 gallery",
+        ),
+    ],
+)
+def test_errors(tmp_path, arrays, message):
+    save_file(arrays, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=message):
+        open_source(f"features:{tmp_path / 'x.safetensors'}")
+
+
+def test_metadata_that_is_no_object(tmp_path):
+    for text, message in (
+        ("{", "is not JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"class_names": ["cat"]}', "class_names must be an object such as"),
+        ('{"class_names": {"cat": "0"}}', "class_names must be an object such as"),
+        ('{"class_names": {"0": null}}', "class_names must be an object such as"),
+        ('{"names": "abcdef"}', "names must be a list of texts, one per row, got 'abcdef'"),
+        ('{"names": [1, 2, 3, 4, 5, 6]}', "names must be a list of texts"),
+        ('{"names": ["a"]}', "names must be empty or one per row"),
+    ):
+        save_file({"vectors": VECTORS, "labels": LABELS}, tmp_path / "x.safetensors", metadata={"polyanchor": text})
+        with pytest.raises(ValueError, match=message):
+            open_source(f"features:{tmp_path / 'x.safetensors'}")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def test_no_pickle_is_loaded(tmp_path):
+    labels = np.array([Bomb()] * 6, dtype=object)
+    np.savez(tmp_path / "x.npz", vectors=VECTORS.numpy(), labels=labels)
+    with pytest.raises(ValueError, match="labels holds Python objects"):
+        open_source(f"features:{tmp_path / 'x.npz'}")
+    np.save(tmp_path / "y.npy", labels, allow_pickle=True)
+    (tmp_path / "y.npy").rename(tmp_path / "y.npz")
+    with pytest.raises(ValueError, match=r"y\.npz: damaged or not a \.npz file; write one with numpy\.savez"):
+        open_source(f"features:{tmp_path / 'y.npz'}")  # numpy would advise to allow pickles
+
+
+def test_files_that_cannot_be(tmp_path):
+    with pytest.raises(ValueError, match=r"\.safetensors or \.npz file, got '\.pt'"):
+        open_source("features:x.pt")
+    with pytest.raises(FileNotFoundError):
+        open_source(f"features:{tmp_path / 'x.npz'}")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_damaged_file_is_bad_input(tmp_path, suffix):
+    file = tmp_path / f"x{suffix}"
+    for content in (b"PK\x03\x04 and no more", b"", b"text"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged"):
+            open_source(f"features:{file}")
+
+
+def test_an_array_cut_short_is_not_taken_for_objects(tmp_path):
+    stream = io.BytesIO()
+    np.save(stream, VECTORS.numpy())
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("readme", b"no array")
+        archive.writestr("vectors.npy", stream.getvalue()[:-4])
+    with pytest.raises(ValueError, match=r"x\.npz: EOF: reading array data"):
+        open_source(f"features:{tmp_path / 'x.npz'}")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_every_damaged_byte_is_bad_input_or_does_not_matter(tmp_path, save):
+    file = tmp_path / "x.npz"
+    save(file, vectors=VECTORS.numpy(), labels=np.array(list("abcdea")), names=np.array(list("abcdef")))
+    content = file.read_bytes()
+    refused = 0
+    for place in range(len(content)):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            read(file)
+        except ValueError as error:
+            refused += str(error).startswith(f"features:{file}")
+    assert refused > len(content) / 2

@@ -1,0 +1,84 @@
+"""Answers that arrive later: a ticket by hand stands in for the device's event."""
+
+import copy
+
+import pytest
+import torch
+
+from polyanchor.functional import multi_proxy_anchor_loss
+from polyanchor.functional.multi_proxy_anchor import batch_is_usable, guarded_loss
+from polyanchor.losses.deferred import DeferredChecks
+
+
+class Ticket:
+    def __init__(self):
+        self.done = False
+
+    def query(self):
+        return self.done
+
+    def synchronize(self):
+        self.done = True
+
+
+@pytest.fixture
+def tickets():
+    return []
+
+
+@pytest.fixture
+def checks(tickets):
+    def ticket(device):
+        tickets.append(Ticket())
+        return tickets[-1]
+
+    return DeferredChecks(ticket)
+
+
+def test_nothing_is_raised_before_the_answer_is_there(checks, tickets):
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 7]), 5)
+    checks.raise_known()
+    tickets[0].done = True
+    with pytest.raises(ValueError, match=r"\[0, 5\), got numbers from 0 to 7.*call 1 of this loss, 0 before"):
+        checks.raise_known()
+    checks.raise_known()  # said once
+
+
+def test_good_batches_pass_and_a_later_bad_one_is_named(checks, tickets):
+    for value in (1.0, 1.0, torch.nan):
+        checks.watch(torch.full((2, 3), value), torch.tensor([0, 1]), 5)
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 1]), 5)
+    for ticket in tickets[:2]:
+        ticket.done = True
+    checks.raise_known()
+    with pytest.raises(ValueError, match=r"NaN or infinity.*call 3 of this loss, 1 before"):
+        checks.raise_known(wait=True)
+
+
+def test_a_copy_waits_for_nothing(checks):
+    checks.watch(torch.ones(1, 1), torch.tensor([9]), 5)
+    copy.deepcopy(checks).raise_known(wait=True)
+
+
+@pytest.mark.parametrize("bad", ["label", "nan"])
+def test_a_bad_batch_on_a_device_gives_nan_and_zero_gradients(bad):
+    """The branch for accelerators, run on the CPU: the device's name is all that differs."""
+    x, p, y = torch.randn(3, 4), torch.randn(5, 2, 4, requires_grad=True), torch.tensor([0, 1, 2])
+    if bad == "label":
+        y[1] = 5
+    else:
+        x[1, 1] = torch.nan
+    x.requires_grad_()
+    usable = batch_is_usable(x, y, 5)
+    assert not usable
+    loss = guarded_loss(x, p, y, anchor="class", alpha=32.0, delta=0.1, gamma=0.1, pooling="softmax")
+    loss.backward()
+    assert loss.isnan()
+    assert x.grad.eq(0).all()
+    assert p.grad.eq(0).all()
+
+
+def test_a_good_batch_on_a_device_gives_the_same_as_on_the_cpu():
+    x, p, y = torch.randn(3, 4), torch.randn(5, 2, 4), torch.tensor([0, 1, 2])
+    got = guarded_loss(x, p, y, anchor="data", alpha=32.0, delta=0.1, gamma=0.1, pooling="softmax")
+    assert got == multi_proxy_anchor_loss(x, p, y, anchor="data")

@@ -1,0 +1,91 @@
+"""Backbones, pooling, batch norms that stand still, unit length."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from polyanchor.models.embedding import EmbeddingModel, create_model
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit"])
+@pytest.mark.parametrize("pooling", ["avg", "max", "avg+max"])
+def test_any_backbone_and_pooling_gives_unit_vectors(backbone, pooling):
+    model = create_model(backbone, embedding_dim=5, pooling=pooling).eval()
+    side = 160 if backbone == "test_vit" else 48
+    out = model(torch.rand(3, 3, side, side))
+    torch.testing.assert_close(out.norm(dim=1), torch.ones(3))
+    assert out.shape == (3, 5)
+
+
+def test_pooling_is_what_its_name_says():
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, 64, 64)
+    model = create_model("test_resnet", embedding_dim=5, pooling="avg+max").eval()
+    maps = model.backbone.forward_features(image)
+    pooled = (maps.mean((2, 3)) + maps.amax((2, 3))) / 2
+    torch.testing.assert_close(model(image), F.normalize(model.head(pooled)))
+
+
+def test_frozen_batch_norms_keep_their_statistics_and_train_their_scale():
+    model = create_model("test_resnet", embedding_dim=5, freeze_bn=True).train()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [m.running_mean.clone() for m in norms]
+    model(torch.rand(4, 3, 48, 48)).sum().backward()
+    assert all(torch.equal(m.running_mean, old) for m, old in zip(norms, before, strict=True))
+    assert all(m.weight.grad is not None for m in norms)
+    assert model.training
+    assert model.backbone.training
+
+
+def test_a_frozen_backbone_gets_no_gradient_and_no_new_statistics():
+    model = create_model("test_resnet", embedding_dim=5)
+    model.backbone_frozen = True
+    model.train()
+    norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    model(torch.rand(4, 3, 48, 48)).sum().backward()
+    assert all(p.grad is None for p in model.backbone.parameters())
+    assert model.head.weight.grad is not None
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_embeddings_are_float32_under_autocast():
+    model = EmbeddingModel(None, features=4, embedding_dim=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(torch.rand(2, 4)).dtype == torch.float32
+
+
+def test_head_as_in_the_released_proxy_anchor_code():
+    torch.manual_seed(1)
+    model = EmbeddingModel(None, features=400, embedding_dim=100)
+    assert model.head.bias.eq(0).all()
+    assert model.head.weight.std().item() == pytest.approx((2 / 100) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backbone": "resnet-18"}, "did you mean 'resnet18'"),
+        ({"backbone": "test_resnet", "pooling": "mean"}, "pooling must be one of"),
+        ({"backbone": "none"}, "features must be at least 1, got 0"),
+    ],
+)
+def test_errors(options, words):
+    with pytest.raises(ValueError, match=words):
+        create_model(**{"embedding_dim": 4, **options})
+
+
+def test_a_hub_out_of_reach_says_what_to_do_without(monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def unreachable(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(ConnectionError, match="no route to host.*give model.weights a local file"):
+        create_model("resnet18", embedding_dim=4, weights="hub")
+
+
+def test_missing_weights_name_the_file():
+    with pytest.raises(FileNotFoundError, match="found no file 'nowhere.pth'"):
+        create_model("test_resnet", embedding_dim=4, weights="nowhere.pth")

@@ -1,0 +1,29 @@
+"""A small run on the `photos` folder, as settings: 4 of 6 classes train, 2 of those validate, 2 test."""
+
+from polyanchor.training.config_file import load_config
+
+SETTINGS = {
+    "data.train_share": "0.7",
+    "data.val_share": "0.5",
+    "images.size": "16",
+    "images.resize": "18",
+    "model.backbone": "test_resnet",
+    "model.embedding_dim": "8",
+    "batches.classes": "2",
+    "batches.images": "3",
+    "loss.proxies_per_class": "2",
+    "run.k": "[1, 2, 8]",
+    "run.loggers": '["csv"]',
+}
+
+
+def settings(photos, *changes):
+    return [f"{key}={value}" for key, value in {"data.source": f"folder:{photos}", **SETTINGS}.items()] + [*changes]
+
+
+def config(photos, *changes):
+    return load_config(settings=settings(photos, *changes))
+
+
+def arguments(photos, *changes):
+    return [word for setting in settings(photos, *changes) for word in ("--set", setting)]

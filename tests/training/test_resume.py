@@ -1,0 +1,34 @@
+"""Which keys may change; the rest is tested on whole runs in test_train.py."""
+
+import pytest
+
+from polyanchor.training.config_file import load_config
+from polyanchor.training.resume import check_resume
+from polyanchor.training.run_folder import RunFolder
+
+SPLIT = {"source": "x", "fingerprint": "f", "train_classes": [0, 1], "validation_classes": [2]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    run.write_config(load_config())
+    run.write_json(run.split, SPLIT)
+    return run
+
+
+def test_how_long_and_where_may_change(folder):
+    changes = ["run.epochs=30", "run.threads=1", "run.accelerator=cpu", "data.workers=2", "data.root=elsewhere"]
+    check_resume(folder, load_config(settings=changes), SPLIT)
+
+
+def test_the_message_names_the_key_and_both_values(folder):
+    with pytest.raises(ValueError, match=r"got another optim.lr: 0.0003 before, 0.1 now"):
+        check_resume(folder, load_config(settings=["optim.lr=0.1"]), SPLIT)
+
+
+@pytest.mark.parametrize("key", ["fingerprint", "train_classes", "validation_classes"])
+def test_other_items_or_other_held_out_classes(folder, key):
+    with pytest.raises(ValueError, match="held-out classes differ"):
+        check_resume(folder, load_config(), {**SPLIT, key: "other"})

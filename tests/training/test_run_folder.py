@@ -1,0 +1,47 @@
+"""The way back from a folder to a model."""
+
+import pytest
+import torch
+
+from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
+from polyanchor.models.embedding import create_model
+from polyanchor.training.config_file import load_config
+from polyanchor.training.run_folder import RunFolder
+
+CONFIG = load_config(settings=["model.backbone=test_resnet", "model.embedding_dim=6", "model.pooling=max"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.begin()
+    run.write_config(CONFIG)
+    return run
+
+
+def test_the_model_comes_back_bit_by_bit(folder):
+    model = create_model("test_resnet", embedding_dim=6, pooling="max").eval()
+    folder.save_model(model, MultiProxyAnchorLoss(3, 6), torch.tensor([4, 7, 9]))
+    image = torch.rand(2, 3, 48, 48)
+    torch.testing.assert_close(folder.load_model()(image), model(image))
+
+
+def test_proxies_and_their_classes_are_in_the_file(folder):
+    from safetensors.torch import load_file
+
+    loss = MultiProxyAnchorLoss(3, 6)
+    folder.save_model(create_model("test_resnet", embedding_dim=6), loss, torch.tensor([4, 7, 9]))
+    tensors = load_file(folder.model)
+    assert torch.equal(tensors["loss.proxies"], loss.proxies.detach())
+    assert tensors["classes"].tolist() == [4, 7, 9]
+
+
+def test_an_unfinished_run_says_how_to_go_on(folder):
+    with pytest.raises(FileNotFoundError, match="not finished; go on with: polyanchor train --resume"):
+        folder.load_model()
+
+
+def test_a_damaged_model_file(folder):
+    folder.model.write_bytes(b"damage")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        folder.load_model()

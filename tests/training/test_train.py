@@ -1,0 +1,238 @@
+"""The main job on small images: exact resuming, validation by class, frozen warm-up, the files it leaves."""
+
+import json
+
+import pytest
+import torch
+
+from polyanchor.training.callbacks import Interrupted, StopRequest
+from polyanchor.training.config_file import load_config
+from polyanchor.training.learner import parameter_groups
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import make_loss, make_model, open_parts
+from polyanchor.training.train import train
+from tests.runs import config
+
+
+class StopAfter(StopRequest):
+    """A request that is there when the run looks for the n-th time: after each step and after each epoch."""
+
+    def __init__(self, n):
+        self.left = n
+
+    @property
+    def made(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def weights(folder):
+    return torch.load(RunFolder(folder).last, weights_only=True)["state_dict"]
+
+
+def same_run(one, other):
+    """All that two finished runs leave behind, but for times."""
+    for file in ("last", "best"):
+        states = [torch.load(getattr(RunFolder(f), file), weights_only=True)["state_dict"] for f in (one, other)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0]), file
+    results = [json.loads(RunFolder(f).results.read_text()) for f in (one, other)]
+    for key in ("test", "epoch", "validation", "config"):
+        assert results[0][key] == results[1][key], key
+
+
+def test_what_a_run_leaves_behind(photos, tmp_path):
+    said = []
+    report = train(config(photos, "run.epochs=2"), tmp_path / "run", announce=said.append)
+    folder = RunFolder(tmp_path / "run")
+    results = json.loads(folder.results.read_text())
+    assert results["test"]["means"]["map@r"] == report.means["map@r"]
+    assert report.queries == 16  # two of the six classes never trained
+    split = json.loads(folder.split.read_text())
+    assert len(split["train_classes"]) == len(split["validation_classes"]) == 2
+    assert set(split["train_classes"] + split["validation_classes"]) == {0, 1, 2, 3}
+    assert results["chosen_by"] == "best map@r on validation classes"
+    assert load_config(folder.config) == config(photos, "run.epochs=2")
+    assert any("= 30 x backbone" in line and "length 1.00" in line for line in said)
+    assert len([line for line in said if line.startswith("epoch") and "val/map@r" in line]) == 2
+    assert sorted(p.name for p in folder.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+    checkpoint = torch.load(folder.last, weights_only=True)
+    assert checkpoint["state_dict"]["loss.proxies"].shape == (2, 2, 8)
+    assert "config" in checkpoint["polyanchor"]
+    assert checkpoint["polyanchor"]["split"] == split
+
+
+@pytest.mark.parametrize("look", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["balanced", "shuffled"])
+def test_two_epochs_are_one_and_a_resumed_one(photos, tmp_path, look, kind):
+    """Two steps an epoch, so three looks: the stop comes inside an epoch, in its last step, at its end."""
+    of = config(
+        photos, "run.epochs=2", f"batches.kind={kind}", "batches.classes=2", "batches.images=4", "optim.warmup_epochs=1"
+    )
+    whole = train(of, tmp_path / "whole")
+    if look < 5:
+        with pytest.raises(Interrupted):
+            train(of, tmp_path / "parts", stop=StopAfter(look))
+        report = train(of, tmp_path / "parts", resume=True)
+    else:  # in the very last step: nothing is left to stop
+        report = train(of, tmp_path / "parts", stop=StopAfter(look))
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    assert report.means == whole.means
+
+
+def test_random_layers_go_on_where_they_were(photos, tmp_path, monkeypatch):
+    """Dropout draws from torch's own generator, unlike batches and augmentation."""
+
+    def with_dropout(config, items):
+        model = make_model(config, items)
+        model.head = torch.nn.Sequential(torch.nn.Dropout(), model.head)
+        return model
+
+    monkeypatch.setattr("polyanchor.training.train.make_model", with_dropout)
+    of = config(photos, "run.epochs=2", "batches.images=4")
+    train(of, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(of, tmp_path / "parts", stop=StopAfter(1))
+    torch.rand(100)  # another process would stand elsewhere
+    train(of, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_kill_between_epochs_resumes_exactly(photos, tmp_path):
+    """No request to stop: the process just ends after the first epoch's checkpoint."""
+    whole = config(photos, "optim.schedule=constant", "run.epochs=2")
+    train(whole, tmp_path / "whole")
+    train(config(photos, "optim.schedule=constant", "run.epochs=1"), tmp_path / "parts")
+    train(whole, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    assert load_config(RunFolder(tmp_path / "parts").config).run.epochs == 2
+
+
+def test_a_start_that_failed_is_resumed_from_the_beginning(photos, tmp_path):
+    images = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    for path in images:
+        path.write_bytes(b"not yet downloaded")
+    with pytest.raises(ValueError, match="png"):
+        train(config(photos, "run.epochs=1"), tmp_path / "run")
+    for path, content in images.items():
+        path.write_bytes(content)
+    said = []
+    train(config(photos, "run.epochs=1"), tmp_path / "run", resume=True, announce=said.append)
+    assert "no checkpoint has been written yet: beginning anew" in said
+
+
+def test_a_cut_off_that_does_not_fit_is_refused_before_anything_is_done(photos, tmp_path):
+    with pytest.raises(ValueError, match="run.k must be at most 15, .* got 20"):
+        train(config(photos, "run.k=[1, 20]"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_do_not_change_the_result(photos, tmp_path):
+    train(config(photos, "run.epochs=1"), tmp_path / "none")
+    train(config(photos, "run.epochs=1", "data.workers=2"), tmp_path / "two")
+    one, other = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "change", ["optim.lr=1e-2", "run.seed=1", "data.val_share=0.6", "batches.images=4", "run.select=mrr"]
+)
+def test_another_configuration_is_not_resumed(photos, tmp_path, change):
+    train(config(photos, "run.epochs=1"), tmp_path / "run")
+    with pytest.raises(ValueError, match=rf"got another {change.partition('=')[0]}"):
+        train(config(photos, "run.epochs=2", change), tmp_path / "run", resume=True)
+
+
+def test_changed_data_is_not_resumed(photos, tmp_path):
+    of = config(photos, "run.epochs=1")
+    train(of, tmp_path / "run")
+    for image in (photos / "class0").iterdir():
+        image.rename(image.with_name("new" + image.name))
+    with pytest.raises(ValueError, match="the items of .* are not those that .* was begun with"):
+        train(of, tmp_path / "run", resume=True)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(photos, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="is not empty; take another --out"):
+        train(config(photos, "run.epochs=2"), tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_three_groups_with_their_rates(photos):
+    of = config(photos, "optim.lr=1e-3", "optim.head_multiple=5", "optim.proxy_multiple=70")
+    parts = open_parts(of)
+    model, loss = make_model(of, parts.train), make_loss(of, 2)
+    groups = {group["name"]: group for group in parameter_groups(model, loss, of)}
+    assert {name: group["lr"] for name, group in groups.items()} == pytest.approx(
+        {"backbone": 1e-3, "head": 5e-3, "proxies": 7e-2}
+    )
+    assert groups["proxies"]["params"][0] is loss.proxies
+    assert groups["proxies"]["weight_decay"] == 0
+    together = [id(p) for group in groups.values() for p in group["params"]]
+    assert sorted(together) == sorted(id(p) for module in (model, loss) for p in module.parameters())
+
+
+def test_the_backbone_stands_still_during_warm_up(photos, tmp_path):
+    of = config(photos, "optim.warmup_epochs=1", "run.epochs=2", "optim.schedule=constant")
+    with pytest.raises(Interrupted):
+        train(of, tmp_path / "run", stop=StopAfter(4))  # inside the second epoch
+    torch.manual_seed(of.run.seed)
+    fresh = make_model(of, open_parts(of).train).state_dict()
+    after_one = torch.load(RunFolder(tmp_path / "run").best, weights_only=True)["state_dict"]
+    for name, tensor in fresh.items():
+        if name.startswith("backbone."):
+            assert torch.equal(after_one[f"model.{name}"], tensor), name
+    assert not torch.equal(after_one["model.head.weight"], fresh["head.weight"])
+    after_more = weights(tmp_path / "run")
+    assert any(
+        not torch.equal(after_more[f"model.{name}"], tensor)
+        for name, tensor in fresh.items()
+        if name.startswith("backbone.") and name.endswith(".weight")
+    )
+
+
+def test_softtriple_trains_its_centres(photos, tmp_path):
+    of = config(photos, "loss.name=softtriple", "run.epochs=1", "loss.gamma=0.3")
+    assert make_loss(of, 2).loss.gamma == 1 / 0.3
+    train(of, tmp_path / "run")
+    lengths = weights(tmp_path / "run")["loss.loss.fc"].norm(dim=0)
+    assert not torch.allclose(lengths, torch.ones(4))  # they start at 1; Adam moved them
+
+
+def test_vectors_train_a_head(tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    labels = torch.arange(80) % 8
+    save_file(
+        {"vectors": torch.randn(80, 12) + 3 * torch.eye(8, 12)[labels], "labels": labels},
+        tmp_path / "f.safetensors",
+    )
+    of = load_config(
+        settings=[
+            f'data.source="features:{tmp_path / "f.safetensors"}"',
+            "model.backbone=none",
+            "data.val_share=0.5",
+            "batches.classes=2",
+            "run.epochs=2",
+        ]
+    )
+    assert train(of, tmp_path / "run").means["recall@1"] > 0.3
+
+
+def test_images_need_a_backbone(photos, tmp_path):
+    with pytest.raises(ValueError, match="holds images, got model.backbone = 'none'"):
+        train(config(photos, "model.backbone=none"), tmp_path / "run")
+
+
+def test_mixed_precision_keeps_the_proxies_and_their_optimizer_state_wide(photos, tmp_path):
+    train(config(photos, "run.epochs=1", "run.precision=bf16-mixed"), tmp_path / "run")
+    state = torch.load(RunFolder(tmp_path / "run").last, weights_only=True)
+    moments = [t for entry in state["optimizer_states"][0]["state"].values() for t in entry.values()]
+    assert {t.dtype for t in [state["state_dict"]["loss.proxies"], *moments]} == {torch.float32}
+
+
+def test_double_precision_runs_to_the_end(photos, tmp_path):
+    train(config(photos, "run.epochs=1", "run.precision=64-true"), tmp_path / "run")
+    assert weights(tmp_path / "run")["loss.proxies"].dtype == torch.float64
