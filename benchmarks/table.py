@@ -16,8 +16,9 @@ def lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
             spread = f"{shown(figures['q1'])} to {shown(figures['q3'])}"
             ratio = f"{figures['ratio']:.2f}" if "ratio" in figures else ""
             cells = [row["question"], case(row), name, f"{shown(figures['median'])} {row['unit']}", spread, ratio]
-            targets = [aim for aim in row["targets"] if aim["subject"] == name] or [None]
-            found += [cells + judgement(aim, row) for aim in targets]
+            first, *others = [aim for aim in row["targets"] if aim["subject"] == name] or [None]
+            found.append(cells + judgement(first, row))
+            found += [[""] * len(cells) + judgement(aim, row) for aim in others]
     return found
 
 
