@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
+
+Anchor = Literal["class", "data", "mixed"]
+Pooling = Literal["softmax", "max", "logsumexp"]
 
 
 @dataclass(frozen=True)

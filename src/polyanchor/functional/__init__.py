@@ -9,12 +9,12 @@ from polyanchor.functional.measures import precision_at_k as precision_at_k
 from polyanchor.functional.measures import r_precision as r_precision
 from polyanchor.functional.measures import recall_at_k as recall_at_k
 from polyanchor.functional.measures import reciprocal_rank as reciprocal_rank
-from polyanchor.functional.multi_proxy_anchor import Anchor as Anchor
 from polyanchor.functional.multi_proxy_anchor import Impl as Impl
 from polyanchor.functional.multi_proxy_anchor import anchor_loss as anchor_loss
 from polyanchor.functional.multi_proxy_anchor import log1p_sum_exp as log1p_sum_exp
 from polyanchor.functional.multi_proxy_anchor import multi_proxy_anchor_loss as multi_proxy_anchor_loss
-from polyanchor.functional.similarity import Pooling as Pooling
 from polyanchor.functional.similarity import class_similarity as class_similarity
 from polyanchor.functional.similarity import pool as pool
 from polyanchor.functional.similarity import unit_rows as unit_rows
+from polyanchor.types import Anchor as Anchor
+from polyanchor.types import Pooling as Pooling

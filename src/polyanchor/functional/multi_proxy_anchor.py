@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyanchor import _check
-from polyanchor.functional.similarity import Pooling, class_similarity
+from polyanchor.functional.similarity import class_similarity
+from polyanchor.kernels import Family, fused_loss
+from polyanchor.types import Anchor, Pooling
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing from Python 3.11
 
-Anchor = Literal["class", "data", "mixed"]
-Impl = Literal["auto", "eager"]
+Impl = Literal["auto", "eager", "fused"]
 
 
 class _Options(TypedDict):
@@ -116,7 +117,7 @@ def multi_proxy_anchor_loss(
 
     ``anchor="class"`` takes both from the class, ``"data"`` both from the item, ``"mixed"`` pulls class-wise and
     pushes data-wise. ``"class"`` with one proxy per class is Proxy Anchor exactly. Computed in float32 or wider
-    whatever the inputs and autocast say; twice differentiable where no row is zero.
+    whatever the inputs and autocast say; twice differentiable where no row is zero (``impl="fused"``: once).
 
     Args:
         embeddings: ``(B, D)`` floating, of any length (cosines are taken).
@@ -127,7 +128,11 @@ def multi_proxy_anchor_loss(
         delta: margin in cosine units.
         gamma: width of the soft assignment to local centres, > 0, in cosine units.
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``, see :func:`~polyanchor.functional.pool`.
-        impl: ``"eager"``: plain PyTorch, keeps ``(B, C, K)`` tensors; ``"auto"``: the best one there is.
+        impl: ``"eager"``: plain PyTorch, keeps several ``(B, C, K)`` tensors. ``"fused"``: loss and both gradients from
+            one sweep over blocks of classes, with three matrix products in all and a few MiB besides the gradients;
+            the gradients are made in the forward pass, and a backward with ``create_graph=True`` is an error.
+            ``"auto"``: as ``"fused"`` on a CPU, but such a backward is answered by ``"eager"``; on other devices
+            ``"eager"``.
 
     Returns:
         ``()`` loss in the wider dtype of the inputs, at least float32.
@@ -151,7 +156,9 @@ def multi_proxy_anchor_loss(
     """
     _check.one_of("anchor", anchor, get_args(Anchor))
     _check.one_of("impl", impl, get_args(Impl))
+    _check.one_of("pooling", pooling, get_args(Pooling))
     _check.positive("alpha", alpha)
+    _check.positive("gamma", gamma)
     _check.finite_number("delta", delta)
     labels = _check.loss_inputs(embeddings, proxies, labels)
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -163,10 +170,10 @@ def multi_proxy_anchor_loss(
             "pooling": pooling,
         }
         if embeddings.device.type != "cpu":
-            return guarded_loss(embeddings, proxies, labels, **options)
+            return guarded_loss(embeddings, proxies, labels, impl=impl, **options)
         _check.finite("embeddings", embeddings)
         _check.class_range(labels, len(proxies))
-        return _loss(embeddings, proxies, labels, **options)
+        return _loss(embeddings, proxies, labels, impl=impl, **options)
 
 
 def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -179,16 +186,23 @@ def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
     return embeddings.isfinite().all() & (labels >= 0).all() & (labels < classes).all()
 
 
-def guarded_loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, **options: Unpack[_Options]) -> Tensor:
+def guarded_loss(
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl = "auto", **options: Unpack[_Options]
+) -> Tensor:
     """The loss without a look at the values from the host: NaN, with gradients of zero, for an unusable batch."""
     usable = batch_is_usable(embeddings, labels, len(proxies))
-    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), **options)
+    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), impl=impl, **options)
     return loss.where(usable, torch.nan)
 
 
-def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, **options: Unpack[_Options]) -> Tensor:
+def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **options: Unpack[_Options]) -> Tensor:
     wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
-    similarity = class_similarity(
-        embeddings.to(wide), proxies.to(wide), pooling=options["pooling"], gamma=options["gamma"]
-    )
-    return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])
+
+    def eager(embeddings: Tensor, proxies: Tensor) -> Tensor:
+        similarity = class_similarity(embeddings, proxies, pooling=options["pooling"], gamma=options["gamma"])
+        return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])
+
+    embeddings, proxies = embeddings.to(wide), proxies.to(wide)
+    if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
+        return eager(embeddings, proxies)
+    return fused_loss(embeddings, proxies, labels, Family(**options), twin=eager if impl == "auto" else None)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from polyanchor import _check
-
-Pooling = Literal["softmax", "max", "logsumexp"]
+from polyanchor.types import Pooling
 
 
 def unit_rows(vectors: Tensor) -> Tensor:

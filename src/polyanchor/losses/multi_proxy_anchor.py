@@ -40,7 +40,7 @@ class MultiProxyAnchorLoss(nn.Module):
         gamma: width of the soft assignment to local centres, in cosine units, > 0.
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``.
         init: ``"fixed"`` or ``"kaiming"``, see above.
-        impl: ``"auto"`` or ``"eager"``.
+        impl: ``"auto"``, ``"eager"`` or ``"fused"``.
 
     Attributes:
         proxies: Parameter ``(C, K, D)``.

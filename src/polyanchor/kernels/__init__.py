@@ -1,0 +1,4 @@
+"""The formulas of :mod:`polyanchor.functional` in less time and memory: same answers, tested against them."""
+
+from polyanchor.kernels.autograd import fused_loss as fused_loss
+from polyanchor.kernels.family import Family as Family

@@ -1,0 +1,166 @@
+"""Blocks of classes: which classes, which of the batch's own pairs, and the scores of a block."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK_SCORES = 360_000  # of a block: 1.4 MB in float32, so that the passes over it stay in cache
+KEPT_BYTES = 40 * 2**20  # of scores, where they are wanted twice
+LONG, SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the range of float32
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process holds: all of the classes and rows, or a part of either.
+
+    Attributes:
+        units: ``(B, D)`` rows of length 1 (or 0).
+        proxies: ``(C, K, D)`` contiguous, of any length.
+        labels: ``(B,)`` int64, counted from the first class held here; outside ``[0, C)`` for items of other classes.
+    """
+
+    units: Tensor
+    proxies: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some neighbouring classes, and the pairs of an item and its own class among them.
+
+    Attributes:
+        here: the classes.
+        proxies: ``(c, K, D)`` view of theirs.
+        inverse: ``(c, K)`` view for 1 / length of them.
+        rows: ``(p,)`` int64, the items whose class is in the block, in order of class.
+        classes: ``(p,)`` int64, their classes, counted from the block's first.
+        flat: ``(p,)`` int64, places of the pairs in a flattened ``(c, B)`` array.
+    """
+
+    here: slice
+    proxies: Tensor
+    inverse: Tensor
+    rows: Tensor
+    classes: Tensor
+    flat: Tensor
+
+
+def cut(part: Part, *, scores: int = BLOCK_SCORES) -> tuple[list[Block], Tensor]:
+    """Cut the classes into blocks of about ``scores`` scores, and of 256 to 2,048 proxies.
+
+    Returns:
+        The blocks, and the ``(C, K)`` array that their ``inverse`` are views of, not yet filled.
+
+    Example:
+        >>> part = Part(torch.eye(2), torch.ones(400, 1, 2), torch.tensor([300, 0]))
+        >>> [(block.here.start, block.rows.tolist()) for block in cut(part, scores=0)[0]]
+        [(0, [1]), (256, [0])]
+    """
+    classes, centres, _ = part.proxies.shape
+    rows, device = len(part.units), part.labels.device
+    step = max(1, min(max(scores // rows, 256), 2048) // centres)
+    starts = list(range(0, classes, step))
+    ordered, order = part.labels.sort(stable=True)
+    cuts = torch.searchsorted(ordered, torch.tensor([*starts, classes], device=device)).tolist()
+    here = slice(cuts[0], cuts[-1])  # without the items of classes that are held elsewhere
+    order, ordered = order[here], ordered[here] % step  # every block but the last has step classes
+    counts = [end - start for start, end in itertools.pairwise(cuts)]
+    inverse = part.units.new_empty(classes, centres)
+    views = zip(
+        starts,
+        part.proxies.split(step),
+        inverse.split(step),
+        order.split(counts),
+        ordered.split(counts),
+        (ordered * rows + order).split(counts),
+        strict=True,
+    )
+    return [Block(slice(start, start + step), *tensors) for start, *tensors in views], inverse
+
+
+class Scores:
+    """Scaled cosines, a block of classes at a time.
+
+    The proxies are never normalised in memory: their inverse lengths scale the scores.
+
+    Args:
+        blocks: from :func:`cut`.
+        units: ``(B, D)`` unit rows, times what the scores are to be scaled with.
+        careful: squares of very long and very short proxies stay finite, at the price of a few passes.
+
+    Attributes:
+        buffer: ``(c, K, B)``, as large as the largest block, where the scores of blocks without a home are put.
+    """
+
+    def __init__(self, blocks: list[Block], units: Tensor, *, careful: bool = False) -> None:
+        classes, centres, _ = blocks[0].proxies.shape
+        self._blocks, self._careful = blocks, careful
+        self._columns = units.T.contiguous()  # (D, B): the product is faster so than with the transposed view
+        self.buffer = units.new_empty(classes, centres, len(units))
+        self._homes: dict[int, Tensor] = {}
+        self._filled: set[int] = set()
+
+    def keep(self, gradient: Tensor | None, budget: int) -> None:
+        """Hold scores for a second look: in the memory of the proxies' gradient, or else in ``budget`` bytes.
+
+        A gradient that is not yet made is memory at hand: a block of it has D numbers for each proxy, and there are B
+        scores. So there each block has to be used up before its gradient is written.
+        """
+        rows, size = self.buffer.shape[2], self.buffer.element_size() * self.buffer.numel()
+        if gradient is not None and rows <= gradient.shape[2]:
+            for block in self._blocks:
+                room = gradient[block.here].view(-1)
+                shape = len(block.proxies), self.buffer.shape[1], rows
+                self._homes[block.here.start] = room[: math.prod(shape)].view(shape)
+        else:
+            for block in self._blocks[max(0, len(self._blocks) - budget // size) :]:
+                self._homes[block.here.start] = torch.empty_like(self.buffer[: len(block.proxies)])
+
+    def of(self, block: Block) -> Tensor:
+        """``(c, K, B)`` scores; those of a block without a home are overwritten by the next."""
+        start = block.here.start
+        out = self._homes.get(start)
+        if out is None:
+            out = self.buffer[: len(block.proxies)]
+        elif start in self._filled:
+            return out
+        else:
+            self._filled.add(start)
+        if self._careful:
+            block.inverse.copy_(inverse_lengths(block.proxies))
+        else:
+            torch.linalg.vector_norm(block.proxies, dim=2, out=block.inverse).reciprocal_()
+        torch.mm(block.proxies.flatten(0, 1), self._columns, out=out.view(-1, out.shape[2]))
+        return out.mul_(block.inverse[:, :, None])
+
+
+def inverse_lengths(vectors: Tensor) -> Tensor:
+    """``(..., D)`` -> ``(...)`` 1 / length, and 0 for length 0; squares of very long and short rows stay finite.
+
+    Example:
+        >>> inverse_lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30]]))
+        tensor([2.0000e-01, 0.0000e+00, 2.0000e-31])
+    """
+    inverse = torch.linalg.vector_norm(vectors, dim=-1).reciprocal_()
+    if ordinary(inverse):
+        return inverse
+    largest = vectors.abs().amax(dim=-1, keepdim=True)
+    scale = largest.masked_fill(largest == 0, 1)
+    length = torch.linalg.vector_norm(vectors / scale, dim=-1) * scale.squeeze(-1)
+    return torch.where(length == 0, 0, length.reciprocal())
+
+
+def ordinary(inverse: Tensor) -> bool:
+    """Whether all lengths were far from where their squares overflow or vanish.
+
+    Example:
+        >>> ordinary(torch.tensor([0.5, torch.inf]))
+        False
+    """
+    low, high = inverse.aminmax()
+    return bool((low > 1 / LONG) & (high < 1 / SHORT))
