@@ -1,8 +1,9 @@
 # Each target does all its own set-up: Python >= 3.10 with pip is all it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH := .venv-bench/bin/python
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,8 +19,20 @@ lint: .venv/.all  ## ruff, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: .venv-bench/.done  ## time and memory beside other libraries (ten minutes): prints the table, fills docs/performance.md
+	$(BENCH) -m benchmarks
+	$(BENCH) docs/performance_tables.py
+	$(BENCH) docs/figures/performance.py
+
 clean:  ## remove the environment and the caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# An environment of its own: the peers are pinned, and open-metric-learning holds NumPy below 2 for all.
+.venv-bench/.done: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "polyanchor needs Python 3.10 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH) -m pip install --disable-pip-version-check -q -e '.[all,bench]'
+	@touch $@
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "polyanchor needs Python 3.10 or newer: make PYTHON=python3.11 ...")'

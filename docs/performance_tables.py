@@ -1,0 +1,102 @@
+"""Writes the tables of docs/performance.md from benchmarks/results/. Run: python docs/performance_tables.py."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+VERSIONS = "torch", "numpy", "pytorch-metric-learning", "open-metric-learning", "torchmetrics", "faiss-cpu"
+
+
+def rows(question: str) -> list[dict]:
+    """The rows of one file."""
+    return json.loads((RESULTS / f"{question}.json").read_text(encoding="utf-8"))
+
+
+def case(row: dict) -> str:
+    """The shapes of a row in a few characters."""
+    return ", ".join(f"{key} {value:,}" if isinstance(value, int) else str(value) for key, value in row["case"].items())
+
+
+def shown(value: float, unit: str) -> str:
+    """Three digits and a unit that suits them."""
+    if unit == "s" and value < 1:
+        value, unit = value * 1000, "ms"
+    return f"{number(value)} {unit}"
+
+
+def number(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
+
+
+def limit(aim: dict, unit: str) -> str:
+    """What is to be reached: ``at most 1.0 x three products``."""
+    word, bound = ("at most", aim["at_most"]) if "at_most" in aim else ("at least", aim["at_least"])
+    return f"{word} {bound:g} x {aim['of']}" if aim["of"] else f"{word} {bound:g} {unit}"
+
+
+def lines(cells: list[list[str]], numbers: int) -> str:
+    """A table whose columns from ``numbers`` on stand to the right."""
+    rule = ["---"] * numbers + ["---:"] * (len(cells[0]) - numbers)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [cells[0], rule, *cells[1:]])
+
+
+def table(question: str) -> str:
+    """Everything that ran side by side, and where it ran."""
+    cells = [["case", "subject", "median", "quartiles", "ratio"]]
+    found = rows(question)
+    for row in found:
+        for index, (name, figures) in enumerate(row["subjects"].items()):
+            low, high = (shown(figures[key], row["unit"]) for key in ("q1", "q3"))
+            spread = f"{low} to {high}" if row["rounds"] > 1 else "one run"
+            ratio = number(figures["ratio"]) if "ratio" in figures else ""
+            cells.append([case(row) * (index == 0), name, shown(figures["median"], row["unit"]), spread, ratio])
+    notes = dict.fromkeys(note for row in found for note in row["notes"])
+    about = "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
+    reference = "".join(f"Ratios are to {name}. " for name in dict.fromkeys(row["reference"] for row in found) if name)
+    return f"{lines(cells, 2)}\n\n{reference}{origins(found)}{about}"
+
+
+def origins(found: list[dict]) -> str:
+    """Command, commit, machine, versions: once if all rows have the same."""
+    said = dict.fromkeys(
+        f"`{origin['command']}`, commit `{origin['commit']}`, {origin['processor']}, {origin['machine']}, "
+        + ", ".join(f"{package} {origin[package]}" for package in VERSIONS if package in origin)
+        for origin in (row["origin"] for row in found)
+    )
+    return "; ".join(said) + "."
+
+
+def targets() -> str:
+    """Every number to reach and what was found, those that are missed first."""
+    cells = []
+    for file in sorted(RESULTS.glob("*.json")):
+        for row in rows(file.stem):
+            for aim in row["targets"]:
+                unit = f" {row['unit']}" if aim["of"] is None else ""
+                met = "met" if aim["met"] else "**not met**"
+                name = f"{file.stem.replace('_', ' ')}: {case(row)}"
+                cells.append([name, aim["subject"], limit(aim, row["unit"]), f"{number(aim['value'])}{unit}", met])
+    met = sum(line[-1] == "met" for line in cells)
+    cells.sort(key=lambda line: line[-1] == "met")
+    head = ["what", "subject", "to reach", "found", ""]
+    return f"{lines([head, *cells], 3)}\n\n{met} of {len(cells)} are met."
+
+
+def render(page: str) -> str:
+    """The page with every ``<!-- table: QUESTION -->`` and ``<!-- targets -->`` filled anew."""
+    page = re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: found[1] + table(found[2]) + "\n<!-- end -->",
+        page,
+        flags=re.DOTALL,
+    )
+    head, tail = "<!-- targets -->\n", "<!-- end -->"
+    return re.sub(f"{head}.*?{tail}", lambda _: f"{head}{targets()}\n{tail}", page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
