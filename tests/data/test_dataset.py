@@ -101,6 +101,21 @@ def test_a_batch_of_bad_images_has_no_rows():
     assert batch.labels.dtype == batch.rows.dtype == torch.int64
 
 
+def test_threads_change_nothing_and_a_transform_of_your_own_goes_item_by_item(items):
+    data, keys = ItemDataset(items, augment()), [(2, row) for row in range(8)]
+    batch = data.__getitems__(keys)
+    assert torch.equal(batch.inputs, torch.stack([data[key][0] for key in keys]))
+    assert collate(batch) is batch
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(data.__getitems__(keys).inputs, batch.inputs)
+    finally:
+        torch.set_num_threads(before)
+    noisy = ItemDataset(items, lambda image: torch.rand(2) + image.width)
+    assert torch.equal(noisy.__getitems__(keys).inputs, torch.stack([noisy[key][0] for key in keys]))
+
+
 def test_inputs_of_two_shapes():
     with pytest.raises(ValueError, match=r"one shape, got \(2,\), \(3,\)"):
         collate([(torch.zeros(3), 0, 0), (torch.zeros(2), 0, 1)])

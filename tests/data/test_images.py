@@ -37,6 +37,49 @@ def test_the_exif_orientation_is_applied(tmp_path):
     assert upright.getpixel((1, 0)) == (255, 255, 255)  # the upper left corner went to the upper right
 
 
+def photo(width, height):
+    """Smooth shades and a few edges, as photographs have."""
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    image.paste((200, 40, 10), (width // 5, height // 3, width // 2, height // 2))
+    return image
+
+
+@pytest.mark.parametrize(("allowed", "size"), [(0.3, (203, 151)), (1.9, (203, 151)), (2, (102, 76)), (7, (51, 38))])
+def test_a_jpeg_is_decoded_smaller_where_that_is_allowed(allowed, size):
+    cells = ImageBytes([encoded(photo(203, 151), "JPEG", quality=90)], ["x"])
+    told = []
+
+    def look(width, height):
+        told.append((width, height))
+        return allowed
+
+    image = cells.read(0, look)
+    assert (image.mode, image.size, told) == ("RGB", size, [(203, 151)])
+    shrunk = cells.read(0).resize(size, Image.Resampling.BOX)
+    apart = np.abs(np.asarray(image).astype(int) - np.asarray(shrunk))
+    assert apart.mean() < 2  # of 255
+
+
+def test_a_look_sees_the_upright_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    told = []
+    for form in ("JPEG", "PNG"):
+        cells = ImageBytes([encoded(photo(80, 40), form, exif=exif)], ["x"])
+        image = cells.read(0, lambda width, height: told.append((width, height)) or 2.5)
+        assert image.size == ((20, 40) if form == "JPEG" else (40, 80))
+    assert told == [(40, 80)] * 2
+
+
+def test_a_look_at_other_sources():
+    told = []
+    arrays = ImageRows(ImageArrays(np.zeros((1, 6, 9, 3), dtype=np.uint8), ["a"]), torch.tensor([0]))
+    assert arrays.read(0, lambda width, height: told.append((width, height)) or 4.0).size == (9, 6)
+    grey = ImageBytes([encoded(photo(64, 32).convert("L"), "JPEG")], ["grey"])
+    assert (grey.read(0, lambda width, height: 99.0).size, grey.read(0).mode) == ((8, 4), "RGB")
+    assert told == [(9, 6)]
+
+
 def test_sixteen_bit_shades_survive():
     shades = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
     image = ImageBytes([encoded(Image.fromarray(shades))], ["x"]).read(0)

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from polyanchor import _check
-from polyanchor.data.images import BadImageError
+from polyanchor.data.decoding import decoded
+from polyanchor.data.images import BadImageError, Images
 from polyanchor.data.items import Items
+from polyanchor.data.transforms import ImageTransform
 
 Sample: TypeAlias = tuple[Tensor, int, int]
 
@@ -45,13 +47,19 @@ class Batch(NamedTuple):
 class ItemDataset(Dataset["Sample | Skipped"]):
     """Items with a transform, as ``torch.utils.data.DataLoader`` wants them.
 
-    A random transform draws from torch's CPU generator, which is set for each item from ``seed``, the epoch
-    and the row, and put back afterwards. So an item looks the same whatever worker or process reads it, after
-    resuming as without. A transform that draws from ``random`` or ``numpy.random`` is outside of this.
+    The random choices of an item follow from ``seed``, the epoch and the row. So an item looks the same whatever
+    worker, thread or process reads it, after resuming as without. A transform of your own may draw from torch's CPU
+    generator, which is set for each item and put back afterwards; one that draws from ``random`` or
+    ``numpy.random`` is outside of this.
+
+    A data loader asks for whole batches (``__getitems__``) and needs ``collate_fn=collate``. Images with a transform
+    of :mod:`polyanchor.data.transforms` are then decoded by ``torch.get_num_threads()`` threads: all that torch
+    computes with in the main process, one in a worker.
 
     Args:
         items: what to read.
-        transform: image -> ``(3, H, W)`` tensor, or vector -> vector; None leaves vectors as they are.
+        transform: image -> ``(3, H, W)`` tensor, or vector -> vector; None leaves vectors as they are. Transforms
+            other than those of :mod:`polyanchor.data.transforms` are called item by item.
         seed: 0 or more.
         on_bad: ``"stop"`` raises :class:`BadImageError` at an image that cannot be read; ``"skip"`` gives
             :class:`Skipped` for it.
@@ -86,17 +94,37 @@ class ItemDataset(Dataset["Sample | Skipped"]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample | Skipped:
         """Sample of a row, or of an ``(epoch, row)`` pair as :mod:`polyanchor.data.sampling` gives it."""
         epoch, row = key if isinstance(key, tuple) else (0, key)
-        inputs: Any
-        if isinstance(self.items.inputs, Tensor):
-            inputs = self.items.inputs[row]
-        else:
-            try:
-                inputs = self.items.inputs.read(row)
-            except BadImageError as error:
-                if self.on_bad == "stop":
-                    raise
-                return Skipped(error.name)
-        return self._transformed(inputs, epoch, row), self._labels[row], row
+        inputs, transform = self.items.inputs, self.transform
+        if isinstance(inputs, Tensor):
+            return self._transformed(inputs[row], epoch, row), self._labels[row], row
+        try:
+            if isinstance(transform, ImageTransform):
+                batch = self._batch(inputs, transform, [(epoch, row)])
+                return Skipped(batch.skipped[0]) if batch.skipped else (batch.inputs[0], self._labels[row], row)
+            return self._transformed(inputs.read(row), epoch, row), self._labels[row], row
+        except BadImageError as error:
+            if self.on_bad == "stop":
+                raise
+            return Skipped(error.name)
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> Batch:
+        """The batch of some rows or ``(epoch, row)`` pairs; images of it are channels-last in memory."""
+        if isinstance(self.items.inputs, Tensor) or not isinstance(self.transform, ImageTransform):
+            return collate([self[key] for key in keys])
+        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        return self._batch(self.items.inputs, self.transform, pairs)
+
+    def _batch(self, images: Images, transform: ImageTransform, pairs: Sequence[tuple[int, int]]) -> Batch:
+        rows = [row for _, row in pairs]
+        seeds = [_mixed(self.seed, epoch, row) for epoch, row in pairs]
+        inputs, errors = decoded(images, transform, rows, seeds, threads=torch.get_num_threads())
+        bad = [error for error in errors if error is not None]
+        if bad and self.on_bad == "stop":
+            raise bad[0]
+        read = [row for row, error in zip(rows, errors, strict=True) if error is None]
+        labels = torch.tensor([self._labels[row] for row in read], dtype=torch.int64)
+        inputs = inputs if read else torch.empty(0)
+        return Batch(inputs, labels, torch.tensor(read, dtype=torch.int64), tuple(error.name for error in bad))
 
     def _transformed(self, inputs: Any, epoch: int, row: int) -> Tensor:
         if self.transform is None:
@@ -112,15 +140,17 @@ def deaf(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def collate(samples: Sequence[Sample | Skipped]) -> Batch:
+def collate(samples: Sequence[Sample | Skipped] | Batch) -> Batch:
     """Put samples together and take the skipped ones out.
 
     Args:
-        samples: what :class:`ItemDataset` gave.
+        samples: what :class:`ItemDataset` gave; a batch stays as it is.
 
     Raises:
         ValueError: the inputs differ in shape.
     """
+    if isinstance(samples, Batch):
+        return samples
     skipped = tuple(sample.name for sample in samples if isinstance(sample, Skipped))
     read = [sample for sample in samples if not isinstance(sample, Skipped)]
     shapes = {tuple(sample[0].shape) for sample in read}

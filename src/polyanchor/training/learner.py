@@ -57,8 +57,9 @@ class Learner(LightningModule):
         if len(batch.labels) == 0:
             return None
         inputs = batch.inputs
-        if self.config.run.channels_last and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if inputs.ndim == 4:  # images come channels-last: no copy, unless the other format is asked for
+            channels_last = self.config.run.channels_last
+            inputs = inputs.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         loss: Tensor = self.loss(self.model(inputs), torch.searchsorted(self.classes, batch.labels))
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=len(batch.labels))
         return loss
