@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 BLOCK_SCORES = 360_000  # of a block: 1.4 MB in float32, so that the passes over it stay in cache
+FEWEST_PROXIES, MOST_PROXIES = 256, 2048
 KEPT_BYTES = 40 * 2**20  # of scores, where they are wanted twice
 LONG, SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the range of float32
 
@@ -50,20 +51,20 @@ class Block:
     flat: Tensor
 
 
-def cut(part: Part, *, scores: int = BLOCK_SCORES) -> tuple[list[Block], Tensor]:
-    """Cut the classes into blocks of about ``scores`` scores, and of 256 to 2,048 proxies.
+def cut(part: Part) -> tuple[list[Block], Tensor]:
+    """Cut the classes into blocks of about BLOCK_SCORES scores, and of 256 to 2,048 proxies.
 
     Returns:
         The blocks, and the ``(C, K)`` array that their ``inverse`` are views of, not yet filled.
 
     Example:
-        >>> part = Part(torch.eye(2), torch.ones(400, 1, 2), torch.tensor([300, 0]))
-        >>> [(block.here.start, block.rows.tolist()) for block in cut(part, scores=0)[0]]
-        [(0, [1]), (256, [0])]
+        >>> part = Part(torch.eye(2), torch.ones(3000, 1, 2), torch.tensor([2500, 0]))
+        >>> [(block.here.start, block.rows.tolist()) for block in cut(part)[0]]
+        [(0, [1]), (2048, [0])]
     """
     classes, centres, _ = part.proxies.shape
     rows, device = len(part.units), part.labels.device
-    step = max(1, min(max(scores // rows, 256), 2048) // centres)
+    step = max(1, min(max(BLOCK_SCORES // rows, FEWEST_PROXIES), MOST_PROXIES) // centres)
     starts = list(range(0, classes, step))
     ordered, order = part.labels.sort(stable=True)
     cuts = torch.searchsorted(ordered, torch.tensor([*starts, classes], device=device)).tolist()
@@ -90,20 +91,25 @@ class Scores:
 
     Args:
         blocks: from :func:`cut`.
-        units: ``(B, D)`` unit rows, times what the scores are to be scaled with.
+        units: ``(B, D)`` unit rows.
+        unit: what the cosines are multiplied with.
         careful: squares of very long and very short proxies stay finite, at the price of a few passes.
 
     Attributes:
+        unit: as given.
         buffer: ``(c, K, B)``, as large as the largest block, where the scores of blocks without a home are put.
     """
 
-    def __init__(self, blocks: list[Block], units: Tensor, *, careful: bool = False) -> None:
+    def __init__(self, blocks: list[Block], units: Tensor, *, unit: float, careful: bool = False) -> None:
+        units, self.unit = units * unit, unit
         classes, centres, _ = blocks[0].proxies.shape
         self._blocks, self._careful = blocks, careful
-        self._columns = units.T.contiguous()  # (D, B): the product is faster so than with the transposed view
+        # (D, B): faster than the transposed view, if there are several products to gain from it
+        self._columns = units.T.contiguous() if len(blocks) > 1 else units.T
         self.buffer = units.new_empty(classes, centres, len(units))
         self._homes: dict[int, Tensor] = {}
         self._filled: set[int] = set()
+        self._in_buffer = -1
 
     def keep(self, gradient: Tensor | None, budget: int) -> None:
         """Hold scores for a second look: in the memory of the proxies' gradient, or else in ``budget`` bytes.
@@ -122,13 +128,14 @@ class Scores:
                 self._homes[block.here.start] = torch.empty_like(self.buffer[: len(block.proxies)])
 
     def of(self, block: Block) -> Tensor:
-        """``(c, K, B)`` scores; those of a block without a home are overwritten by the next."""
+        """``(c, K, B)`` scores; those of a block without a home are overwritten by the next such block."""
         start = block.here.start
-        out = self._homes.get(start)
-        if out is None:
-            out = self.buffer[: len(block.proxies)]
-        elif start in self._filled:
+        home = self._homes.get(start)
+        out = self.buffer[: len(block.proxies)] if home is None else home
+        if start in self._filled or start == self._in_buffer:
             return out
+        if home is None:
+            self._in_buffer = start
         else:
             self._filled.add(start)
         if self._careful:
@@ -163,4 +170,4 @@ def ordinary(inverse: Tensor) -> bool:
         False
     """
     low, high = inverse.aminmax()
-    return bool((low > 1 / LONG) & (high < 1 / SHORT))
+    return float(low) > 1 / LONG and float(high) < 1 / SHORT
