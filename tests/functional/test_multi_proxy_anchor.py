@@ -285,3 +285,12 @@ def test_log1p_sum_exp_over_nothing_is_zero_with_zero_gradient():
     nothing.sum().backward()
     assert nothing.tolist() == [0.0]
     assert z.grad.tolist() == [[0.0, 0.0]]
+
+
+def test_where_there_is_no_fused_loss_the_reason_is_said_and_eager_answers(monkeypatch):
+    monkeypatch.setattr("polyanchor.functional.multi_proxy_anchor.why_not", lambda *_: "none is written for 'abacus'")
+    x, p, y = problem(4, 3, 2, 5)
+    with pytest.warns(UserWarning, match="falls back to 'eager': none is written for 'abacus'") as caught:
+        loss = multi_proxy_anchor_loss(x, p, y, impl="fused")
+    assert caught[0].filename == __file__
+    assert loss == multi_proxy_anchor_loss(x, p, y, impl="eager")

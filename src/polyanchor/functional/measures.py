@@ -166,7 +166,8 @@ def map_at_r(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tensor:
     inside = _within_r(hits, relevant)  # (Q, depth)
     rank = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
     precision = inside.cumsum(dim=1, dtype=torch.float64).div_(rank)  # precision@r, right wherever inside
-    return _where_defined(precision.masked_fill_(~inside, 0.0).sum(dim=1) / relevant, relevant)
+    total = precision.masked_fill_(~inside, 0.0).cumsum(dim=1)[:, -1]  # in order, so that the width changes no bit
+    return _where_defined(total / relevant, relevant)
 
 
 def fitting(hits: Tensor, n_relevant: Tensor) -> Tensor:

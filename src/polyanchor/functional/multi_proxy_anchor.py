@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor.functional.similarity import class_similarity
-from polyanchor.kernels import Family, fused_loss
+from polyanchor.kernels import Family, fused_loss, why_not
 from polyanchor.types import Anchor, Pooling
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def multi_proxy_anchor_loss(
             one sweep over blocks of classes, with three matrix products in all and a few MiB besides the gradients;
             the gradients are made in the forward pass, and a backward with ``create_graph=True`` is an error.
             ``"auto"``: as ``"fused"`` on a CPU, but such a backward is answered by ``"eager"``; on other devices
-            ``"eager"``.
+            ``"eager"``, because there the fused loss (Triton, CUDA) has not been measured yet. Where ``"fused"`` is not
+            to be had, a warning gives the reason, and ``"eager"`` answers.
 
     Returns:
         ``()`` loss in the wider dtype of the inputs, at least float32.
@@ -202,7 +204,10 @@ def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **
         similarity = class_similarity(embeddings, proxies, pooling=options["pooling"], gamma=options["gamma"])
         return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])
 
-    embeddings, proxies = embeddings.to(wide), proxies.to(wide)
+    embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), Family(**options)
     if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
         return eager(embeddings, proxies)
-    return fused_loss(embeddings, proxies, labels, Family(**options), twin=eager if impl == "auto" else None)
+    if reason := why_not(embeddings.device, wide, family):
+        warnings.warn(f"impl='fused' falls back to 'eager': {reason}", stacklevel=3)
+        return eager(embeddings, proxies)
+    return fused_loss(embeddings, proxies, labels, family, twin=eager if impl == "auto" else None)

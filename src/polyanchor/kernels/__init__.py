@@ -2,3 +2,4 @@
 
 from polyanchor.kernels.autograd import fused_loss as fused_loss
 from polyanchor.kernels.family import Family as Family
+from polyanchor.kernels.gpu import why_not as why_not

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyanchor.kernels import gpu
 from polyanchor.kernels.blocks import Part, inverse_lengths
 from polyanchor.kernels.family import Counts, Family
 from polyanchor.kernels.sweep import sweep
@@ -86,7 +87,7 @@ def _sweep_once(
     units = embeddings * inverse
     part = Part(units, proxies.contiguous(), labels)
     counts = Counts.of(labels, len(proxies))
-    swept = sweep(part, family, counts, wants=wants)
+    swept = (gpu.sweep if units.device.type == "cuda" else sweep)(part, family, counts, wants=wants)
     to_embeddings = swept.to_units
     if to_embeddings is not None:
         along = (to_embeddings * units).sum(dim=1, keepdim=True)

@@ -139,7 +139,7 @@ class Scores:
         else:
             self._filled.add(start)
         if self._careful:
-            block.inverse.copy_(inverse_lengths(block.proxies))
+            block.inverse.copy_(careful_inverse_lengths(block.proxies))
         else:
             torch.linalg.vector_norm(block.proxies, dim=2, out=block.inverse).reciprocal_()
         torch.mm(block.proxies.flatten(0, 1), self._columns, out=out.view(-1, out.shape[2]))
@@ -153,9 +153,15 @@ def inverse_lengths(vectors: Tensor) -> Tensor:
         >>> inverse_lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30]]))
         tensor([2.0000e-01, 0.0000e+00, 2.0000e-31])
     """
-    inverse = torch.linalg.vector_norm(vectors, dim=-1).reciprocal_()
-    if ordinary(inverse):
-        return inverse
+    if vectors.device.type == "cpu":  # elsewhere a look at the values would stall the step
+        inverse = torch.linalg.vector_norm(vectors, dim=-1).reciprocal_()
+        if ordinary(inverse):
+            return inverse
+    return careful_inverse_lengths(vectors)
+
+
+def careful_inverse_lengths(vectors: Tensor) -> Tensor:
+    """:func:`inverse_lengths` without a look at the values: in four passes instead of one."""
     largest = vectors.abs().amax(dim=-1, keepdim=True)
     scale = largest.masked_fill(largest == 0, 1)
     length = torch.linalg.vector_norm(vectors / scale, dim=-1) * scale.squeeze(-1)
@@ -169,5 +175,7 @@ def ordinary(inverse: Tensor) -> bool:
         >>> ordinary(torch.tensor([0.5, torch.inf]))
         False
     """
+    if not inverse.numel():
+        return True
     low, high = inverse.aminmax()
     return float(low) > 1 / LONG and float(high) < 1 / SHORT

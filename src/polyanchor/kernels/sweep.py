@@ -22,7 +22,7 @@ from torch import Tensor
 from polyanchor.kernels.blocks import KEPT_BYTES, Block, Part, Scores, cut, ordinary
 from polyanchor.kernels.family import Counts, Family, LogSums, lse0
 from polyanchor.kernels.pooling import LOG2_E, Pool
-from polyanchor.kernels.pull import Pull
+from polyanchor.kernels.pull import Pull, own_cosines
 
 
 class Swept(NamedTuple):
@@ -119,11 +119,17 @@ class _Sweep:
         self._push = part.units.new_zeros(len(part.proxies) if family.push_by_class else len(part.units))
         if family.steep:
             self._push.fill_(-math.inf)
-        self._pull = Pull(part, family, self._blocks, self._scores)
+        rows = torch.cat([block.rows for block in self._blocks])
+        classes = part.labels[rows]
+        if len(self._blocks) == 1:  # its scores are wanted anyway, and stay in the buffer
+            own = self._scores.of(self._blocks[0])[classes, :, rows] / unit
+        else:
+            own = own_cosines(part, rows, classes)
+        self._pull = Pull(own, rows, classes, (len(part.units), len(part.proxies)), family)
 
     def up(self) -> None:
         """Collect the sums; where those of a block are complete within it, spread its gradients in the same go."""
-        pulls = self._pull.weights(self._pull.sums, self._counts)
+        pulls = self._pulls(self._pull.sums)
         for block, pull in zip(self._blocks, pulls, strict=True):
             scores, pooled, push = self._look(block)
             sums = self._collect(block, push)
@@ -135,7 +141,7 @@ class _Sweep:
         offset = self._family.alpha * self._family.delta - lse0(sums.push)
         if not self._family.steep:
             offset = offset.exp_()
-        pulls = self._pull.weights(sums.pull, self._counts)
+        pulls = self._pulls(sums.pull)
         for block, pull in zip(reversed(self._blocks), reversed(pulls), strict=True):
             scores, pooled, push = self._look(block)
             here = offset[block.here, None] if self._family.push_by_class else offset[None]
@@ -149,6 +155,10 @@ class _Sweep:
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """What has been spread."""
         return None if self._to_units is None else self._to_units.mul_(self._gain), self._to_proxies
+
+    def _pulls(self, sums: Tensor) -> tuple[Tensor, ...]:
+        """``(p,)`` gradients of the own pairs of each block."""
+        return self._pull.weights(sums, self._counts).split([len(block.rows) for block in self._blocks])
 
     def _look(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """``(c, K, B)`` scores, ``(c, B)`` pooled scores, and of the push the exponentials (or steep exponents)."""
