@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,6 @@ Twin = Callable[[Tensor, Tensor], Tensor]
 """Embeddings and proxies -> the same loss, differentiable as often as wanted."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch's own. Blocks by the hundred are not for tracing.
 def fused_loss(
     embeddings: Tensor, proxies: Tensor, labels: Tensor, family: Family, *, twin: Twin | None = None
 ) -> Tensor:
@@ -43,7 +43,23 @@ def fused_loss(
         tensor([[ 0.0000, 15.3730],
                 [15.3730,  0.0000]])
     """
-    return _Fused.apply(embeddings, proxies, labels, family, twin)
+    return _untraced()(embeddings, proxies, labels, family, twin)
+
+
+def _untraced() -> Callable[..., Tensor]:
+    """The step, kept from torch.compile: blocks by the hundred are not for tracing.
+
+    Asked only where the compiler is loaded: loading it takes as long as importing torch.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return _Fused.apply
+    global _kept_out
+    if _kept_out is None:
+        _kept_out = torch.compiler.disable(_Fused.apply)
+    return _kept_out
+
+
+_kept_out: Callable[..., Tensor] | None = None
 
 
 class _Fused(torch.autograd.Function):
