@@ -42,7 +42,7 @@ def along_the_loss(size: str) -> Iterator[Row]:
             problem = Problem(shape["B"], shape["C"], shape["K"], dim=512 if size != "tiny" else 16)
             steps = {"polyanchor class": problem.ours("class"), "polyanchor data": problem.ours("data")}
             steps |= {PRODUCTS: problem.products()} | problem.peers()
-            samples = interleaved({name: timed(step) for name, step in steps.items()}, rounds=9, seconds=2)
+            samples = interleaved({name: timed(step) for name, step in steps.items()}, rounds=9, seconds=1)
             yield row(QUESTION, {"along": axis} | problem.case, samples, reference=PRODUCTS)
 
 

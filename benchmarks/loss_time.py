@@ -19,7 +19,7 @@ SHAPES = {
     "short": [(180, 98, 10), (180, 11_318, 1), (180, 11_318, 2), (180, 11_318, 10), (180, 100_000, 1)],
 }
 SHAPES["long"] = SHAPES["short"]
-SECONDS = {"tiny": 1, "short": 12, "long": 120}  # for the rounds of one shape, of which there are five or more
+SECONDS = {"tiny": 1, "short": 8, "long": 120}  # for the rounds of one shape, of which there are five or more
 
 
 def rows(size: str) -> list[Row]:

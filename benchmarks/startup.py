@@ -23,7 +23,7 @@ PEERS = {
     "import faiss": "faiss",
 }
 COMMANDS = ["--help"], ["train", "--help"]
-ROUNDS = {"tiny": 1, "short": 7, "long": 21}
+ROUNDS = {"tiny": 1, "short": 3, "long": 21}
 
 
 def rows(size: str) -> list[Row]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 ROOT = Path(__file__).parent.parent.parent
 # first words of a subject -> label, colour, marker; dark enough for a white ground, told apart without colour
@@ -12,8 +13,8 @@ LINES = {
     "polyanchor class": ('polyanchor, anchor="class"', "#12375c", "o"),
     "polyanchor data": ('polyanchor, anchor="data"', "#3b78b0", "s"),
     "polyanchor evaluate": ("polyanchor", "#12375c", "o"),
-    "three products": ("three products", "#777777", "x"),
-    "one full product": ("one full product", "#777777", "x"),
+    "three products": ("the products alone", "#777777", "x"),
+    "one full product": ("the products alone", "#777777", "x"),
     "pytorch-metric-learning": ("pytorch-metric-learning", "#c2571a", "^"),
     "open-metric-learning": ("open-metric-learning (ArcFace)", "#7a4a9e", "v"),
 }
@@ -52,14 +53,16 @@ def main() -> None:
             )
         ticks = sorted({row["case"][axis] for row in rows if row["case"]["along"] == axis})
         panel.set(title=title, xscale="log", yscale="log")
-        panel.set_xticks(ticks, [f"{tick // 1000}k" if tick >= 1_000 else str(tick) for tick in ticks], fontsize=8)
+        panel.set_xticks(ticks, [f"{tick / 1000:.2g}k" if tick >= 1_000 else str(tick) for tick in ticks], fontsize=8)
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.minorticks_off()
         panel.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes[0].set_ylabel("seconds, median")
     entries = {label: line for panel in axes for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     entries.pop("polyanchor", None)  # the same line as anchor="class"
-    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=3, frameon=False, fontsize=8.5)
-    figure.tight_layout(rect=(0, 0.14, 1, 1))
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=5, frameon=False, fontsize=8.5)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)
 
