@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyanchor.evaluation.retrieval import evaluate_retrieval
-from polyanchor.search import scores
+from polyanchor.search import scores, symmetric
 from polyanchor.search.scores import padded_unit_rows
 from tests.exact_vectors import VECTORS, cosine
 from tests.search.live_memory import LiveMemory
+from tests.search.small_tiles import small_tiles
 
 
 def dcg(gains):
@@ -77,6 +78,59 @@ def test_leave_one_out_matches_full_rankings(data, k):
     report = evaluate_retrieval(torch.tensor(vectors).float(), torch.tensor(labels), k=k)
     assert_report(report, by_hand(vectors, labels, vectors, labels, k, leave_one_out=True), k)
     assert report.gallery == len(vectors) - 1
+
+
+@given(items(2, labels=ANY), st.lists(st.integers(1, 30), min_size=1, max_size=3), st.integers(1, 9))
+@settings(deadline=None, max_examples=200)
+def test_the_symmetric_search_matches_full_rankings(data, k, sample):
+    """Tiles of 8 rows; samples so small that many lists come out too short."""
+    vectors, labels = data
+    k = [min(value, len(vectors) - 1) for value in k]
+    with small_tiles(sample=sample) as begun:
+        report = evaluate_retrieval(torch.tensor(vectors).float(), torch.tensor(labels), k=k)
+    assert len(begun) == 1
+    assert_report(report, by_hand(vectors, labels, vectors, labels, k, leave_one_out=True), k)
+
+
+@given(items(2, labels=st.integers(0, 2)), TABLE)
+@settings(deadline=None)
+def test_the_symmetric_search_with_graded_gains(data, table):
+    vectors, labels = torch.tensor(data[0]).float(), torch.tensor(data[1])
+    k = [1, len(vectors) - 1]
+    with small_tiles():
+        report = evaluate_retrieval(vectors, labels, k=k, gains=torch.tensor(table))
+    assert_report(report, by_hand(*data, *data, k, table, leave_one_out=True), k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("noise", [0.7, 8.0])  # hits at the top; hits anywhere
+@pytest.mark.parametrize("sizes", [[1, 2, 5, 40, 300], [1] * 30 + [2] * 150, [500]])
+def test_the_symmetric_search_gives_the_same_numbers(sizes, noise, dtype):
+    """To the last bit, for classes of any size, the lists of one block being of several depths."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    labels = labels[torch.randperm(len(labels), generator=random)]
+    vectors = torch.randn(len(sizes), 24, generator=random)[labels]
+    vectors = (vectors + noise * torch.randn(len(labels), 24, generator=random)).to(dtype)
+    vectors[5:9] = vectors[20:24]
+    vectors[30] = 0
+    plain = evaluate_retrieval(vectors, labels, k=(1, 7))
+    with small_tiles(tile=48, sample=96) as begun:
+        got = evaluate_retrieval(vectors, labels, k=(1, 7))
+    assert len(begun) == 1
+    for name, values in plain.per_query.items():
+        assert torch.equal(got.per_query[name].nan_to_num(-1), values.nan_to_num(-1)), name
+
+
+def test_nothing_but_ties_and_lists_that_are_too_long(monkeypatch):
+    """Both are left to the plain search."""
+    labels = torch.arange(7000) // 4
+    collapsed = evaluate_retrieval(torch.ones(7000, 4), labels, k=1)
+    assert collapsed.per_query["mrr"].tolist() == [1 / (4 * label + 1) for label in labels.tolist()]
+    begun = []
+    monkeypatch.setattr(symmetric, "sweep", lambda *args: begun.append(args))
+    evaluate_retrieval(torch.randn(7000, 4, generator=torch.Generator().manual_seed(0)), labels // 1000, k=1)
+    assert begun == []
 
 
 @given(items(1, labels=ANY), items(1, labels=ANY), st.integers(1, 30))

@@ -72,6 +72,14 @@ def test_precision_divides_by_k_and_map_by_r():
     assert map_at_r(far, torch.tensor([100])).tolist() == [0.01]  # not 1: R counts, not the hits found
 
 
+def test_what_stands_behind_rank_r_changes_no_bit():
+    hits = torch.rand(50, 300, generator=torch.Generator().manual_seed(0)) < 0.3
+    n_relevant = hits.sum(dim=1).clamp(max=90)
+    hits = hits & (hits.cumsum(dim=1) <= n_relevant[:, None])
+    for measure in (map_at_r, r_precision):
+        assert torch.equal(measure(hits, n_relevant), measure(hits[:, :90].contiguous(), n_relevant))
+
+
 def test_reciprocal_rank():
     got = reciprocal_rank(torch.tensor([1, 3, 0, 2**40], dtype=torch.int64))
     assert got.tolist() == [1.0, 1 / 3, NAN, 2.0**-40]

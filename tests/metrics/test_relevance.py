@@ -26,6 +26,10 @@ def test_hits(labels, gallery, data):
     assert first_hit(got).tolist() == first
 
 
+def test_nothing_behind_the_end_of_a_list_is_a_hit():
+    assert hits_at_rank(torch.tensor([[0, -1]]), torch.tensor([5]), torch.tensor([4, 5])).tolist() == [[False, False]]
+
+
 def test_first_hit_in_a_long_row():
     hits = torch.zeros(3, 5000, dtype=torch.bool)
     hits[0, 4321:] = True

@@ -62,6 +62,7 @@ def test_deeper_hits_and_means():
 def test_depth_reaches_the_largest_class_and_cutoff():
     assert judge(torch.tensor([1, 1, 1, 2]), (1,)).depth == 2
     assert judge(torch.tensor([1, 1, 1, 2]), (3, 1)).depth == 3
+    assert judge(torch.tensor([1, 1, 1, 2]), (1,)).depths.tolist() == [2, 2, 2, 1]
 
 
 def test_hits_are_checked_once_per_block(monkeypatch):

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from polyanchor.search import first_match
 from polyanchor.search.exact import search, search_others, walk
-from polyanchor.search.first_match import first_match_rank
+from polyanchor.search.first_match import first_match_rank, first_matches
 from polyanchor.search.scores import against, leave_one_out
 from tests.search.live_memory import LiveMemory
 
@@ -69,3 +70,28 @@ def test_takes_a_part_of_the_block_at_a_time():
     with LiveMemory() as memory:
         first_match_rank(scores, torch.arange(64), labels[:64], labels)
     assert memory.peak <= scores.nbytes * (3 * 4 + 8) / 4 / 8 + 200_000  # what rows_per_block counts; the columns
+
+
+@pytest.mark.parametrize("together", [1, 10, 192])
+@pytest.mark.parametrize("at_once", [48, 1008])
+@pytest.mark.parametrize("classes", [1, 3, 40])
+def test_first_matches_are_the_best_classmates(monkeypatch, classes, at_once, together):
+    monkeypatch.setattr(first_match, "_TOGETHER", together)
+    monkeypatch.setattr(first_match, "_AT_ONCE", at_once)
+    vectors, labels = problem(110, classes, 3)
+    task = leave_one_out(vectors)
+    found = first_matches(task, labels)
+    scores = (task.queries.double() @ task.queries.double().T).tolist()  # exact
+    for query, label in enumerate(labels.tolist()):
+        mates = [n for n in range(110) if n != query and labels[n] == label]
+        best = min(mates, key=lambda n: (-scores[query][n], n)) if mates else -1
+        assert found.ids[query] == best
+        assert found.scores[query] == (scores[query][best] if mates else -torch.inf)
+
+
+def test_first_matches_have_the_scores_of_the_search():
+    vectors = torch.randn(1000, 24, generator=torch.Generator().manual_seed(0))
+    task, labels = leave_one_out(vectors), torch.arange(1000) % 300
+    found = first_matches(task, labels)
+    scores = torch.cat([block.clone() for _, _, block in walk(task, 1)])
+    assert torch.equal(found.scores, scores[torch.arange(1000), found.ids])

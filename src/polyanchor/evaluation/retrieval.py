@@ -10,8 +10,8 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor.metrics import report as reporting
 from polyanchor.metrics.cutoffs import cutoffs
-from polyanchor.search import exact, scores
-from polyanchor.search.first_match import first_match_rank
+from polyanchor.search import exact, scores, symmetric
+from polyanchor.search.first_match import first_match_rank, first_matches
 from polyanchor.types import RetrievalReport
 
 
@@ -101,6 +101,12 @@ def _labelled(vectors_name: str, vectors: Tensor, labels_name: str, labels: Tens
 def _measured(task: scores.Task, judgement: reporting.Judgement) -> Iterator[dict[str, Tensor]]:
     """The measures, a block of queries at a time."""
     labels, gallery_labels = (part.to(task.gallery.device) for part in (judgement.labels, judgement.gallery_labels))
+    chosen = symmetric.pays(task, judgement.depths)
+    swept = symmetric.sweep(task, chosen, first_matches(task, labels)) if chosen else None
+    if swept is not None:
+        for start, found, deeper in swept:
+            yield reporting.measure(found, start, judgement, deeper)
+        return
     for start, found, block in exact.walk(task, judgement.depth):
 
         def deeper(rows: Tensor, start: int = start, block: Tensor = block) -> Tensor:

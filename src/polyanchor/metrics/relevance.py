@@ -10,7 +10,7 @@ def hits_at_rank(ids: Tensor, labels: Tensor, gallery_labels: Tensor) -> Tensor:
     """Mark the neighbours that have the query's label.
 
     Args:
-        ids: ``(Q, k)`` int64, gallery rows, best first.
+        ids: ``(Q, k)`` int64, gallery rows, best first; -1 behind the end of a shorter list.
         labels: ``(Q,)`` int64, of the queries.
         gallery_labels: ``(N,)`` int64.
 
@@ -21,7 +21,7 @@ def hits_at_rank(ids: Tensor, labels: Tensor, gallery_labels: Tensor) -> Tensor:
         >>> hits_at_rank(torch.tensor([[2, 0]]), torch.tensor([7]), torch.tensor([7, 7, -1]))
         tensor([[False,  True]])
     """
-    return gallery_labels[ids] == labels[:, None]
+    return (gallery_labels[ids] == labels[:, None]).logical_and_(ids >= 0)
 
 
 def relevant_counts(labels: Tensor, gallery_labels: Tensor | None = None) -> Tensor:

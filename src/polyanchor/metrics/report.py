@@ -27,7 +27,7 @@ class Judgement:
         n_relevant: ``(Q,)`` int64, other items of the query's class.
         ideal: k -> ``(Q,)`` float64, the ideal DCG@k.
         gains: ``(C, C)`` float64, or None for gain 1 within the class and 0 outside.
-        depth: how many neighbours the measures need: the largest k or R.
+        depths: ``(Q,)`` int64, how many neighbours the measures need of each query: the largest k, or R.
     """
 
     labels: Tensor
@@ -35,7 +35,12 @@ class Judgement:
     n_relevant: Tensor
     ideal: Mapping[int, Tensor]
     gains: Tensor | None
-    depth: int
+    depths: Tensor
+
+    @property
+    def depth(self) -> int:
+        """The largest of the depths."""
+        return int(self.depths.max())
 
 
 def judge(
@@ -68,7 +73,7 @@ def judge(
     else:
         gains = graded.checked_table(gains, labels, there)
         ideal = graded.ideal_dcg_graded(labels, gains, cutoffs, gallery_labels=gallery_labels)
-    return Judgement(labels, there, n_relevant, ideal, gains, max(*cutoffs, int(n_relevant.max())))
+    return Judgement(labels, there, n_relevant, ideal, gains, n_relevant.clamp(min=max(cutoffs)))
 
 
 def measure(found: Neighbours, start: int, judgement: Judgement, deeper: Deeper) -> dict[str, Tensor]:
@@ -77,7 +82,8 @@ def measure(found: Neighbours, start: int, judgement: Judgement, deeper: Deeper)
     Hits and counts are checked once for all of them: each check waits for an accelerator.
 
     Args:
-        found: neighbours of queries ``start, start + 1, ...``, ``judgement.depth`` of each.
+        found: neighbours of queries ``start, start + 1, ...``, at least ``judgement.depths`` of each; ids -1 behind
+            the end of a shorter list.
         start: number of the first query.
         judgement: of all queries.
         deeper: asked for the rows that have a hit, but none among their neighbours.

@@ -9,13 +9,13 @@ exact ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from polyanchor import _check
-from polyanchor.search import scores
+from polyanchor.search import scores, symmetric
 from polyanchor.search.scores import BLOCK_BYTES, Task
 from polyanchor.search.topk import best
 from polyanchor.types import Neighbours
@@ -102,7 +102,11 @@ def search_others_blocks(
         >>> [start for start, found in search_others_blocks(torch.eye(20), 1, block_bytes=1)]
         [0, 16]
     """
-    return _found(walk(scores.leave_one_out(embeddings), k, block_bytes=block_bytes))
+    task = scores.leave_one_out(embeddings)
+    plain = walk(task, k, block_bytes=block_bytes)
+    chosen = symmetric.pays(task, torch.full((task.size,), k), held_bytes=block_bytes)
+    swept = symmetric.sweep(task, chosen) if chosen else None
+    return _found(plain if swept is None else swept)
 
 
 def walk(task: Task, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Neighbours, Tensor]]:
@@ -136,8 +140,8 @@ def walk(task: Task, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tupl
     return ((start, best(block, k), block) for start, block in scores.score_blocks(task, rows))
 
 
-def _found(blocks: Iterator[tuple[int, Neighbours, Tensor]]) -> Iterator[tuple[int, Neighbours]]:
-    """The blocks without their scores."""
+def _found(blocks: Iterable[tuple[int, Neighbours, object]]) -> Iterator[tuple[int, Neighbours]]:
+    """The blocks without what else came with them."""
     return ((start, found) for start, found, _ in blocks)
 
 

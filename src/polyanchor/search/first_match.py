@@ -1,11 +1,17 @@
-"""How far down the whole gallery the first item of the query's class stands, without sorting it."""
+"""The first item of the query's class: which it is, and how far down the whole gallery it stands, without sorting."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from polyanchor.search.scores import parts
+from polyanchor.search.ranks import Targets
+from polyanchor.search.scores import Task, padded_rows, parts
+
+_TOGETHER = 192  # rows of small classes whose products are taken together
+_AT_ONCE = 1008  # rows of a large class
 
 
 def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_labels: Tensor) -> Tensor:
@@ -37,3 +43,47 @@ def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_label
         before = ((block == top) & (column < first)).logical_or_(block > top)
         ranks[some] = (before.sum(dim=1) + 1).masked_fill(top.squeeze(1) == -torch.inf, 0)
     return ranks
+
+
+def first_matches(task: Task, labels: Tensor) -> Targets:
+    """The best scored other item of each row's label, the lowest among equals, from products within the classes.
+
+    Args:
+        task: leave-one-out.
+        labels: ``(N,)`` int64.
+
+    Example:
+        >>> from polyanchor.search.scores import leave_one_out
+        >>> first_matches(leave_one_out(torch.eye(3) + 1), torch.tensor([7, 5, 7])).ids
+        tensor([ 2, -1,  0])
+    """
+    order = labels.argsort(stable=True)  # within a class in order of the rows, as max gives the first of equals
+    best = Targets(torch.full_like(labels, -1), task.gallery.new_full((task.size,), -torch.inf))
+    for start, stop in _runs(labels.unique(return_counts=True)[1].tolist()):
+        items = order[start:stop]
+        vectors, label = padded_rows(task.gallery[items]), labels[items]
+        for some in torch.arange(stop - start, device=items.device).split(_AT_ONCE):
+            scores = vectors[some[0] : some[0] + _AT_ONCE] @ vectors.T
+            other = label[some, None] != label
+            other[torch.arange(len(some), device=some.device), some] = True
+            top, which = scores[: len(some), : len(items)].masked_fill(other, -torch.inf).max(dim=1)
+            best.ids[items[some]] = items[which].masked_fill(top == -torch.inf, -1)
+            best.scores[items[some]] = top
+    return best
+
+
+def _runs(counts: list[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring classes of these sizes, taken together until there are enough rows: first row, and behind the last.
+
+    Example:
+        >>> list(_runs([100, 100, 500, 7]))
+        [(0, 200), (200, 700), (700, 707)]
+    """
+    start = stop = 0
+    for count in counts:
+        stop += count
+        if stop - start >= _TOGETHER:
+            yield start, stop
+            start = stop
+    if stop > start:
+        yield start, stop

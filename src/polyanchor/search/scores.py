@@ -117,6 +117,16 @@ def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Te
     return padded
 
 
+def padded_rows(vectors: Tensor) -> Tensor:
+    """The rows and rows of zeros up to a multiple of 48, for products whose equal rows score equally.
+
+    Example:
+        >>> padded_rows(torch.ones(2, 3)).shape
+        torch.Size([48, 3])
+    """
+    return F.pad(vectors, (0, 0, 0, -len(vectors) % _GALLERY_ROWS))
+
+
 def rows_per_block(task: Task, k: int, block_bytes: int) -> int:
     """How many queries to take at once: a multiple of 16, as many as fit, at least 16.
 
@@ -155,7 +165,7 @@ def score_blocks(task: Task, rows: int) -> Iterator[tuple[int, Tensor]]:
 
     The scores live in one buffer: they are overwritten when the next block is asked for.
     """
-    rows = min(rows, _up(len(task.queries), _QUERY_ROWS))
+    rows = max(min(rows, _up(len(task.queries), _QUERY_ROWS)), _QUERY_ROWS)  # also where there is no query
     buffer = task.gallery.new_empty(rows, len(task.gallery))
     for start in range(0, len(task.queries), rows):
         block = task.queries[start : start + rows]

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from polyanchor.search.lists import Lists
+
+
+def tables(size, side, seed=0):
+    """A symmetric table of few distinct scores, padded to whole tiles with -inf, and floors."""
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 9, (size, size), generator=random).float()
+    scores = torch.maximum(scores, scores.T).fill_diagonal_(-torch.inf)
+    count = -(-size // side)
+    padded = torch.full((count * side, count * side), -torch.inf)
+    padded[:size, :size] = scores
+    return scores, padded.view(count, side, count, side).transpose(1, 2), torch.randint(2, 9, (size,)).float()
+
+
+def filled(scores, tiles, floor, side, together, longest):
+    lists = Lists(floor, side, longest)
+    for row in range(len(tiles)):
+        for first in range(row, len(tiles), together):
+            some = tiles[row, first : first + together].contiguous()
+            lists.add(some, torch.empty_like(some, dtype=torch.bool), row, first)
+        yield lists.take(row)
+
+
+@pytest.mark.parametrize("together", [1, 2, 5])
+@pytest.mark.parametrize("size", [5, 16, 41])
+def test_lists_hold_what_exceeds_the_floor_in_order_of_the_items(size, together):
+    scores, tiles, floor = tables(size, 8)
+    for row, (values, ids, length) in enumerate(filled(scores, tiles, floor, 8, together, size)):
+        for place in range(min(8, size - row * 8)):
+            query = row * 8 + place
+            want = [n for n in range(size) if scores[query, n] > floor[query]]
+            assert length[place] == len(want)
+            assert ids[place].tolist() == want + [-1] * (ids.shape[1] - len(want))
+            assert values[place, : len(want)].tolist() == scores[query, want].tolist()
+            assert values[place, len(want) :].isneginf().all()
+
+
+def test_a_list_much_longer_than_expected_is_not_built():
+    scores, tiles, floor = tables(41, 8)
+    floor[:] = 7.5
+    floor[3] = -1
+    for row, (values, ids, length) in enumerate(filled(scores, tiles, floor, 8, 2, 8)):
+        assert (length[3] == 0 and (ids[3] == -1).all()) == (row in (0, 5))  # row 43 does not exist
+        assert values.shape[1] <= 4 * 8 + 1
+        assert length.sum() == (ids >= 0).sum()
