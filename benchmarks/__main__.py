@@ -14,16 +14,17 @@ from benchmarks.common import RESULTS, ROOT, write
 from benchmarks.origin import commit
 from benchmarks.table import table
 
-# not a question of every day: kept_memory, which compares two settings of the allocator
-QUESTIONS = ["startup", "loss_time", "loss_memory", "evaluation_time", "evaluation_memory", "growth"]
-QUESTIONS += ["profiles"]
+SCRIPTS = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "\nQUESTION = " in file.read_text("utf-8"))
+QUESTIONS = [name for name in SCRIPTS if name != "kept_memory"]  # that one compares two settings of the allocator
 
 
 def main() -> int:
     """Run, merge, print; 1 if a script failed. A target that is not met is a finding, not a failure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--size", choices=("short", "long"), default="short")
-    size = parser.parse_args().size
+    parser.add_argument("--size", choices=("tiny", "short", "long"), default="short")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
+    chosen = parser.parse_args()
+    size = chosen.size
     found, failed, start = [], [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for question in QUESTIONS:
@@ -38,7 +39,7 @@ def main() -> int:
             rows = json.loads((Path(folder) / f"{question}.json").read_text(encoding="utf-8"))
             for row in rows:
                 row["origin"]["command"] = f"python -m benchmarks.{question} --size {size}"
-            write(rows, RESULTS)
+            write(rows, chosen.results)
             found += rows
     print(table([row for row in found if row["question"] not in ("growth", "profiles")]))  # these two are for the page
     aims = [aim for row in found for aim in row["targets"]]

@@ -46,6 +46,8 @@ def lines(cells: list[list[str]], numbers: int) -> str:
 
 def table(question: str) -> str:
     """Everything that ran side by side, and where it ran."""
+    if not (RESULTS / f"{question}.json").is_file():
+        return f"Not measured yet: `python -m benchmarks.{question}`."
     cells = [["case", "subject", "median", "quartiles", "ratio"]]
     found = rows(question)
     for row in found:

