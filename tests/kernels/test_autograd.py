@@ -40,7 +40,7 @@ def _blocks(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("_blocks")
-@pytest.mark.parametrize(("anchor", "pooling", "k"), list(product(ANCHORS, POOLINGS, (1, 3))))
+@pytest.mark.parametrize(("anchor", "pooling", "k"), list(product(ANCHORS, POOLINGS, (1, 2, 3))))
 @pytest.mark.parametrize(("b", "c"), [(11, 7), (5, 23), (40, 13), (1, 3), (4, 1), (1, 1)])
 @pytest.mark.parametrize("alpha", [8.0, 32.0, 1000.0])
 def test_equals_the_eager_twin(anchor, pooling, k, b, c, alpha):

@@ -9,14 +9,14 @@ from polyanchor.functional import pool
 from polyanchor.kernels.pooling import LOG2_E, Pool
 
 
-@pytest.mark.parametrize(("kind", "shift"), list(product(("softmax", "max", "logsumexp"), (False, True))))
-def test_equals_the_formula_and_its_gradient(kind, shift):
-    cosines = (2 * torch.rand(4, 3, 5, dtype=torch.float64) - 1).requires_grad_()
+@pytest.mark.parametrize(("kind", "shift", "k"), list(product(("softmax", "max", "logsumexp"), (False, True), (2, 3))))
+def test_equals_the_formula_and_its_gradient(kind, shift, k):
+    cosines = (2 * torch.rand(4, k, 5, dtype=torch.float64) - 1).requires_grad_()
     gamma, upstream = 0.2, torch.randn(4, 5, dtype=torch.float64)
     want = pool(cosines.movedim(1, 2), pooling=kind, gamma=gamma)
     unit = LOG2_E / gamma
     scores = cosines.detach() * unit
-    working = Pool(kind, shift=shift, like=torch.empty(6, 3, 5, dtype=torch.float64))
+    working = Pool(kind, shift=shift, like=torch.empty(6, k, 5, dtype=torch.float64))
     pooled = working.forward(scores)
     torch.testing.assert_close(pooled / unit, want.detach())
     got = working.backward(scores, pooled.clone(), upstream.clone())

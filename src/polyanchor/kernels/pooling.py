@@ -41,13 +41,15 @@ class Pool:
             torch.exp2(scores, out=shares)
         else:
             torch.sub(scores, largest[:, None], out=shares).exp2_()
-        total = shares.sum(dim=1)
+        total = shares[:, 0] + shares[:, 1] if shares.shape[1] == 2 else shares.sum(dim=1)  # sums of two are slow
         if self._kind == "logsumexp":
             pooled = total.log2().sub_(math.log2(scores.shape[1]))
             pooled = pooled if largest is None else pooled.add_(largest)
             self._total = total.reciprocal_()
             return pooled
         self._total = total.reciprocal_()
+        if shares.shape[1] == 2:
+            return torch.mul(shares[:, 0], scores[:, 0]).addcmul_(shares[:, 1], scores[:, 1]).mul_(self._total)
         return torch.mul(shares, scores, out=self._spare[: len(scores)]).sum(dim=1).mul_(self._total)
 
     def backward(self, scores: Tensor, pooled: Tensor, gradient: Tensor) -> Tensor:
