@@ -126,11 +126,39 @@ def test_a_cut_off_that_does_not_fit_is_refused_before_anything_is_done(photos, 
     assert not (tmp_path / "run").exists()
 
 
-def test_workers_do_not_change_the_result(photos, tmp_path):
-    train(config(photos, "run.epochs=1"), tmp_path / "none")
-    train(config(photos, "run.epochs=1", "data.workers=2"), tmp_path / "two")
+@pytest.mark.parametrize("name", ["cuda", "gpu", "cdua"])
+def test_an_accelerator_that_is_not_there_is_refused_before_anything_is_done(photos, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"run.accelerator must be auto or cpu on this machine, got '{name}'"):
+        train(config(photos, f"run.accelerator={name}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("train_cut", ["random-crop", "random-resized-crop"])
+def test_workers_do_not_change_the_result(photos, tmp_path, train_cut):
+    of = f"images.train={train_cut}"
+    train(config(photos, "run.epochs=1", of), tmp_path / "none")
+    train(config(photos, "run.epochs=1", of, "data.workers=2"), tmp_path / "two")
     one, other = weights(tmp_path / "none"), weights(tmp_path / "two")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_memory_format_that_is_asked_for_reaches_the_network(photos, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(config, items):
+        model = make_model(config, items)
+        model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        return model
+
+    monkeypatch.setattr("polyanchor.training.train.make_model", watched)
+    for channels_last in (True, False):
+        of = config(photos, "run.epochs=1", "data.val_share=0", f"run.channels_last={str(channels_last).lower()}")
+        train(of, tmp_path / str(channels_last))
+        first = seen[0]
+        assert first.is_contiguous(memory_format=torch.channels_last) == channels_last
+        assert first.is_contiguous() != channels_last
+        seen.clear()
 
 
 @pytest.mark.parametrize(

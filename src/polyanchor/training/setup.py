@@ -90,11 +90,17 @@ def make_loader(config: Config, items: Items, transform: Transform | None, batch
 
 
 def device_of(config: Config) -> torch.device:
-    """Where this configuration computes."""
+    """Where this configuration computes.
+
+    Raises:
+        ValueError: ``run.accelerator`` names something that this machine does not have.
+    """
+    asked = config.run.accelerator
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if config.run.accelerator == "cpu" or found is None:
-        return torch.device("cpu")
-    return found
+    known = ["auto", "cpu"] + ([] if found is None else ["gpu", found.type])
+    if asked not in known:
+        raise ValueError(f"run.accelerator must be {' or '.join(known)} on this machine, got {asked!r}")
+    return torch.device("cpu") if asked == "cpu" or found is None else found
 
 
 def make_model(config: Config, items: Items) -> EmbeddingModel:

@@ -67,6 +67,7 @@ def train(
     """
     begun = time.perf_counter()
     folder, stop = RunFolder(Path(out)), stop or StopRequest(announce)
+    device_of(config)  # refuses an accelerator that there is not, before anything is written
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     keep_freed_memory()
