@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -66,11 +67,14 @@ class Cut:
         times = 2 ** round(math.log2(max(self.of) / max(image.size)))
         left, upper, right, lower = (edge / times for edge in self.box)
         box = (left, upper, min(right, image.width), min(lower, image.height))
-        pil = load("PIL.Image", "train")
+        pil, numpy = _packages()
         seen = image.resize((self.size, self.size), pil.Resampling.BILINEAR, box=box)
-        if self.flip:
-            seen = seen.transpose(pil.Transpose.FLIP_LEFT_RIGHT)
-        return load("numpy", "train").asarray(seen)
+        return numpy.asarray(seen.transpose(pil.Transpose.FLIP_LEFT_RIGHT) if self.flip else seen)
+
+
+@cache
+def _packages() -> tuple[Any, Any]:
+    return load("PIL.Image", "train"), load("numpy", "train")
 
 
 Cutter: TypeAlias = Callable[[int, int, "torch.Generator | None"], Cut]

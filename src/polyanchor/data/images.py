@@ -181,12 +181,15 @@ def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
     pil, operations = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
     try:
         with pil.open(source) as image:
-            smaller = look is not None and image.format in ("JPEG", "MPO")
-            if look is not None and smaller:
-                _decode_smaller(image, look)
+            jpeg = image.format in ("JPEG", "MPO")
+            # in JPEG all that can tell an orientation stands before the pixels; to look for it takes time
+            plain = jpeg and image.info.keys().isdisjoint(("exif", "xmp"))
+            if look is not None and jpeg:
+                _decode_smaller(image, look, plain=plain)
             image.load()
-            operations.exif_transpose(image, in_place=True)
-            if look is not None and not smaller:
+            if not plain:
+                operations.exif_transpose(image, in_place=True)
+            if look is not None and not jpeg:
                 look(image.width, image.height)
             return _rgb(image)
     except FileNotFoundError:
@@ -199,13 +202,13 @@ def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
         raise BadImageError.of(name, reason or type(error).__name__) from error
 
 
-def _decode_smaller(image: Any, look: Look) -> None:
+def _decode_smaller(image: Any, look: Look, *, plain: bool) -> None:
     """Have a JPEG that is not decoded yet decoded at 1/2, 1/4 or 1/8, if ``look`` allows it."""
     width, height = image.size
-    turned = image.getexif().get(0x0112) in _TURNED
+    turned = not plain and image.getexif().get(0x0112) in _TURNED
     allowed = look(height, width) if turned else look(width, height)
     times = max(n for n in (1, 2, 4, 8) if n <= max(allowed, 1))
-    if times <= min(width, height):
+    if 1 < times <= min(width, height):
         image.draft(None, (width // times, height // times))
 
 
