@@ -17,6 +17,7 @@ ELSEWHERE = {
     "__main__.py": "cli/test_app.py",
     "_check.py": "its wording is tested where it is said: functional/test_multi_proxy_anchor.py",
     "_extras.py": "test_core_alone.py",
+    "kernels/triton_push.py": "kernels/test_gpu.py",
     "training/config.py": "training/test_config_file.py",
     "training/setup.py": "training/test_train.py",
     "training/learner.py": "training/test_train.py",
