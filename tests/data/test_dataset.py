@@ -1,8 +1,10 @@
+import os
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from polyanchor.data.dataset import Batch, ItemDataset, Skipped, collate, fingerprint
+from polyanchor.data.dataset import Batch, ItemDataset, Skipped, collate, deaf, fingerprint, yielding
 from polyanchor.data.images import BadImageError, ImageFiles
 from polyanchor.data.items import Items
 from polyanchor.data.sampling import ClassBalancedBatches
@@ -114,6 +116,15 @@ def test_threads_change_nothing_and_a_transform_of_your_own_goes_item_by_item(it
         torch.set_num_threads(before)
     noisy = ItemDataset(items, lambda image: torch.rand(2) + image.width)
     assert torch.equal(noisy.__getitems__(keys).inputs, torch.stack([noisy[key][0] for key in keys]))
+
+
+def test_a_yielding_worker_has_a_lower_priority(items):
+    vectors = Items(torch.zeros(2, 1), torch.tensor([0, 1]))
+    data = ItemDataset(vectors, lambda vector: torch.tensor([float(os.nice(0))]))
+    own = os.nice(0)
+    for start, more in ((deaf, 0), (yielding, 10)):
+        batch = next(iter(DataLoader(data, batch_size=2, num_workers=1, collate_fn=collate, worker_init_fn=start)))
+        assert batch.inputs[0].item() == min(own + more, 19)
 
 
 def test_inputs_of_two_shapes():

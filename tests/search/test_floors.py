@@ -20,7 +20,7 @@ def test_place_is_the_first_with_a_small_tail(depth, sample):
         return sum(math.comb(depth, i) * share**i * (1 - share) ** (depth - i) for i in range(j, depth + 1))
 
     j = place_for(depth, sample, size)
-    assert tail(j) <= 2e-3 < tail(j - 1)
+    assert tail(j) <= 2e-4 < tail(j - 1)
 
 
 def test_a_depth_beyond_the_sample_takes_its_last():

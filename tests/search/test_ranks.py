@@ -21,7 +21,7 @@ def counted(tiles, targets, floor, together):
     for row in range(len(tiles)):
         for first in range(row, len(tiles), together):
             some = tiles[row, first : first + together].contiguous()
-            counts.add(some, torch.empty_like(some, dtype=torch.bool), row, first)
+            counts.add(some, row, first)
     return counts
 
 

@@ -57,7 +57,9 @@ def search_others(embeddings: Tensor, k: int, *, block_bytes: int = BLOCK_BYTES)
     Args:
         embeddings: ``(N, D)`` floating, of any length, N at least 2.
         k: number of neighbours, from 1 to N - 1.
-        block_bytes: memory for the scores and neighbours of one block of queries; 16 queries are the least.
+        block_bytes: memory for the scores and neighbours of one block of queries; 16 queries are the least. Where a
+            few tens of MiB suffice for it, large searches on a CPU take half the products, see
+            :func:`polyanchor.search.symmetric.pays`; the answer is the same.
 
     Returns:
         ``Neighbours`` of ``(N, k)`` ids and scores; the scores float32, or float64 if the input is.

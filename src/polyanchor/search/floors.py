@@ -15,9 +15,9 @@ from torch import Tensor
 
 from polyanchor.search.scores import Task
 
-_TOO_SHORT = 2e-3  # share of rows whose list may come out too short: they cost a product of their own
+_TOO_SHORT = 2e-4  # share of rows whose list may come out too short: one of a block costs as much as 16
 _SAMPLES = (256, 512, 1024, 2048)
-_ITEM = 8.0  # cost of an item on a list, measured in scores computed
+_SAMPLED, _ITEM = 2.0, 8.0  # costs of a sampled score and of an item on a list, measured in scores computed
 _HOPELESS = 0.25
 
 
@@ -55,7 +55,7 @@ def plan(depth: Tensor) -> Plan:
     Example:
         >>> chosen = plan(torch.full((20_000,), 10))
         >>> chosen.sample, int(chosen.place[0])
-        (512, 3)
+        (512, 4)
     """
     size = len(depth)
     depths, which = depth.unique(return_inverse=True)
@@ -64,7 +64,7 @@ def plan(depth: Tensor) -> Plan:
     for sample in sorted({min(s, size) for s in _SAMPLES}):
         places = [place_for(d, sample, size) for d in depths.tolist()]
         length = float((torch.tensor(places, device=count.device) * count).sum()) / sample
-        cost = sample + _ITEM * length
+        cost = _SAMPLED * sample + _ITEM * length
         if best is None or cost < best[0]:
             best = cost, sample, places
     assert best is not None
@@ -72,11 +72,11 @@ def plan(depth: Tensor) -> Plan:
 
 
 def place_for(depth: int, sample: int, size: int) -> int:
-    """The smallest j with P(at least j of ``depth`` items are among ``sample`` of ``size``) at most 0.002.
+    """The smallest j with P(at least j of ``depth`` items are among ``sample`` of ``size``) at most 0.0002.
 
     Example:
         >>> place_for(1, 512, 20_000), place_for(200, 512, 20_000)
-        (2, 14)
+        (2, 16)
     """
     share = min(sample / size, 0.5)
     log_share, log_rest = math.log(share), math.log1p(-share)

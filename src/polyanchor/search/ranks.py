@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from polyanchor.search.lists import by_block
-from polyanchor.search.masks import column_counts, row_counts
 from polyanchor.search.scores import parts
 
 
@@ -46,28 +45,28 @@ class Counts:
         self._block = by_block(targets.ids.div(side, rounding_mode="floor").masked_fill(~deep, -1), side, -1)
         self._place = by_block(targets.ids.remainder(side), side, 0)
         self.before, self.differs = torch.zeros_like(self._block), torch.zeros_like(self.deep)
+        self._work = targets.scores.new_empty(side, side)
 
-    def add(self, tiles: Tensor, mask: Tensor, row: int, first: int) -> None:
+    def add(self, tiles: Tensor, row: int, first: int) -> None:
         """Count in the tiles, see :meth:`polyanchor.search.lists.Lists.add`."""
-        blocks = torch.arange(first, first + len(tiles), device=tiles.device)
-        if self.deep[row].any():
-            left = blocks[:, None] < self._block[row]  # (n, side)
-            floor = torch.where(left, self._or_equal[row], self._above[row])
-            torch.ge(tiles, floor[:, :, None], out=mask)
-            self.before[row] += row_counts(mask).sum(dim=0)
-            tile, line = (self._block[row] == blocks[:, None]).nonzero(as_tuple=True)
-            self._ties(torch.full_like(tile, row), line, tiles[tile, line])
-        if first == row:
-            blocks, tiles, mask = blocks[1:], tiles[1:], mask[1:]  # the diagonal tile has every pair twice
-        if len(blocks) and self.deep[blocks].any():
-            floor = torch.where(row < self._block[blocks], self._or_equal[blocks], self._above[blocks])
-            torch.ge(tiles, floor[:, None], out=mask)
-            self.before[blocks] += column_counts(mask)
-            tile, line = (self._block[blocks] == row).nonzero(as_tuple=True)
-            self._ties(blocks[tile], line, tiles.transpose(1, 2)[tile, line])
+        for column, tile in enumerate(tiles, start=first):
+            self._count(tile, row, column)
+            if column > row:  # the diagonal tile has every pair twice
+                self._count(tile.T, column, row)
 
-    def _ties(self, block: Tensor, line: Tensor, scores: Tensor) -> None:
-        """Rows (block, line) in the tile of their targets: ``(rows, side)`` scores."""
+    def _count(self, tile: Tensor, row: int, column: int) -> None:
+        """Count for the rows of a block, with 1.0 for true: a quarter of the time that bool takes."""
+        if not self.deep[row].any():
+            return
+        floor = torch.where(column < self._block[row], self._or_equal[row], self._above[row])
+        work = self._work if tile.is_contiguous() else self._work.T
+        self.before[row] += work.copy_(tile).ge_(floor[:, None]).sum(dim=1).long()
+        line = (self._block[row] == column).nonzero().squeeze(1)
+        if len(line):
+            self._ties(row, line, tile[line])
+
+    def _ties(self, block: int, line: Tensor, scores: Tensor) -> None:
+        """Rows of a block in the tile of their targets: ``(rows, side)`` scores."""
         place, target = self._place[block, line, None], self._or_equal[block, line, None]
         column = torch.arange(self.side, device=place.device)
         self.before[block, line] += ((scores == target) & (column < place)).sum(dim=1)

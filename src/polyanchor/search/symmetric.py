@@ -30,7 +30,7 @@ from polyanchor.types import Neighbours
 HELD_BYTES = 256 * 2**20
 TILE, TILES = 1008, 4  # rows and columns of a tile, a multiple of 48; tiles looked at together
 SMALLEST = 6_000  # below this many rows the plain search is as fast
-_PLAIN_ROWS = 16
+_PLAIN_ROWS, _TRIED = 16, 144  # rows of the plain search, and of a tile, that are tried for equal bits
 _WHOLE_BYTES = 8 * 2**20  # for rows that are searched the plain way
 _LONGEST = 8  # lists longer than an eighth of the gallery cost more than they save
 
@@ -59,7 +59,7 @@ def pays(task: Task, depth: Tensor, *, held_bytes: int = HELD_BYTES) -> Plan | N
     if chosen.length * _LONGEST > task.size:
         return None
     pending = ENTRY_BYTES * chosen.length * task.size / 4  # the middle rows' lists are half full at half time
-    tiles = TILES * TILE**2 * (task.gallery.element_size() + 1 + FOUND_BYTES * chosen.length / task.size)
+    tiles = (TILES + 1) * TILE**2 * (task.gallery.element_size() + 1 + FOUND_BYTES * chosen.length / task.size)
     block = LISTED_BYTES * chosen.longest * TILE
     return chosen if pending + tiles + block + _WHOLE_BYTES <= held_bytes and _same_both_ways(task) else None
 
@@ -93,7 +93,7 @@ def _blocks(task: Task, chosen: Plan, floor: Tensor, targets: Targets | None) ->
             _fill(task, tiles[some], row, first)
             lists.add(tiles[some], mask[some], row, first)
             if counts is not None:
-                counts.add(tiles[some], mask[some], row, first)
+                counts.add(tiles[some], row, first)
         start, size = row * TILE, min(TILE, task.size - row * TILE)
         values, ids, length = (part[:size] for part in lists.take(row))
         found = _nearest(task, chosen.depth[start : start + size], start, values, ids, length)
@@ -155,7 +155,7 @@ def _whole_rows(task: Task, rows: Tensor, start: int, k: int) -> Iterator[tuple[
 
 def _same_both_ways(task: Task) -> bool:
     """Whether a tile, its transpose and the plain search agree to the last bit, tried on the ends of the gallery."""
-    rows, columns = task.gallery[:TILE], task.gallery[-TILE:]
+    rows, columns = task.gallery[:_TRIED], task.gallery[-TILE:]
     tile = rows @ columns.T
     plain = (task.gallery[:_PLAIN_ROWS] @ task.gallery.T)[: len(rows), -len(columns) :]
-    return torch.equal(tile, (columns @ rows.T).T) and torch.equal(tile[:_PLAIN_ROWS], plain)
+    return torch.equal(tile, (columns @ rows.T).T) and torch.equal(tile[: len(plain)], plain)

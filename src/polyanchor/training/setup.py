@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from polyanchor.data.dataset import ItemDataset, collate, deaf
+from polyanchor.data.dataset import ItemDataset, collate, deaf, yielding
 from polyanchor.data.holdout import hold_out_classes
 from polyanchor.data.items import Items, Split
 from polyanchor.data.sampling import ClassBalancedBatches, EpochBatches, ShuffledBatches
@@ -78,13 +78,14 @@ def make_batches(config: Config, labels: Tensor) -> EpochBatches:
 def make_loader(config: Config, items: Items, transform: Transform | None, batches: EpochBatches) -> DataLoader[Any]:
     """Batches of decoded, augmented training items."""
     dataset = ItemDataset(items, transform, seed=config.run.seed, on_bad=config.data.on_bad_image)
+    device = device_of(config).type
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=config.data.workers,
         collate_fn=collate,
-        worker_init_fn=deaf,
-        pin_memory=device_of(config).type == "cuda",
+        worker_init_fn=yielding if device == "cpu" else deaf,
+        pin_memory=device == "cuda",
         generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
     )
 
