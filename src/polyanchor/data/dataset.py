@@ -144,8 +144,8 @@ def deaf(worker: int) -> None:
 def yielding(worker: int) -> None:
     """Like :func:`deaf`, for a training on the CPU: the worker takes the time that the training leaves over.
 
-    A step divides its work evenly among the cores; one that also decodes makes the others wait. With a lower priority
-    the worker runs while the step does what only one core can do. It still gets a tenth of a busy core.
+    A step divides its work evenly among the cores; one that also decodes makes the others wait. The worker still gets
+    about a tenth of a busy core.
     """
     deaf(worker)
     if hasattr(os, "nice"):  # not on Windows

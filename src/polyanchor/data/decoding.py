@@ -1,8 +1,7 @@
 """The images of a batch as one tensor, decoded by as many threads as torch computes with.
 
-Decoding and resizing run outside of Python's lock, opening a file and the rest inside. So two threads take about three
-quarters of the time of one, and a worker process (which decodes with one thread) is the better of the two wherever the
-platform makes processes cheaply.
+Decoding and resizing run outside of Python's lock, opening a file and the rest inside, so that two threads take about
+three quarters of the time of one. A worker process has one thread, and decodes with that.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Data(Section):
     on_bad_image: Literal["stop", "skip"] = "stop"
     """A file that does not decode stops the run, or is skipped and counted."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that decode images beside the one that trains."""
+    """Processes that decode images beside the one that trains; 0 is best on a CPU, several on an accelerator."""
 
 
 class Images(Section):
