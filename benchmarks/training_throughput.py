@@ -38,7 +38,7 @@ def rows(size: str) -> list[Row]:
     """Images a second, and where the time of a step goes; a sample is a step."""
     rates: dict[str, list[float]] = {}
     parts: dict[str, list[float]] = {}
-    names = [BARE, TRAIN, BESIDE, LOADER]
+    names = [BARE, TRAIN, *([] if size == "short" else [BESIDE]), LOADER]
     with source(size) as (what, settings):
         for turn in range(ROUNDS[size]):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
