@@ -28,7 +28,7 @@ QUESTION = "training_throughput"
 BARE, TRAIN, BESIDE = "bare loop", "polyanchor train", "polyanchor train, data.workers=1"
 LOADER = "its loader alone"
 ROUNDS = {"tiny": 1, "short": 2, "long": 7}  # of fresh processes, each of which gives all its steps
-STEPS = {"tiny": 2, "short": 8, "long": 8}
+STEPS = {"tiny": 2, "short": 6, "long": 8}
 WARM_UP = 2  # steps that do not count: the allocator and the kernels' own choices settle
 TINY = ["images.size=16", "images.resize=18", "model.backbone=test_resnet", "batches.classes=2"]
 Parts = dict[str, list[float]]  # seconds of each step, by part; and its images
