@@ -19,12 +19,20 @@ ELSEWHERE = {
     "_extras.py": "test_core_alone.py",
     "kernels/triton_push.py": "kernels/test_gpu.py",
     "training/config.py": "training/test_config_file.py",
+    "training/fit.py": "training/test_train.py",
+    "training/loss_config.py": "training/test_config_file.py and losses/test_pml.py",
+    "training/section.py": "training/test_config_file.py",
+    "training/trainer.py": "training/test_train.py",
     "training/setup.py": "training/test_train.py",
     "training/learner.py": "training/test_train.py",
     "training/callbacks.py": "training/test_train.py",
     "training/demo.py": "cli/test_demo.py",
     "cli/_output.py": "cli/test_train.py",
     "cli/_settings.py": "cli/test_train.py and its own example",
+    "cli/_verdict.py": "cli/test_compare.py",
+    "experiments/folder.py": "experiments/test_comparison.py",
+    "experiments/table.py": "experiments/test_verdict.py",
+    "experiments/tuning.py": "experiments/test_comparison.py",
 }
 
 

@@ -35,12 +35,31 @@ class Embeddings:
         labels: ``(N,)`` int64, the data source's own class ids.
         names: one name per row (a path, a row number of a table); empty if the rows have none.
         class_names: class id -> name, for those classes that have one.
+        sublabels: ``(N,)`` int64, known finer classes within the classes, or None.
     """
 
     vectors: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
     class_names: Mapping[int, str] = field(default_factory=dict)
+    sublabels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and what is known of it.
+
+    Attributes:
+        mean: of the sample.
+        low: lower end of the interval; NaN where the sample says nothing about it.
+        high: upper end.
+        n: size of the sample.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,8 @@ class RetrievalReport:
         queries: number of queries, Q.
         gallery: number of gallery items that each query was searched in.
         notes: what a reader of the numbers has to know, for example that the data set was not complete.
+        labels: ``(Q,)`` int64, class of each query: queries of one class are not independent of each other.
+        sub: the same search judged by known finer classes, where the items have them.
     """
 
     per_query: Mapping[str, Tensor]
@@ -64,6 +85,8 @@ class RetrievalReport:
     queries: int
     gallery: int
     notes: tuple[str, ...] = ()
+    labels: Tensor | None = None
+    sub: RetrievalReport | None = None
 
     def undefined_of(self, measure: str) -> int:
         """Number of queries left out of the mean of one measure.

@@ -6,7 +6,8 @@ import pytest
 import tomli_w
 
 from polyanchor.training.config import Config
-from polyanchor.training.config_file import ConfigError, dump_config, load_config
+from polyanchor.training.config_file import ConfigError, change_config, dump_config, load_config
+from polyanchor.training.loss_config import LOSSES
 
 
 def test_defaults_file_and_settings_in_that_order(tmp_path):
@@ -52,27 +53,61 @@ def test_a_file_that_is_not_toml(tmp_path):
         load_config(tmp_path / "c.toml")
 
 
+def sections():
+    """Every table of keys: name of the section, the loss it is for or "", the model."""
+    for name, part in Config.model_fields.items():
+        if name != "loss":
+            yield name, "", part.annotation
+    for loss, table in LOSSES.items():
+        yield "loss", loss, table
+
+
 def test_every_key_says_what_it_is():
-    for section in Config.model_fields.values():
-        for name, field in section.annotation.model_fields.items():
-            assert field.description, name
+    for _, loss, table in sections():
+        assert table.__doc__
+        for name, field in table.model_fields.items():
+            assert field.description or (loss and name == "name"), name
 
 
-def test_the_documentation_lists_every_key_with_its_default():
+@pytest.mark.parametrize(("section", "loss", "table"), list(sections()))
+def test_the_documentation_lists_every_key_with_its_default(section, loss, table):
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    for section, part in Config.model_fields.items():
-        for name, field in part.annotation.model_fields.items():
-            default = "".join(tomli_w.dumps({"x": field.default})[4:].split()).replace(",]", "]")
-            row = next((line for line in page.splitlines() if f"| `{section}.{name}` |" in line), "|||")
-            shown = row.split("|")[2].strip().strip("`").replace(" ", "")
-            same = shown == default or float(shown) == float(default)
-            assert same, f"{section}.{name}: {default}"
+    if loss:
+        page = page.partition(f'`loss.name = "{loss}"`')[2].partition("\n\n`loss.name")[0]
+    for name, field in table.model_fields.items():
+        if loss and name == "name":
+            continue
+        default = "".join(tomli_w.dumps({"x": field.default})[4:].split()).replace(",]", "]")
+        row = next((line for line in page.splitlines() if f"| `{section}.{name}` |" in line), "|||")
+        shown = row.split("|")[2].strip().strip("`").replace(" ", "")
+        same = shown == default or float(shown) == float(default)
+        assert same, f"{section}.{name}: {default}"
+        assert field.description.replace("|", "\\|") in row
 
 
 def test_keys_that_do_not_apply_to_another_loss_are_refused():
-    with pytest.raises(ConfigError, match="loss.alpha has no meaning for loss.name = 'softtriple'"):
+    with pytest.raises(ConfigError, match="loss.alpha has no meaning for loss.name='softtriple', whose keys are name,"):
         load_config(settings=["loss.name=softtriple", "loss.alpha=16"])
     assert load_config(settings=["loss.name=softtriple", "loss.gamma=0.2"]).loss.gamma == 0.2
+    with pytest.raises(ConfigError, match=r"unknown key 'loss.scal'; did you mean 'loss.scale'\?"):
+        load_config(settings=["loss.name=arcface", "loss.scal=16"])
+    with pytest.raises(ConfigError, match="loss.scale: Input should be greater than 0, got -1"):
+        load_config(settings=["loss.name=arcface", "loss.scale=-1"])
+
+
+def test_an_unknown_loss_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"loss.name must be one of multi-proxy-anchor, .*got 'arcfac'; did you mean"):
+        load_config(settings=["loss.name=arcfac"])
+
+
+def test_another_loss_begins_at_its_own_defaults():
+    base = load_config(settings=["loss.anchor=data", "loss.alpha=8", "optim.lr=0.5"])
+    other = change_config(base, ["loss.name=arcface", "loss.scale=30"])
+    assert other.loss.model_dump() == {"name": "arcface", "margin": 28.6, "scale": 30.0}
+    assert other.optim == base.optim
+    same = change_config(base, ["loss.delta=0.3"])
+    assert (same.loss.anchor, same.loss.alpha, same.loss.delta) == ("data", 8.0, 0.3)
+    assert load_config(None, []).loss.name == "multi-proxy-anchor"
 
 
 def test_a_number_is_a_fine_name():

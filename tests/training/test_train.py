@@ -87,7 +87,7 @@ def test_random_layers_go_on_where_they_were(photos, tmp_path, monkeypatch):
         model.head = torch.nn.Sequential(torch.nn.Dropout(), model.head)
         return model
 
-    monkeypatch.setattr("polyanchor.training.train.make_model", with_dropout)
+    monkeypatch.setattr("polyanchor.training.fit.make_model", with_dropout)
     of = config(photos, "run.epochs=2", "batches.images=4")
     train(of, tmp_path / "whole")
     with pytest.raises(Interrupted):
@@ -151,7 +151,7 @@ def test_the_memory_format_that_is_asked_for_reaches_the_network(photos, tmp_pat
         model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         return model
 
-    monkeypatch.setattr("polyanchor.training.train.make_model", watched)
+    monkeypatch.setattr("polyanchor.training.fit.make_model", watched)
     for channels_last in (True, False):
         of = config(photos, "run.epochs=1", "data.val_share=0", f"run.channels_last={str(channels_last).lower()}")
         train(of, tmp_path / str(channels_last))

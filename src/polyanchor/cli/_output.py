@@ -47,6 +47,8 @@ def print_report(report: Mapping[str, Any], *, title: str) -> None:
     console.print(f"{report['queries']} queries{undefined}, each searched among {report['gallery']} items")
     for line in report["notes"]:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
+    if "sub" in report:
+        print_report(report["sub"], title="the same search judged by the known finer classes")
 
 
 def print_run(folder: Path, *, as_json: bool) -> None:

@@ -11,13 +11,20 @@ from polyanchor.cli._settings import changed
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
     out: Annotated[Path, typer.Option(help="File to write; must end in .safetensors.")],
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True, help="A finished run's folder; or, with --features, a TOML file or nothing: no training."
+        ),
+    ] = None,
     data: Annotated[str, typer.Option(help="Another data source; all of it is embedded.")] = "",
     part: Annotated[str, typer.Option(help="Of the run's own data: test, gallery, train, validation or all.")] = "test",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key; without a run, any key."
+        ),
     ] = None,
     on_bad_image: Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")] = "",
     features: Annotated[
@@ -27,6 +34,9 @@ def embed(
     """Write the vectors of a data set, with labels and names, to a .safetensors file.
 
     Example: polyanchor embed runs/photos --out photos.safetensors
+
+    Features of a pretrained backbone, to train heads on: polyanchor embed --features --part all
+    --set data.source=folder:photos --set model.weights=hub --out photos.safetensors
 
     The file is read by `polyanchor evaluate` and, as features:photos.safetensors, by `polyanchor train`.
     """

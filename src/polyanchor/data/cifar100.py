@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ def read(root: Path, *, labels: str, allow_partial: bool) -> Listing:
     Args:
         root: folder that holds ``train*.parquet`` and ``test*.parquet``, or the folder ``cifar100`` that
             does.
-        labels: ``"fine"``, 100 classes, or ``"coarse"``, 20 classes of 5 fine classes each.
+        labels: ``"fine"``, 100 classes, or ``"coarse"``, 20 classes of 5 fine classes each; these come as the items'
+            ``sublabels``.
         allow_partial: accept a copy that is not complete.
     """
     _check.one_of("labels", labels, LABELS)
@@ -43,6 +45,8 @@ def read(root: Path, *, labels: str, allow_partial: bool) -> Listing:
         columns = ("fine_label", "label") if labels == "fine" else ("coarse_label",)
         label = find_column(table, columns, what=f"cifar100: a column of {labels} labels")
         items = items_of(table, image, label, name="cifar100")
+        if labels == "coarse" and "fine_label" in table.column_names:
+            items = replace(items, sublabels=torch.tensor(table["fine_label"].to_pylist(), dtype=torch.int64))
     parts = (torch.arange(table.num_rows) >= trains).long()
     listing = Listing("cifar100", items, parts)
     specs = OFFICIAL["cifar100" if labels == "fine" else "cifar100-coarse"]

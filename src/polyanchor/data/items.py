@@ -22,6 +22,8 @@ class Items:
         class_names: class id -> name, for those classes that have one; may name classes that have no item
             here.
         names: one name per row where ``inputs`` are vectors; empty if they have none. Images know their own.
+        sublabels: ``(N,)`` int64, known finer classes within the classes, where a source has them. Nothing trains on
+            them: they tell whether local centres were found.
 
     Raises:
         TypeError: labels or vectors have another dtype.
@@ -40,6 +42,7 @@ class Items:
     labels: Tensor
     class_names: Mapping[int, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    sublabels: Tensor | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.inputs, Tensor):
@@ -55,6 +58,9 @@ class Items:
             )
         if self.names and len(self.names) != len(self.labels):
             raise ValueError(f"names must be empty or one per row, got {len(self.names)} for {len(self.labels)} rows")
+        if self.sublabels is not None:
+            sublabels = _check.integer_labels("sublabels", self.sublabels, len(self.labels))
+            object.__setattr__(self, "sublabels", sublabels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,7 +91,8 @@ class Items:
         rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
         inputs = self.inputs[rows] if isinstance(self.inputs, Tensor) else ImageRows(self.inputs, rows)
         names = tuple(self.names[row] for row in rows.tolist()) if self.names else ()
-        return replace(self, inputs=inputs, labels=self.labels[rows], names=names)
+        sublabels = None if self.sublabels is None else self.sublabels[rows]
+        return replace(self, inputs=inputs, labels=self.labels[rows], names=names, sublabels=sublabels)
 
     def select_classes(self, ids: Tensor | Iterable[int]) -> Items:
         """The items of some classes, in their order here.

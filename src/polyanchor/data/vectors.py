@@ -18,13 +18,17 @@ from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
 from polyanchor.data.reading import reading
 
-_LAYOUT = "vectors (N, D) floating, labels (N,) integer and perhaps split (N,), 0 train and 1 test"
+_LAYOUT = (
+    "vectors (N, D) floating, labels (N,) integer and perhaps split (N,), 0 train and 1 test, "
+    "and sublabels (N,) integer"
+)
 
 
 def read(file: Path) -> Listing:
     """List the vectors of a file.
 
-    It holds ``vectors (N, D)``, ``labels (N,)`` and perhaps ``split (N,)``: 0 train, 1 test, 2 gallery. A
+    It holds ``vectors (N, D)``, ``labels (N,)`` and perhaps ``split (N,)``: 0 train, 1 test, 2 gallery, and
+    ``sublabels (N,)``: known finer classes, see :class:`~polyanchor.data.items.Items`. A
     ``.safetensors`` file may carry, under the metadata key ``polyanchor``, the JSON text
     ``{"names": [...], "class_names": {"0": "..."}}``; a ``.npz`` file may hold an array ``names``, and its
     labels may be texts.
@@ -60,7 +64,8 @@ def _listing(name: str, arrays: Mapping[str, Tensor], said: Mapping[str, Any]) -
         parts = _check.integer_labels("split", parts, len(vectors))
         if not bool(torch.isin(parts, torch.arange(3)).all()):
             raise ValueError(f"{name}: split may hold 0 train, 1 test, 2 gallery; got {parts.unique()[:5].tolist()}")
-    return Listing(name, Items(vectors, arrays["labels"], _class_names(said), _names(said)), parts)
+    items = Items(vectors, arrays["labels"], _class_names(said), _names(said), arrays.get("sublabels"))
+    return Listing(name, items, parts)
 
 
 def _names(said: Mapping[str, Any]) -> tuple[str, ...]:

@@ -82,5 +82,8 @@ def embed(
             advance(len(batch.labels) + len(batch.skipped))
     if not vectors:
         raise ValueError(f"none of the {len(items)} images could be read, first {skipped[:1]}")
-    names = tuple(map(items.name, torch.cat(rows).tolist()))
-    return Embeddings(torch.cat(vectors), torch.cat(labels), names, dict(items.class_names)), tuple(skipped)
+    kept = torch.cat(rows)
+    names = tuple(map(items.name, kept.tolist()))
+    sublabels = None if items.sublabels is None else items.sublabels[kept]
+    found = Embeddings(torch.cat(vectors), torch.cat(labels), names, dict(items.class_names), sublabels)
+    return found, tuple(skipped)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.retrieval import evaluate_retrieval
-from polyanchor.types import RetrievalReport
+from polyanchor.types import Embeddings, RetrievalReport
 
 
 def left_out(skipped: Sequence[str], where: str = "") -> str:
@@ -56,20 +56,48 @@ def evaluate_items(
         description: what the progress bar calls the queries.
     """
     options: dict[str, Any] = {"workers": workers, "on_bad": on_bad, "channels_last": channels_last}
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     queries, skipped = embed(model, test, transform, description=description, **options)
-    if gallery is None:
-        report = evaluate_retrieval(queries.vectors.to(device), queries.labels.to(device), k=k)
-    else:
+    found: Embeddings | None = None
+    if gallery is not None:
         found, more = embed(model, gallery, transform, description="gallery", **options)
         skipped += more
-        report = evaluate_retrieval(
-            queries.vectors.to(device),
-            queries.labels.to(device),
-            gallery=found.vectors.to(device),
-            gallery_labels=found.labels.to(device),
-            k=k,
-        )
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    report = evaluate_embeddings(queries, found, k=k, device=device)
     if skipped:
         notes += (left_out(skipped),)
     return replace(report, notes=report.notes + notes)
+
+
+def evaluate_embeddings(
+    queries: Embeddings,
+    gallery: Embeddings | None = None,
+    *,
+    k: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> RetrievalReport:
+    """Measure retrieval by the classes, and by the known finer classes where queries (and gallery) have them.
+
+    Args:
+        queries: their own gallery, each left out of its own search, if ``gallery`` is None.
+        gallery: what is searched.
+        k: cut-offs.
+        device: where to search.
+
+    Example:
+        >>> vectors = torch.eye(4)[[0, 0, 1, 1]]
+        >>> found = Embeddings(vectors, torch.zeros(4, dtype=torch.long), sublabels=torch.tensor([5, 5, 6, 7]))
+        >>> report = evaluate_embeddings(found, k=[1])
+        >>> report.means["recall@1"], report.sub.means["recall@1"], report.sub.undefined
+        (1.0, 1.0, 2)
+    """
+    everything = [queries] if gallery is None else [queries, gallery]
+
+    def judged(*labels: Tensor) -> RetrievalReport:
+        sides = [(side.vectors.to(device), found.to(device)) for side, found in zip(everything, labels, strict=True)]
+        if len(sides) == 1:
+            return evaluate_retrieval(*sides[0], k=k)
+        return evaluate_retrieval(*sides[0], gallery=sides[1][0], gallery_labels=sides[1][1], k=k)
+
+    report = judged(*(side.labels for side in everything))
+    finer = [side.sublabels for side in everything if side.sublabels is not None]
+    return replace(report, sub=judged(*finer)) if len(finer) == len(everything) else report

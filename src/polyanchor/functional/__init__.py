@@ -9,6 +9,7 @@ from polyanchor.functional.measures import precision_at_k as precision_at_k
 from polyanchor.functional.measures import r_precision as r_precision
 from polyanchor.functional.measures import recall_at_k as recall_at_k
 from polyanchor.functional.measures import reciprocal_rank as reciprocal_rank
+from polyanchor.functional.merging import merging_penalty as merging_penalty
 from polyanchor.functional.multi_proxy_anchor import Impl as Impl
 from polyanchor.functional.multi_proxy_anchor import anchor_loss as anchor_loss
 from polyanchor.functional.multi_proxy_anchor import log1p_sum_exp as log1p_sum_exp

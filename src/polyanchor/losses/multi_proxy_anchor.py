@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyanchor import _check
-from polyanchor.functional import Anchor, Impl, Pooling, multi_proxy_anchor_loss, unit_rows
+from polyanchor.functional import Anchor, Impl, Pooling, merging_penalty, multi_proxy_anchor_loss, unit_rows
 from polyanchor.losses.deferred import DeferredChecks
 
 Init = Literal["fixed", "kaiming"]
@@ -41,6 +41,8 @@ class MultiProxyAnchorLoss(nn.Module):
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``.
         init: ``"fixed"`` or ``"kaiming"``, see above.
         impl: ``"auto"``, ``"eager"`` or ``"fused"``.
+        merging: weight, 0 or more, of :func:`polyanchor.functional.merging_penalty`, which is added to the loss and
+            merges local centres of a class; 0: none.
 
     Attributes:
         proxies: Parameter ``(C, K, D)``.
@@ -80,6 +82,7 @@ class MultiProxyAnchorLoss(nn.Module):
         pooling: Pooling = "softmax",
         init: Init = "fixed",
         impl: Impl = "auto",
+        merging: float = 0.0,
     ) -> None:
         super().__init__()
         for name, count in (
@@ -95,8 +98,10 @@ class MultiProxyAnchorLoss(nn.Module):
         _check.positive("alpha", alpha)
         _check.positive("gamma", gamma)
         _check.finite_number("delta", delta)
+        if not 0 <= merging < float("inf"):
+            raise ValueError(f"merging must be a finite number of 0 or more, got {merging!r}")
         self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
-        self.pooling, self.init, self.impl = pooling, init, impl
+        self.pooling, self.init, self.impl, self.merging = pooling, init, impl, merging
         self.proxies = nn.Parameter(torch.empty(num_classes, proxies_per_class, embedding_dim, dtype=torch.float32))
         self._deferred = DeferredChecks()
         self.reset_parameters()
@@ -123,6 +128,9 @@ class MultiProxyAnchorLoss(nn.Module):
             pooling=self.pooling,
             impl=self.impl,
         )
+        if self.merging > 0:
+            penalty = self.merging * merging_penalty(self.proxies)
+            loss = loss + penalty.where(loss.isfinite(), 0)  # an unusable batch gives the proxies no gradient at all
         if embeddings.device.type != "cpu" and not torch.compiler.is_compiling():
             self._deferred.watch(embeddings, labels, len(self.proxies))
         return loss
@@ -145,5 +153,5 @@ class MultiProxyAnchorLoss(nn.Module):
         return (
             f"num_classes={classes}, embedding_dim={dim}, proxies_per_class={centres}, "
             f"anchor={self.anchor!r}, alpha={self.alpha}, delta={self.delta}, gamma={self.gamma}, "
-            f"pooling={self.pooling!r}, init={self.init!r}, impl={self.impl!r}"
+            f"pooling={self.pooling!r}, init={self.init!r}, impl={self.impl!r}, merging={self.merging}"
         )

@@ -5,86 +5,181 @@ Checked against version 2.9.0. Version 3 is a clean break and is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from polyanchor import _extras
+from polyanchor import _check, _extras
 from polyanchor.functional import unit_rows
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """How a loss is called here and there.
+
+    Attributes:
+        loss: its class in ``pytorch_metric_learning.losses``.
+        source: the paper.
+        options: our name of an option -> the library's; none has a default here, the configuration has them all.
+        weights: the parameter that holds its proxies, or "" for a loss between items.
+        columns: whether proxies are the columns of that parameter.
+        miner: class in ``pytorch_metric_learning.miners``, our name of its option -> the library's, fixed options.
+    """
+
+    loss: str
+    source: str
+    options: Mapping[str, str]
+    weights: str = ""
+    columns: bool = False
+    miner: tuple[str, Mapping[str, str], Mapping[str, Any]] | None = None
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "proxy-nca": Baseline(
+        "ProxyNCALoss", "Movshovitz-Attias et al., ICCV 2017", {"scale": "softmax_scale"}, weights="proxies"
+    ),
+    "normsoftmax": Baseline(
+        "NormalizedSoftmaxLoss", "Zhai and Wu, BMVC 2019", {"temperature": "temperature"}, weights="W", columns=True
+    ),
+    "softtriple": Baseline(
+        "SoftTripleLoss",
+        "Qian et al., ICCV 2019",
+        {"proxies_per_class": "centers_per_class", "scale": "la", "gamma": "gamma", "margin": "margin"},
+        weights="fc",
+        columns=True,
+    ),
+    "arcface": Baseline(
+        "ArcFaceLoss", "Deng et al., CVPR 2019", {"margin": "margin", "scale": "scale"}, weights="W", columns=True
+    ),
+    "subcenter-arcface": Baseline(
+        "SubCenterArcFaceLoss",
+        "Deng et al., ECCV 2020",
+        {"proxies_per_class": "sub_centers", "margin": "margin", "scale": "scale"},
+        weights="W",
+        columns=True,
+    ),
+    "proxy-anchor": Baseline(
+        "ProxyAnchorLoss", "Kim et al., CVPR 2020", {"alpha": "alpha", "delta": "margin"}, weights="proxies"
+    ),
+    "multi-similarity": Baseline(
+        "MultiSimilarityLoss",
+        "Wang et al., CVPR 2019",
+        {"alpha": "alpha", "beta": "beta", "base": "base"},
+        miner=("MultiSimilarityMiner", {"epsilon": "epsilon"}, {}),
+    ),
+    "supcon": Baseline("SupConLoss", "Khosla et al., NeurIPS 2020", {"temperature": "temperature"}),
+    "triplet": Baseline(
+        "TripletMarginLoss",
+        "Schroff et al., CVPR 2015",
+        {"margin": "margin"},
+        miner=("TripletMarginMiner", {"margin": "margin"}, {"type_of_triplets": "semihard"}),
+    ),
+    "contrastive": Baseline(
+        "ContrastiveLoss", "Hadsell et al., CVPR 2006", {"positive": "pos_margin", "negative": "neg_margin"}
+    ),
+}
+
+
 class PmlLoss(nn.Module):
-    """A loss of pytorch-metric-learning without miners, index tuples and reference sets.
+    """A loss of pytorch-metric-learning, with its miner if it has one.
 
     Args:
         loss: the module; its own parameters are this one's.
+        miner: chooses pairs or triplets of a batch.
+        weights: name of the parameter that holds the proxies, or "".
+        classes: C.
+        columns: whether proxies are the columns of that parameter.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(
+        self,
+        loss: nn.Module,
+        *,
+        miner: nn.Module | None = None,
+        weights: str = "",
+        classes: int = 0,
+        columns: bool = False,
+    ) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.miner = loss, miner
+        self._weights, self._classes, self._columns = weights, classes, columns
+
+    @property
+    def proxies(self) -> Tensor | None:
+        """``(C, K, D)`` view of the proxies, of any length; None for a loss between items."""
+        if not self._weights:
+            return None
+        weight: Tensor = getattr(self.loss, self._weights)
+        rows = weight.T if self._columns else weight
+        return rows.view(self._classes, -1, rows.shape[1])
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """``(B, D)`` and ``(B,)`` integer labels -> ``()`` loss, in float32.
+        """``(B, D)`` and ``(B,)`` integer labels -> ``()`` loss, in float32, or in the wider dtype of the proxies.
 
-        The library casts its parameters to the dtype of the embeddings in place, for good; so they come as
-        float32 and autocast is off.
+        The library casts its parameters to the dtype of the embeddings in place, for good; so these come in the
+        dtype of the parameters, and autocast is off.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
-            return self.loss(embeddings.float(), labels.long())
+            wide = torch.promote_types(embeddings.dtype, torch.float32)
+            embeddings = embeddings.to(next((weight.dtype for weight in self.parameters()), wide))
+            labels = labels.long()
+            chosen = None if self.miner is None else self.miner(embeddings, labels)
+            return self.loss(embeddings, labels, chosen)
 
 
-def soft_triple(
-    num_classes: int,
-    embedding_dim: int,
-    *,
-    centers_per_class: int = 10,
-    scale: float = 20.0,
-    gamma: float = 0.1,
-    margin: float = 0.01,
-    merging: float = 0.2,
-) -> PmlLoss:
-    """SoftTriple with the constants of its authors' code.
+def baseline(name: str, num_classes: int, embedding_dim: int, *, merging: float = 0.0, **options: float) -> PmlLoss:
+    """A loss of the library by the name that the configuration gives it.
 
-    The centres start at length 1, as the proxies of :class:`polyanchor.MultiProxyAnchorLoss` do, so that one
-    learning rate means the same for both.
+    Proxies start at length 1, as those of :class:`polyanchor.MultiProxyAnchorLoss` do, so that one learning rate means
+    the same for all losses. The library's own initial lengths differ from loss to loss.
 
     Args:
+        name: one of :data:`BASELINES`.
         num_classes: C.
         embedding_dim: D.
-        centers_per_class: K.
-        scale: lambda of the paper, > 0.
-        gamma: width of the soft assignment, in cosine units, > 0.
-        margin: delta of the paper, in cosine units.
-        merging: weight tau of the regulariser that merges centres of a class; without effect if K is 1.
+        merging: for ``softtriple``, weight tau of its regulariser, which merges centres of a class; it keeps
+            ``(C K, C K)`` masks. Without effect if K is 1.
+        **options: all that :data:`BASELINES` names for this loss, in the library's units: ``margin`` of the ArcFace
+            losses is in degrees, of ``triplet`` and ``contrastive`` a distance of unit vectors, else cosines.
 
-    References:
-        Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019, arXiv:1909.05235;
-        constants of the released code: K 10, lambda 20, gamma 0.1, delta 0.01, tau 0.2.
+    Raises:
+        ImportError: another major version of the library.
+        MissingExtraError: the library is not installed.
+        ValueError: an unknown name.
 
     Example:
-        >>> soft_triple(3, 8)(torch.eye(8)[:2], torch.tensor([0, 2])).shape
+        >>> baseline("arcface", 3, 8, margin=28.6, scale=64.0)(torch.eye(8)[:2], torch.tensor([0, 2])).shape
         torch.Size([])
     """
-    losses, regularizers = _library("losses"), _library("regularizers")
-    options: dict[str, Any] = {}
-    if merging > 0 and centers_per_class > 1:
-        sparse = regularizers.SparseCentersRegularizer(num_classes, centers_per_class)
-        options = {"weight_regularizer": sparse, "weight_reg_weight": merging}
-    loss = losses.SoftTripleLoss(
-        num_classes,
-        embedding_dim,
-        centers_per_class=centers_per_class,
-        la=scale,
-        gamma=gamma,
-        margin=margin,
-        **options,
+    _check.one_of("name", name, tuple(BASELINES))
+    chosen = BASELINES[name]
+    losses = _library("losses")
+    given: dict[str, Any] = {there: options[here] for here, there in chosen.options.items()}
+    if chosen.weights:
+        given |= {"num_classes": num_classes, "embedding_size": embedding_dim}
+    centres = int(options.get("proxies_per_class", 1))
+    if name == "softtriple" and merging > 0 and centres > 1:
+        sparse = _library("regularizers").SparseCentersRegularizer(num_classes, centres)
+        given |= {"weight_regularizer": sparse, "weight_reg_weight": merging}
+    miner = None
+    if chosen.miner is not None:
+        kind, named, fixed = chosen.miner
+        miner = getattr(_library("miners"), kind)(**{there: options[here] for here, there in named.items()}, **fixed)
+    loss = PmlLoss(
+        getattr(losses, chosen.loss)(**given),
+        miner=miner,
+        weights=chosen.weights,
+        classes=num_classes,
+        columns=chosen.columns,
     )
-    with torch.no_grad():
-        loss.fc.copy_(unit_rows(torch.randn_like(loss.fc).T).T)  # columns are centres
-    return PmlLoss(loss)
+    if loss.proxies is not None:
+        with torch.no_grad():
+            loss.proxies.copy_(unit_rows(torch.randn(loss.proxies.shape)))
+    return loss
 
 
 def _library(part: str) -> Any:

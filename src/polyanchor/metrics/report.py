@@ -142,4 +142,5 @@ def report(
         queries=len(judgement.labels),
         gallery=gallery,
         notes=tuple(notes),
+        labels=judgement.labels.cpu(),
     )

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from polyanchor.training.loss_config import Loss, MultiProxyAnchor
+from polyanchor.training.section import Above0, AtLeast0, Count, Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-AtLeast0 = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True)
 
 
 class Data(Section):
@@ -94,35 +88,6 @@ class Model(Section):
     """Keep the running statistics of batch norms (for pretrained backbones and small batches)."""
 
 
-class Loss(Section):
-    """The loss and its own parameters."""
-
-    name: Literal["multi-proxy-anchor", "softtriple"] = "multi-proxy-anchor"
-    """`softtriple` is pytorch-metric-learning's."""
-    anchor: Literal["class", "data", "mixed"] = "class"
-    """Member of the Multi Proxy Anchor family."""
-    proxies_per_class: Count = 10
-    """Local centres of a class, K."""
-    alpha: Above0 = 32.0
-    """Sharpness."""
-    delta: Annotated[float, Field(allow_inf_nan=False)] = 0.1
-    """Margin, in cosine units."""
-    gamma: Above0 = 0.1
-    """Width of the soft assignment to local centres, in cosine units."""
-    pooling: Literal["softmax", "max", "logsumexp"] = "softmax"
-    """How a class's local centres become one similarity."""
-    init: Literal["fixed", "kaiming"] = "fixed"
-    """Length 1 for every proxy, or the published initialisation."""
-
-    @model_validator(mode="after")
-    def _applies(self) -> Loss:
-        if self.name == "softtriple":
-            for key in ("anchor", "alpha", "delta", "pooling", "init"):
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"loss.{key} has no meaning for loss.name = 'softtriple'; leave it out")
-        return self
-
-
 class Optim(Section):
     """AdamW with three groups: backbone, head, proxies."""
 
@@ -136,6 +101,8 @@ class Optim(Section):
     """Of backbone and head."""
     proxy_weight_decay: AtLeast0 = 0.0
     """Of the proxies: it shortens them, which speeds up their turning."""
+    proxy_length: Literal["free", "fixed"] = "free"
+    """Whether a step may change the length of a proxy: the longer it is, the less a step turns it."""
     schedule: Literal["constant", "cosine", "one-cycle", "step"] = "one-cycle"
     """Of all groups, after the warm-up."""
     step_epochs: Count = 10
@@ -180,9 +147,17 @@ class Config(Section):
     images: Images = Images()
     batches: Batches = Batches()
     model: Model = Model()
-    loss: Loss = Loss()
+    loss: Loss = MultiProxyAnchor()
     optim: Optim = Optim()
     run: Run = Run()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_has_a_name(cls, raw: Any) -> Any:
+        """A table of keys without a name is the Multi Proxy Anchor family's."""
+        if isinstance(raw, dict) and isinstance(raw.get("loss"), dict):
+            return raw | {"loss": {"name": "multi-proxy-anchor"} | raw["loss"]}
+        return raw
 
     @model_validator(mode="after")
     def _select_is_measured(self) -> Config:

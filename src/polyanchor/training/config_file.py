@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from polyanchor import _check
 from polyanchor.training.config import Config
+from polyanchor.training.loss_config import LOSSES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,6 +45,36 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return _validated(raw, settings)
+
+
+def change_config(config: Config, settings: Sequence[str]) -> Config:
+    """Another configuration: ``section.key=value`` settings over a given one.
+
+    With another ``loss.name`` the keys of the loss begin at that loss's own defaults.
+
+    Example:
+        >>> change_config(Config(), ["loss.name=arcface", "loss.scale=30"]).loss.margin
+        28.6
+    """
+    raw = config.model_dump(mode="json")
+    names = [_value(text.strip()) for key, _, text in (part.partition("=") for part in settings) if key == "loss.name"]
+    if names and names[-1] != config.loss.name:
+        raw["loss"] = {}
+    return _validated(raw, settings)
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as TOML, every key written out.
+
+    Example:
+        >>> "epochs = 20" in dump_config(Config())
+        True
+    """
+    return tomli_w.dumps(config.model_dump(mode="json"))
+
+
+def _validated(raw: dict[str, Any], settings: Sequence[str]) -> Config:
     for setting in settings:
         key, equals, text = setting.partition("=")
         section, dot, name = key.strip().partition(".")
@@ -58,16 +89,6 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
         raise ConfigError("\n".join(_explain(fault) for fault in error.errors())) from error
 
 
-def dump_config(config: Config) -> str:
-    """The resolved configuration as TOML, every key written out.
-
-    Example:
-        >>> "epochs = 20" in dump_config(Config())
-        True
-    """
-    return tomli_w.dumps(config.model_dump(mode="json"))
-
-
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -77,19 +98,24 @@ def _value(text: str) -> Any:
 
 def _explain(fault: Mapping[str, Any]) -> str:
     where = [str(part) for part in fault["loc"]]
+    loss = LOSSES.get(where.pop(1)) if where[:1] == ["loss"] and len(where) > 1 else None
     key = ".".join(where)
+    if fault["type"] == "union_tag_invalid":
+        got = str(fault["ctx"]["tag"])
+        return f"{key}.name must be one of {', '.join(LOSSES)}, got {got!r}{_check.nearest(got, list(LOSSES))}"
     if fault["type"] != "extra_forbidden":
         got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
         return f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}{got}"
-    near = _check.nearest(key, [".".join([*where[:-1], name]) for name in _known(where[:-1])])
+    table = loss or (_section(where[0]) if len(where) > 1 else Config)
+    known = list(table.model_fields)
+    if loss is not None and any(where[-1] in other.model_fields for other in LOSSES.values()):
+        return f"{key} has no meaning for loss.name={fault['loc'][1]!r}, whose keys are {', '.join(known)}"
+    near = _check.nearest(key, [".".join([*where[:-1], name]) for name in known])
     return f"unknown key {key!r}{near}"
 
 
-def _known(section: Sequence[str]) -> Sequence[str]:
-    model: type[BaseModel] = Config
-    for part in section:
-        annotation = model.model_fields[part].annotation
-        assert isinstance(annotation, type)  # every key of Config is a Section
-        assert issubclass(annotation, BaseModel)
-        model = annotation
-    return list(model.model_fields)
+def _section(name: str) -> type[BaseModel]:
+    annotation = Config.model_fields[name].annotation
+    assert isinstance(annotation, type)  # every key of Config but loss is a Section
+    assert issubclass(annotation, BaseModel)
+    return annotation

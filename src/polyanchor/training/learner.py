@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from polyanchor.data.dataset import Batch
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
+from polyanchor.losses.proxies import fixed_lengths
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training.config import Config
 from polyanchor.training.schedule import factor
@@ -82,6 +84,11 @@ class Learner(LightningModule):
         report = self.validate(self.model)
         self.notes = tuple(f"validation: {note}" for note in report.notes)
         self.log_dict({f"val/{name}": value for name, value in report.means.items()})
+
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """As always, with the proxies as long after it as before where the configuration says so."""
+        with fixed_lengths(self.loss) if self.config.optim.proxy_length == "fixed" else nullcontext():
+            super().optimizer_step(*args, **options)
 
     def configure_optimizers(self) -> Any:
         """AdamW with the groups ``backbone``, ``head``, ``proxies``, and the schedule on all of them."""

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from polyanchor import _check, _extras
+from polyanchor import _check
 from polyanchor.data import vectors
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
 from polyanchor.evaluation.embed import embed
-from polyanchor.evaluation.evaluate import evaluate_items
-from polyanchor.evaluation.retrieval import evaluate_retrieval
+from polyanchor.evaluation.evaluate import evaluate_embeddings, evaluate_items
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training.config import Config
-from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.setup import Parts, device_of, make_transforms, open_parts
+from polyanchor.training.config_file import load_config
+from polyanchor.training.run_folder import RunFolder, save_tensors
+from polyanchor.training.setup import Parts, device_of, make_model, make_transforms, open_parts
 from polyanchor.types import Embeddings, RetrievalReport
 
 PARTS = ("test", "gallery", "train", "validation", "all")
@@ -67,22 +67,22 @@ def evaluate_run(
 def evaluate_file(file: Path, *, k: Sequence[int] = ()) -> RetrievalReport:
     """Measure the vectors of a file: all rows, or its test part (against its gallery part) if it has parts."""
     listing, k = vectors.read(file), tuple(k) or (1, 2, 4, 8)
-    table = listing.items.inputs
-    assert isinstance(table, torch.Tensor)  # what a file of vectors holds
-    labels, parts = listing.items.labels, listing.parts
-    if parts is None:
-        return evaluate_retrieval(table, labels, k=k)
-    test, gallery = parts == 1, parts == 2
-    notes = (f"the test part of the file, {int(test.sum())} of {len(labels)} rows",)
-    if not gallery.any():
-        return evaluate_retrieval(table[test], labels[test], k=k, notes=notes)
-    return evaluate_retrieval(
-        table[test], labels[test], gallery=table[gallery], gallery_labels=labels[gallery], k=k, notes=notes
-    )
+    items = listing.items
+    if listing.parts is None:
+        return evaluate_embeddings(_as_embeddings(items), k=k)
+    test, gallery = (items.subset(listing.parts == part) for part in (1, 2))
+    searched = _as_embeddings(gallery) if len(gallery) else None
+    report = evaluate_embeddings(_as_embeddings(test), searched, k=k)
+    return replace(report, notes=(f"the test part of the file, {len(test)} of {len(items)} rows",))
+
+
+def _as_embeddings(items: Items) -> Embeddings:
+    assert isinstance(items.inputs, torch.Tensor)  # what a file of vectors holds
+    return Embeddings(items.inputs, items.labels, items.names, items.class_names, items.sublabels)
 
 
 def embed_run(
-    run: Path,
+    run: Path | None,
     out: Path,
     *,
     data: str = "",
@@ -90,24 +90,28 @@ def embed_run(
     settings: tuple[str, ...] = (),
     features: bool = False,
 ) -> Embeddings:
-    """Write vectors of a finished run's model to a ``.safetensors`` file.
+    """Write vectors of a finished run's model, or of a backbone as it comes, to a ``.safetensors`` file.
 
     Args:
-        run: its folder.
+        run: its folder; or a configuration file, or None for the default configuration: nothing is trained then, and
+            ``features`` of the backbone with its given weights are all there is to write.
         out: file to write, replaced in one step.
         data: another data source, all of whose items are embedded; empty: the run's own.
         part: ``"test"``, ``"gallery"``, ``"train"``, ``"validation"``, or ``"all"``: train, test and gallery in
             one file that remembers which is which.
-        settings: changes to its ``data``, ``images`` and ``run`` keys.
+        settings: changes to its ``data``, ``images`` and ``run`` keys; without a run, to any key.
         features: what the backbone gives, before the head; such a file trains heads quickly.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors, got {out}")
-    config, model = _open(run, settings)
+    if run is not None and run.is_dir():
+        config, model = _open(run, settings)
+    else:
+        config, model = _untrained(run, settings, features=features)
     network: nn.Module = model
     if features:
         if model.backbone is None:
-            raise ValueError(f"{run} has no backbone: its features are its input")
+            raise ValueError(f"{run or 'the configuration'} has no backbone: its features are its input")
         network = model.backbone
     pieces: list[Embeddings] = []
     numbers: list[int] = []
@@ -127,6 +131,9 @@ def embed_run(
         torch.cat([piece.labels for piece in pieces]),
         tuple(name for piece in pieces for name in piece.names),
         {number: name for piece in pieces for number, name in piece.class_names.items()},
+        torch.cat([piece.sublabels for piece in pieces if piece.sublabels is not None])
+        if all(piece.sublabels is not None for piece in pieces)
+        else None,
     )
     _write(whole, out, torch.tensor(numbers) if part == "all" and not data else None)
     return whole
@@ -151,13 +158,13 @@ def _all_of(data: str, config: Config) -> Items:
 def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> None:
     names = {str(number): name for number, name in embeddings.class_names.items()}
     said = json.dumps({"names": list(embeddings.names), "class_names": names}, ensure_ascii=False)
-    tensors: dict[str, Any] = {"vectors": embeddings.vectors.contiguous(), "labels": embeddings.labels}
+    tensors = {"vectors": embeddings.vectors, "labels": embeddings.labels}
     if parts is not None:
         tensors["split"] = parts
+    if embeddings.sublabels is not None:
+        tensors["sublabels"] = embeddings.sublabels
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_suffix(".writing")
-    _extras.load("safetensors.torch", "train").save_file(tensors, unfinished, {"polyanchor": said})
-    unfinished.replace(out)
+    save_tensors(tensors, out, {"polyanchor": said})
 
 
 def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
@@ -169,6 +176,17 @@ def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     return config, folder.load_model().to(device_of(config))
+
+
+def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:
+    """A backbone with its given weights."""
+    config = load_config(file, settings)
+    if not features:
+        raise ValueError("nothing is trained without a run, so the head is random: give a run's folder, or --features")
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    return config, make_model(config, open_parts(config).train).to(device_of(config))
 
 
 def _part(parts: Parts, name: str) -> Items:

@@ -4,6 +4,7 @@
 ``split.json``          data source, its fingerprint, the classes that trained and those that validated
 ``checkpoints/``        ``last.ckpt`` and ``best.ckpt``, to resume from
 ``model.safetensors``   the chosen weights, with the proxies: all that evaluation needs
+``per_query.safetensors``  each measure of each test query, with the query's class
 ``results.json``        measures on the test classes, how the epoch was chosen, versions, machine, commit
 ``logs/``               curves
 """
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,10 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def per_query(self) -> Path:
+        return self.path / "per_query.safetensors"
+
+    @property
     def results(self) -> Path:
         return self.path / "results.json"
 
@@ -83,18 +89,33 @@ class RunFolder:
         return load_config(self.config, settings)
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
-        """One readable JSON file."""
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        """One readable JSON file, replaced in one step: it is there whole or not at all."""
+        unfinished = path.with_suffix(".writing")
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+    def save_per_query(self, report: RetrievalReport) -> None:
+        """Measures of each query, ``(Q,)`` float64, and ``labels``, ``(Q,)`` int64: what statistics are made of.
+
+        By known finer classes, where there are any, under the prefix ``sub/``.
+        """
+        tensors = dict(report.per_query)
+        if report.labels is not None:
+            tensors["labels"] = report.labels
+        if report.sub is not None:
+            tensors |= {f"sub/{name}": values for name, values in report.sub.per_query.items()}
+        save_tensors(tensors, self.per_query)
+
+    def read_per_query(self) -> dict[str, Tensor]:
+        """What :meth:`save_per_query` wrote."""
+        return read_state(self.per_query)
 
     def save_model(self, model: EmbeddingModel, loss: nn.Module, classes: Tensor) -> None:
         """Weights, proxies and the class ids that the proxies stand for, without optimizer."""
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         tensors |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
         tensors["classes"] = classes
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        unfinished = self.model.with_suffix(".writing")
-        _extras.load("safetensors.torch", "train").save_file(tensors, unfinished)
-        unfinished.replace(self.model)
+        save_tensors(tensors, self.model)
 
     def load_model(self) -> EmbeddingModel:
         """The model of a finished run, in evaluation mode, on the CPU."""
@@ -116,6 +137,20 @@ class RunFolder:
         return model.to(memory_format=torch.channels_last).eval() if config.run.channels_last else model.eval()
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, str] | None = None) -> None:
+    """A .safetensors file, replaced in one step.
+
+    Args:
+        tensors: name -> any.
+        path: the file.
+        said: texts to put beside them.
+    """
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    unfinished = path.with_suffix(".writing")
+    _extras.load("safetensors.torch", "train").save_file(whole, unfinished, said)
+    unfinished.replace(path)
+
+
 def as_json(report: RetrievalReport) -> dict[str, Any]:
     """A report without its per-query values; NaN becomes null.
 
@@ -129,4 +164,5 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         "gallery": report.gallery,
         "undefined": report.undefined,
         "notes": list(report.notes),
+        **({} if report.sub is None else {"sub": as_json(report.sub)}),
     }

@@ -16,9 +16,10 @@ from polyanchor.data.sampling import ClassBalancedBatches, EpochBatches, Shuffle
 from polyanchor.data.sources import open_source
 from polyanchor.data.transforms import Transform, test_transform, train_transform
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
-from polyanchor.losses.pml import soft_triple
+from polyanchor.losses.pml import baseline
 from polyanchor.models.embedding import EmbeddingModel, InputStatistics, create_model
 from polyanchor.training.config import Config
+from polyanchor.training.loss_config import MultiProxyAnchor
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,7 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
 def make_loss(config: Config, num_classes: int) -> nn.Module:
     """The loss with its proxies."""
     loss, dim = config.loss, config.model.embedding_dim
-    if loss.name == "softtriple":
-        return soft_triple(num_classes, dim, centers_per_class=loss.proxies_per_class, gamma=loss.gamma)
-    return MultiProxyAnchorLoss(
-        num_classes,
-        dim,
-        proxies_per_class=loss.proxies_per_class,
-        anchor=loss.anchor,
-        alpha=loss.alpha,
-        delta=loss.delta,
-        gamma=loss.gamma,
-        pooling=loss.pooling,
-        init=loss.init,
-    )
+    options = loss.model_dump(exclude={"name"})
+    if isinstance(loss, MultiProxyAnchor):
+        return MultiProxyAnchorLoss(num_classes, dim, **options)
+    return baseline(loss.name, num_classes, dim, **options)

@@ -1,0 +1,196 @@
+"""What the proxies of a class stand for: how many are in use, which have merged, whether they follow known sub-classes.
+
+:func:`study_proxies` is the whole of it, on tensors. docs/analyzing_proxies.md explains how to read the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor.analysis.agreement import Agreement, agreement
+from polyanchor.functional import unit_rows
+from polyanchor.types import Embeddings
+
+
+@dataclass(frozen=True)
+class ClassCentres:
+    """The local centres of one class.
+
+    Attributes:
+        class_id: the data source's own.
+        name: of the class, or its id.
+        usage: K shares that sum to 1, the mean soft assignment of the class's items to each centre.
+        counts: K, items of the class that are nearest to each centre.
+        effective_soft: effective number of centres, exp of the entropy of ``usage``, in [1, K].
+        effective_hard: the same of the shares of ``counts``.
+        merged: groups of centres, each in a chain of cosines above the threshold; groups of one are left out.
+        distinct: number of centres when a group counts as one.
+        spread: mean angle between two centres in degrees; NaN for K = 1.
+        agreement: with the sub-classes; None where there are fewer than two.
+    """
+
+    class_id: int
+    name: str
+    usage: tuple[float, ...]
+    counts: tuple[int, ...]
+    effective_soft: float
+    effective_hard: float
+    merged: tuple[tuple[int, ...], ...]
+    distinct: int
+    spread: float
+    agreement: Agreement | None
+
+    @property
+    def in_use(self) -> int:
+        """Number of centres that are the nearest of some item."""
+        return sum(count > 0 for count in self.counts)
+
+
+@dataclass(frozen=True)
+class ProxyStudy:
+    """The local centres of all classes that have items.
+
+    Attributes:
+        classes: in ascending order of their ids.
+        means: name of a number of :class:`ClassCentres` or :class:`Agreement` -> mean over the classes that have it.
+        centre: ``(N,)`` int64, nearest centre of each item within its own class.
+        similarity: ``(N,)`` cosine to it.
+    """
+
+    classes: tuple[ClassCentres, ...]
+    means: Mapping[str, float]
+    centre: Tensor
+    similarity: Tensor
+
+
+def effective_number(shares: Tensor) -> Tensor:
+    r"""How many equal shares would be as evenly spread: :math:`\exp(-\sum_k u_k \log u_k)`, with 0 log 0 = 0.
+
+    Args:
+        shares: ``(..., K)`` floating, at least 0, summing to 1.
+
+    Returns:
+        ``(...)`` in [1, K].
+
+    Example:
+        >>> effective_number(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
+        tensor([2., 1.])
+    """
+    return torch.special.entr(shares).sum(dim=-1).exp()
+
+
+def merged_groups(cosines: Tensor, above: float) -> tuple[tuple[int, ...], ...]:
+    """Connected components of the graph that joins two centres whose cosine is above a threshold, all of them.
+
+    Args:
+        cosines: ``(K, K)`` symmetric.
+        above: threshold.
+
+    Example:
+        >>> merged_groups(torch.tensor([[1.0, 0.1, 0.99], [0.1, 1.0, 0.2], [0.99, 0.2, 1.0]]), 0.95)
+        ((0, 2), (1,))
+    """
+    joined = (cosines > above) | torch.eye(len(cosines), dtype=torch.bool)
+    first = torch.arange(len(cosines))  # the least centre that each is known to be connected with
+    while True:
+        lower = first.expand_as(cosines).masked_fill(~joined, len(cosines)).amin(dim=1)
+        if torch.equal(lower, first):
+            break
+        first = lower
+    return tuple(tuple((first == root).nonzero()[:, 0].tolist()) for root in first.unique())
+
+
+def study_proxies(
+    embeddings: Embeddings,
+    proxies: Tensor,
+    classes: Tensor,
+    *,
+    gamma: float = 0.1,
+    merged_above: float = 0.95,
+    seed: int = 0,
+) -> ProxyStudy:
+    r"""Describe the local centres of every class that has items.
+
+    With :math:`s_{ik}` the cosine of item i and centre k of its own class, and n items in that class:
+
+    .. math::
+        w_{ik} = \operatorname{softmax}_k(s_{ik} / \gamma), \quad u_k = \frac{1}{n} \sum_i w_{ik}, \quad
+        a_i = \arg\max_k s_{ik}
+
+    Args:
+        embeddings: ``(N, D)`` vectors of any length with class ids, on the CPU; each id must be in ``classes``.
+        proxies: ``(C, K, D)`` of any length.
+        classes: ``(C,)`` int64 ascending, the class ids that the proxies stand for.
+        gamma: width of the soft assignment in cosine units, > 0.
+        merged_above: two centres of a cosine above this are merged.
+        seed: of the baselines that the sub-classes are compared with.
+
+    Raises:
+        ValueError: an item's class has no proxies, or shapes do not fit together.
+
+    Example:
+        >>> found = Embeddings(torch.eye(4), torch.tensor([3, 3, 3, 3]))
+        >>> study_proxies(found, torch.eye(4)[None, :2], torch.tensor([3])).classes[0].counts
+        (3, 1)
+    """
+    _check.positive("gamma", gamma)
+    _check_fit(embeddings, proxies, classes)
+    directions, poles = unit_rows(embeddings.vectors.float()), unit_rows(proxies.detach().cpu().float())
+    centre = torch.zeros(len(directions), dtype=torch.int64)
+    similarity, studied = torch.zeros(len(directions)), []
+    for class_id, rows in _rows_by_class(embeddings.labels):
+        pole = poles[int(torch.searchsorted(classes, class_id))]  # (K, D)
+        own = directions[rows] @ pole.T  # (n, K)
+        similarity[rows], centre[rows] = own.max(dim=1)
+        counts = centre[rows].bincount(minlength=len(pole))
+        usage = torch.softmax(own.double() / gamma, dim=1).mean(dim=0)
+        cosines = pole @ pole.T
+        pairs = cosines[tuple(torch.triu_indices(len(pole), len(pole), offset=1))]
+        groups, sub = merged_groups(cosines, merged_above), embeddings.sublabels
+        known = None if sub is None else agreement(directions[rows], centre[rows], sub[rows], len(pole), seed)
+        studied.append(
+            ClassCentres(
+                class_id=class_id,
+                name=embeddings.class_names.get(class_id, str(class_id)),
+                usage=tuple(usage.tolist()),
+                counts=tuple(counts.tolist()),
+                effective_soft=float(effective_number(usage)),
+                effective_hard=float(effective_number(counts.double() / len(rows))),
+                merged=tuple(group for group in groups if len(group) > 1),
+                distinct=len(groups),
+                spread=float(pairs.double().clamp(-1, 1).arccos().rad2deg().mean()),
+                agreement=known,
+            )
+        )
+    return ProxyStudy(tuple(studied), _means(studied), centre, similarity)
+
+
+def _check_fit(embeddings: Embeddings, proxies: Tensor, classes: Tensor) -> None:
+    _check.loss_inputs(embeddings.vectors, proxies.detach().cpu(), embeddings.labels)
+    without = embeddings.labels[~torch.isin(embeddings.labels, classes)].unique()
+    if len(without):
+        raise ValueError(
+            f"each item must be of a class that has proxies, got items of the classes {without[:5].tolist()}, which "
+            "have none; a zero-shot split's test classes never do"
+        )
+
+
+def _rows_by_class(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
+    found, counts = labels.unique(return_counts=True)
+    yield from zip(found.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True)
+
+
+def _means(studied: list[ClassCentres]) -> dict[str, float]:
+    lists: dict[str, list[float]] = {}
+    for one in studied:
+        for name in ("in_use", "effective_soft", "effective_hard", "distinct", "spread"):
+            lists.setdefault(name, []).append(getattr(one, name))
+        for name, value in vars(one.agreement).items() if one.agreement else ():
+            lists.setdefault(name, []).append(value)
+    return {name: math.fsum(values) / len(values) for name, values in lists.items()}

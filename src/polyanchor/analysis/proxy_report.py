@@ -1,0 +1,141 @@
+"""A finished run to the folder that shows its local centres: numbers, figures, contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polyanchor import _check
+from polyanchor._extras import load
+from polyanchor.analysis.contact_sheet import contact_sheet, nearest_rows
+from polyanchor.analysis.proxies import ClassCentres, ProxyStudy, study_proxies
+from polyanchor.analysis.proxy_figures import draw_study
+from polyanchor.data.items import Items
+from polyanchor.evaluation.embed import embed
+from polyanchor.losses.proxies import proxies_of
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import device_of, make_transforms
+from polyanchor.training.trained import Trained, open_trained
+
+NAMES = 8
+"""Items that are named, or shown, for a centre."""
+
+
+def report_proxies(
+    run: Path,
+    out: Path,
+    *,
+    part: str = "train",
+    settings: tuple[str, ...] = (),
+    classes: int = 4,
+    merged_above: float = 0.95,
+) -> dict[str, Any]:
+    """Study the proxies of a finished run and write what was found.
+
+    Writes ``proxies.json``, ``centres`` and (where sub-classes are known) ``agreement`` as ``.svg`` and ``.png``, and
+    for images ``sheets/class-ID.png``.
+
+    Args:
+        run: its folder.
+        out: folder to write; files of the same names are replaced.
+        part: ``"train"``: the classes that trained; ``"test"``: test items of those same classes.
+        settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
+        classes: so many classes are shown, half with the most centres in use and half with the fewest.
+        merged_above: two centres of a cosine above this are merged.
+
+    Returns:
+        What ``proxies.json`` holds.
+
+    Raises:
+        FileNotFoundError: no run, or one that is not finished.
+        ValueError: a loss without proxies, no item of a class that trained, a number out of range.
+        MissingExtraError: matplotlib is not installed.
+    """
+    _check.one_of("part", part, ("train", "test"))
+    if not -1 <= merged_above <= 1:
+        raise ValueError(f"--merged-above must be a cosine, from -1 to 1, got {merged_above}")
+    load("matplotlib", "report")  # before the work rather than after it
+    trained = open_trained(run, settings)
+    config, proxies = trained.config, proxies_of(trained.loss)
+    if proxies is None:
+        raise ValueError(
+            f"this needs a loss with proxies, got loss.name = {config.loss.name!r} in {run}, which has none; train "
+            "with multi-proxy-anchor or softtriple"
+        )
+    items, notes = _items(trained, part)
+    embeddings, skipped = embed(
+        trained.model.to(device_of(config)),
+        items,
+        make_transforms(config, trained.model.statistics)[1],
+        workers=config.data.workers,
+        on_bad=config.data.on_bad_image,
+        channels_last=config.run.channels_last,
+    )
+    if skipped:
+        notes.append(f"{len(skipped)} image(s) could not be read and were left out: {', '.join(skipped[:3])}")
+        left_out = set(skipped)
+        items = items.subset(torch.tensor([row for row in range(len(items)) if items.name(row) not in left_out]))
+    gamma = float(getattr(config.loss, "gamma", 0.1))
+    study = study_proxies(embeddings, proxies, trained.classes, gamma=gamma, merged_above=merged_above)
+    draw_study(study, out)
+    shown = {one.class_id: _show(study, items, one, out) for one in _extremes(study.classes, classes)}
+    content = {
+        "run": str(run),
+        "part": part,
+        "loss": config.loss.name,
+        "items": len(items),
+        "proxies_per_class": proxies.shape[1],
+        "gamma": gamma,
+        "merged_above": merged_above,
+        "means": {name: _number(value) for name, value in study.means.items()},
+        "classes": [_as_json(one) | shown.get(one.class_id, {}) for one in study.classes],
+        "notes": [*trained.parts.split.notes, *notes],
+    }
+    RunFolder(run).write_json(out / "proxies.json", content)
+    return content
+
+
+def _items(trained: Trained, part: str) -> tuple[Items, list[str]]:
+    """The items of the part whose class has proxies, and what was left out."""
+    items = trained.parts.train if part == "train" else trained.parts.split.test
+    known = torch.isin(items.labels, trained.classes)
+    if not known.any():
+        raise ValueError(
+            f"proxies stand for classes that trained, and none of the {len(items)} {part} items is of one (the split "
+            "is zero-shot); take --part train"
+        )
+    if known.all():
+        return items, []
+    return items.subset(known), [f"{int((~known).sum())} {part} items of classes that did not train were left out"]
+
+
+def _extremes(classes: Sequence[ClassCentres], wanted: int) -> list[ClassCentres]:
+    """The classes with the highest and the lowest effective number of nearest centres, highest first."""
+    ranked = sorted(classes, key=lambda one: -one.effective_hard)
+    if wanted >= len(ranked):
+        return ranked
+    return ranked[: wanted - wanted // 2] + ranked[len(ranked) - wanted // 2 :]
+
+
+def _show(study: ProxyStudy, items: Items, one: ClassCentres, out: Path) -> dict[str, Any]:
+    """Names of the items nearest to each centre; for images also a contact sheet."""
+    rows = nearest_rows(study, items, one, NAMES)
+    shown: dict[str, Any] = {"nearest": {str(centre): [items.name(row) for row in rows[centre]] for centre in rows}}
+    if not items.is_vectors:
+        sheet = Path("sheets") / f"class-{one.class_id}.png"
+        (out / sheet).parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(study, items, one, images=NAMES).save(out / sheet)
+        shown["sheet"] = sheet.as_posix()
+    return shown
+
+
+def _as_json(one: ClassCentres) -> dict[str, Any]:
+    return asdict(one) | {"in_use": one.in_use, "spread": _number(one.spread)}
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

@@ -1,0 +1,105 @@
+"""The comparison itself: for each method a search, then a run for each seed. It can be killed at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polyanchor.experiments.folder import ComparisonFolder, Plan
+from polyanchor.experiments.methods import Method
+from polyanchor.experiments.tuning import tune
+from polyanchor.experiments.table import write
+from polyanchor.experiments.verdict import Verdict, judge
+from polyanchor.training.callbacks import Interrupted, StopRequest
+from polyanchor.training.config import Config
+from polyanchor.training.config_file import change_config
+from polyanchor.training.setup import open_parts
+from polyanchor.training.summary import Announce
+from polyanchor.training.train import train
+
+
+def compare(
+    plan: Plan, out: Path, *, announce: Announce = lambda line: None, stop: StopRequest | None = None
+) -> Verdict:
+    """Run what is missing of a comparison, and say what came out.
+
+    Each method has the same number of trials for its hyper-parameters, judged on held-out training classes with a
+    seed of their own; then runs with the seeds 0, 1, ..., each with the same held-out classes and the same batches
+    for every method. The epoch is chosen on held-out training classes too. The test classes are measured once a run.
+
+    Args:
+        plan: what is compared.
+        out: folder, see :mod:`polyanchor.experiments.folder`. One that holds an unfinished comparison of the same
+            plan is gone on with; methods and seeds can be added to a finished one.
+        announce: receives lines about what is being done.
+        stop: ends after the step under way when a stop is requested.
+
+    Raises:
+        Interrupted: a stop was requested.
+        ValueError: the plan, the configuration or the data is not usable; says why.
+    """
+    _check(plan)
+    folder, stop = ComparisonFolder(out), stop or StopRequest(announce)
+    folder.begin(plan)
+    tuned: dict[str, Config] = {}
+    for method in plan.methods:
+        _unless(stop)
+        place = folder.tuning(method.label)
+        found = tune(method, plan.base, place, trials=plan.trials, announce=announce, stop=stop)
+        tuned[method.label] = change_config(method.config(plan.base), found)
+    for seed in range(plan.seeds):
+        for method in plan.methods:
+            _unless(stop)
+            _run(folder, method, tuned[method.label], seed, announce=announce, stop=stop)
+    verdict = judge(folder)
+    write(verdict, out)
+    return verdict
+
+
+def _run(
+    folder: ComparisonFolder, method: Method, config: Config, seed: int, *, announce: Announce, stop: StopRequest
+) -> None:
+    run, failure = folder.run(method.label, seed), folder.failure(method.label, seed)
+    if run.results.is_file() or failure.is_file():
+        return
+    begun = run.config.is_file()
+    seeded = change_config(config, [f"run.seed={seed}"])
+    try:
+        report = train(seeded, run.path, resume=begun, stop=stop)
+    except ValueError as error:
+        if "finite" not in str(error):
+            raise
+        failure.write_text(f"{error}\n", encoding="utf-8")  # the others go on; the table counts it
+        announce(f"{method.label} seed {seed}  failed: {error}")
+        return
+    shown = "  ".join(f"{name} {report.means[name]:.4f}" for name in ("recall@1", "map@r") if name in report.means)
+    announce(f"{method.label} seed {seed}  {shown}")
+
+
+def _check(plan: Plan) -> None:
+    """Refuse what would fail, or mislead, after hours."""
+    if plan.against not in {method.label for method in plan.methods}:
+        labels = ", ".join(method.label for method in plan.methods)
+        raise ValueError(f"the method to test against must be one of {labels}, got {plan.against!r}")
+    if plan.seeds < 1 or plan.trials < 0:
+        raise ValueError(f"seeds must be 1 or more and trials 0 or more, got {plan.seeds} and {plan.trials}")
+    if plan.trials and plan.base.data.val_share == 0:
+        raise ValueError(
+            "a search needs held-out training classes to judge by: set data.val_share above 0, or --trials 0"
+        )
+    if plan.base.batches.kind != "balanced":
+        between = [m.label for m in plan.methods if m.config(plan.base).loss.name in BETWEEN_ITEMS]
+        if between:
+            raise ValueError(
+                f"{between[0]} compares items of a class within a batch: set batches.kind to 'balanced' for all methods"
+            )
+    for method in plan.methods:
+        method.space(plan.base)
+    open_parts(plan.base)
+
+
+BETWEEN_ITEMS = ("multi-similarity", "supcon", "triplet", "contrastive")
+
+
+def _unless(stop: StopRequest) -> None:
+    if stop.made:
+        raise Interrupted

@@ -1,0 +1,82 @@
+"""A verdict as files and as the cells of a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from polyanchor.experiments.folder import ComparisonFolder
+from polyanchor.experiments.verdict import Line, Verdict
+from polyanchor.training.environment import environment
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.types import Interval
+
+
+def write(verdict: Verdict, out: Path) -> None:
+    """``table.json`` with everything, the plan and the environment too, and ``table.md`` to read."""
+    plan = json.loads(ComparisonFolder(out).plan.read_text(encoding="utf-8"))
+    said = _without_nan(asdict(verdict) | {"plan": plan, "environment": environment()})
+    RunFolder(out).write_json(out / "table.json", said)
+    (out / "table.md").write_text(as_markdown(verdict), encoding="utf-8")
+
+
+def shown_measures(verdict: Verdict) -> list[str]:
+    """The measures of the printed table: recall@1, nDCG at the largest cut-off, MAP@R and what chose the epochs."""
+    names = list(verdict.lines[0].means)
+    deepest = max((name for name in names if name.startswith("ndcg@")), key=lambda name: int(name[5:]))
+    return list(dict.fromkeys(["recall@1" if "recall@1" in names else names[0], deepest, "map@r", verdict.select]))
+
+
+def as_markdown(verdict: Verdict) -> str:
+    """The table, its differences in the selecting measure."""
+    shown, select = shown_measures(verdict), verdict.select
+    head = [
+        "method",
+        "runs",
+        *shown,
+        f"{select} less {verdict.against}",
+        "p seeds",
+        "p queries",
+        "p classes",
+        "s a run",
+    ]
+    rows = [row_of(line, verdict, shown) for line in verdict.lines]
+    align = ["---", "---:", *["---:"] * (len(head) - 2)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
+
+
+def row_of(line: Line, verdict: Verdict, shown: Sequence[str]) -> list[str]:
+    """One line's cells as texts."""
+    cells = [line.label, str(line.runs) + (f" ({line.failed} failed)" if line.failed else "")]
+    cells += [_pm(line.means[name]) for name in shown]
+    test = line.tests.get(verdict.select)
+    if test is None:
+        cells += ["", "", "", ""]
+    else:
+        cells += [
+            f"{test.seeds.difference.mean:+.4f}",
+            *(_p(part.p) for part in (test.seeds, test.queries, test.classes)),
+        ]
+    return [*cells, f"{line.seconds:.0f}"]
+
+
+def _pm(found: Interval) -> str:
+    half = found.high - found.mean
+    return f"{found.mean:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,194 @@
+"""What a comparison says: means with intervals, and paired tests over seeds, queries and classes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyanchor.experiments.folder import ComparisonFolder
+from polyanchor.stats.queries import paired_bootstrap
+from polyanchor.stats.seeds import Paired, holm, mean_interval, paired_t
+from polyanchor.types import Interval
+
+
+@dataclass(frozen=True)
+class Tests:
+    """One method against the reference in one measure; every p is corrected for the number of methods (Holm).
+
+    Attributes:
+        seeds: paired Student test over runs of the same seeds.
+        queries: paired bootstrap over queries, of the means over those seeds.
+        classes: the same over whole classes.
+    """
+
+    seeds: Paired
+    queries: Paired
+    classes: Paired
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is known of one method.
+
+    Attributes:
+        label: its name.
+        chosen: the loss and optimizer keys that it ran with.
+        runs: finished ones.
+        failed: those that ended in values that are not finite.
+        seconds: of a run, on average.
+        validation: the selecting measure on the held-out training classes, at the chosen epochs; None without them.
+        proxies: ``turn_first``, ``turn_last`` (median angle that proxies turned in the first and last epoch, degrees)
+            and ``length`` (at the end), means over seeds; empty for a loss without proxies.
+        means: measure -> mean over seeds with its 95 % interval.
+        tests: measure -> against the reference; empty for the reference itself, or without a common seed.
+    """
+
+    label: str
+    chosen: Mapping[str, Any]
+    runs: int
+    failed: int
+    seconds: float
+    validation: Interval | None
+    proxies: Mapping[str, float]
+    means: Mapping[str, Interval]
+    tests: Mapping[str, Tests]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A whole comparison.
+
+    Attributes:
+        source: the data.
+        against: label of the reference.
+        select: measure that chose epochs and hyper-parameters, on held-out training classes.
+        trials: of each search.
+        lines: best first, by ``select``.
+        notes: what a reader of the numbers has to know.
+    """
+
+    source: str
+    against: str
+    select: str
+    trials: int
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Run:
+    seed: int
+    means: Mapping[str, float]
+    per_query: Mapping[str, Tensor]
+    results: Mapping[str, Any]
+
+
+def judge(folder: ComparisonFolder) -> Verdict:
+    """The verdict on the runs that are finished.
+
+    Raises:
+        FileNotFoundError: the folder holds no comparison.
+        ValueError: no run is finished, or the runs were not measured on the same queries.
+    """
+    plan = folder.read()
+    runs = {method.label: _finished(folder, method.label, plan.seeds) for method in plan.methods}
+    runs = {label: found for label, found in runs.items() if found}
+    if not runs:
+        raise ValueError(f"no run in {folder.path} is finished yet; go on with the same polyanchor compare")
+    _same_queries(runs)
+    reference = runs.get(plan.against, [])
+    names = tuple(next(iter(runs.values()))[0].means)
+    tests = _tests({label: found for label, found in runs.items() if label != plan.against}, reference, names)
+    lines = [
+        Line(
+            label,
+            _chosen(found[0].results["config"]),
+            len(found),
+            sum(folder.failure(label, seed).is_file() for seed in range(plan.seeds)),
+            sum(run.results["seconds"] for run in found) / len(found),
+            _validation(found),
+            _proxies(found),
+            {name: mean_interval([run.means[name] for run in found]) for name in names},
+            tests.get(label, {}),
+        )
+        for label, found in runs.items()
+    ]
+    select = plan.base.run.select
+    lines.sort(key=lambda line: -line.means[select].mean)
+    notes = dict.fromkeys(note for found in runs.values() for run in found for note in run.results["test"]["notes"])
+    return Verdict(plan.base.data.source, plan.against, select, plan.trials, tuple(lines), tuple(notes))
+
+
+def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:
+    found = []
+    for seed in range(seeds):
+        run = folder.run(label, seed)
+        if run.results.is_file():
+            results = json.loads(run.results.read_text(encoding="utf-8"))
+            test = results["test"]
+            sub = {f"sub/{name}": mean for name, mean in test.get("sub", {"means": {}})["means"].items()}
+            means = {name: math.nan if mean is None else mean for name, mean in (test["means"] | sub).items()}
+            found.append(_Run(seed, means, run.read_per_query(), results))
+    return found
+
+
+def _same_queries(runs: Mapping[str, list[_Run]]) -> None:
+    every = [run for found in runs.values() for run in found]
+    if not all(torch.equal(run.per_query["labels"], every[0].per_query["labels"]) for run in every):
+        raise ValueError("the runs were not measured on the same queries; compare them on one copy of the data")
+
+
+def _tests(
+    others: Mapping[str, list[_Run]], reference: list[_Run], names: Sequence[str]
+) -> dict[str, dict[str, Tests]]:
+    """Each of the others against the reference, in each measure; p corrected over the others."""
+    found: dict[str, list[tuple[Paired, ...]]] = {}
+    for label, runs in others.items():
+        seeds = {run.seed for run in runs} & {run.seed for run in reference}
+        if not seeds:
+            continue
+        pairs = [[run for run in side if run.seed in seeds] for side in (runs, reference)]
+        over_seeds = [paired_t(*([run.means[name] for run in side] for side in pairs)) for name in names]
+        first, second = (_over_seeds(side, names) for side in pairs)
+        classes = reference[0].per_query["labels"]
+        over = paired_bootstrap(first, second), paired_bootstrap(first, second, classes)
+        found[label] = list(zip(over_seeds, *over, strict=True))
+    labels = list(found)
+    tests: dict[str, dict[str, Tests]] = {label: {} for label in labels}
+    for place, name in enumerate(names):
+        corrected = [holm([found[label][place][kind].p for label in labels]) for kind in range(3)]
+        for row, label in enumerate(labels):
+            parts = found[label][place]
+            tests[label][name] = Tests(
+                *(Paired(part.difference, corrected[kind][row]) for kind, part in enumerate(parts))
+            )
+    return tests
+
+
+def _over_seeds(runs: list[_Run], names: Sequence[str]) -> Tensor:
+    """``(Q, measures)`` float64, each query's mean over the runs."""
+    return torch.stack([torch.stack([run.per_query[name] for name in names], dim=1) for run in runs]).mean(dim=0)
+
+
+def _validation(runs: Sequence[_Run]) -> Interval | None:
+    values = [value for run in runs for value in (run.results.get("validation") or {}).values()]
+    return mean_interval(values) if values else None
+
+
+def _proxies(runs: Sequence[_Run]) -> dict[str, float]:
+    watched = [run.results["epochs"] for run in runs if "proxy_turn" in (run.results.get("epochs") or [{}])[0]]
+    if not watched:
+        return {}
+    places = {"turn_first": ("proxy_turn", 0), "turn_last": ("proxy_turn", -1), "length": ("proxy_length", -1)}
+    return {name: sum(epochs[at][key] for epochs in watched) / len(watched) for name, (key, at) in places.items()}
+
+
+def _chosen(config: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("lr", "head_multiple", "proxy_multiple", "proxy_weight_decay", "proxy_length")
+    return {"loss": config["loss"], "optim": {key: config["optim"][key] for key in keys}}

@@ -1,0 +1,1 @@
+"""What numbers of several seeds, queries and methods say, and how surely."""

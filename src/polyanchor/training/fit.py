@@ -1,0 +1,175 @@
+"""The training itself: from a configuration to the weights of the best epoch. The test classes are not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from polyanchor import __version__
+from polyanchor.data.dataset import fingerprint
+from polyanchor.data.transforms import Transform
+from polyanchor.evaluation.evaluate import evaluate_items, left_out
+from polyanchor.training.callbacks import Checkpoints, ShowProgress, StopRequest
+from polyanchor.training.config import Config
+from polyanchor.training.history import History
+from polyanchor.training.learner import Learner
+from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.resume import check_resume
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import (
+    Parts,
+    device_of,
+    make_batches,
+    make_loader,
+    make_loss,
+    make_model,
+    make_transforms,
+    open_parts,
+)
+from polyanchor.training.summary import Announce, describe
+from polyanchor.training.trainer import make_trainer, quiet
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model and how it was chosen.
+
+    Attributes:
+        parts: the data.
+        learner: model and loss, with the weights of the chosen epoch, on the CPU.
+        epoch: the chosen epoch, from 0.
+        validation: its measure ``run.select`` on the held-out training classes; None if there are none.
+        notes: for the reader of the numbers.
+        epochs: what each was like, see :class:`~polyanchor.training.history.History`.
+    """
+
+    parts: Parts
+    learner: Learner
+    epoch: int
+    validation: float | None
+    notes: tuple[str, ...]
+    epochs: list[dict[str, float]]
+
+
+def fit(
+    config: Config,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    announce: Announce = lambda line: None,
+    stop: StopRequest | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Fitted:
+    """Train and choose the best epoch on held-out training classes.
+
+    Args:
+        config: see :func:`~polyanchor.training.train.train`, as for the rest and the errors.
+        folder: likewise.
+        resume: likewise.
+        announce: likewise.
+        stop: likewise.
+        callbacks: of Lightning, beside our own.
+    """
+    stop = stop or StopRequest(announce)
+    device_of(config)  # refuses an accelerator that there is not, before anything is written
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    keep_freed_memory()
+    torch.manual_seed(config.run.seed)
+
+    parts = open_parts(config)
+    model = make_model(config, parts.train)
+    train_view, test_view = make_transforms(config, model.statistics)
+    classes = parts.train.classes
+    loss = make_loss(config, len(classes))
+    batches = make_batches(config, parts.train.labels)
+    validation = parts.validation
+    learner = Learner(
+        model,
+        loss,
+        config,
+        classes=classes,
+        steps_per_epoch=len(batches),
+        validate=None
+        if validation is None
+        else partial(measuring(config, test_view), test=validation, gallery=None, description="validating"),
+    )
+    split = _describe_split(config, parts)
+    _fitting_cutoffs(config, parts)
+    if resume:
+        check_resume(folder, config, split)
+    else:
+        folder.begin()
+    folder.write_config(config)
+    folder.write_json(folder.split, split)
+    checkpoint = folder.last if resume and folder.last.is_file() else None
+    if resume and checkpoint is None:
+        announce("no checkpoint has been written yet: beginning anew")
+    for line in describe(config, parts, learner):
+        announce(line)
+
+    checkpoints = Checkpoints(
+        folder.checkpoints,
+        batches,
+        monitor=None if validation is None else f"val/{config.run.select}",
+        stop=stop,
+        about={"version": __version__, "config": config.model_dump(mode="json"), "split": split},
+    )
+    loader = make_loader(config, parts.train, train_view, batches)
+    history = History(loss)
+    with quiet(), stop.listening():
+        shown = ShowProgress(announce, f"val/{config.run.select}")
+        trainer = make_trainer(config, folder, [*callbacks, shown, history, checkpoints])
+        trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
+
+    notes = learner.notes + ((left_out(sorted(learner.skipped), " in training"),) if learner.skipped else ())
+    if validation is None:
+        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows)
+    state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]
+    learner.load_state_dict(state)
+    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows)
+
+
+def measuring(config: Config, transform: Transform | None) -> partial[Any]:
+    """:func:`~polyanchor.evaluation.evaluate.evaluate_items` as the configuration wants it."""
+    return partial(
+        evaluate_items,
+        transform=transform,
+        k=config.run.k,
+        workers=config.data.workers,
+        on_bad=config.data.on_bad_image,
+        channels_last=config.run.channels_last,
+    )
+
+
+def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:
+    held: Tensor | None = None if parts.validation is None else parts.validation.classes
+    everything = parts.split.train, parts.split.test, parts.split.gallery
+    return {
+        "source": parts.split.name,
+        "fingerprint": "".join(fingerprint(items) for items in everything if items is not None),
+        "train_classes": parts.train.classes.tolist(),
+        "validation_classes": [] if held is None else held.tolist(),
+        "seed": config.run.seed,
+        "notes": list(parts.split.notes),
+    }
+
+
+def _fitting_cutoffs(config: Config, parts: Parts) -> None:
+    """Refuse, before hours of training, a cut-off that the measuring after them would refuse."""
+    split, held = parts.split, parts.validation
+    sizes = {"test classes": len(split.test) - 1 if split.gallery is None else len(split.gallery)}
+    if held is not None:
+        sizes["validation classes"] = len(held) - 1
+    name, size = min(sizes.items(), key=lambda entry: entry[1])
+    if max(config.run.k) > size:
+        raise ValueError(
+            f"run.k must be at most {size}, as many items as there are to find something in among the {name}, "
+            f"got {max(config.run.k)}"
+        )

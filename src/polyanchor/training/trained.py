@@ -1,0 +1,59 @@
+"""A finished run with all that its training had: model, loss with proxies, data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.models.weights import read_state
+from polyanchor.training.config import Config
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import Parts, make_loss, open_parts
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left.
+
+    Attributes:
+        config: of the run, with changes.
+        model: of the chosen epoch, in evaluation mode, on the CPU.
+        loss: with its proxies.
+        classes: ``(C,)`` int64 ascending, the data source's ids of the training classes; position is class number.
+        parts: the data, divided as in the training.
+    """
+
+    config: Config
+    model: EmbeddingModel
+    loss: nn.Module
+    classes: Tensor
+    parts: Parts
+
+
+def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
+    """Open a finished run.
+
+    Args:
+        run: its folder.
+        settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
+
+    Raises:
+        FileNotFoundError: no run, or one that is not finished.
+        ValueError: a setting changes what was trained.
+    """
+    for setting in settings:
+        if not setting.startswith(("data.", "images.", "batches.", "run.")):
+            raise ValueError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
+    folder = RunFolder(run)
+    config = folder.read_config(settings)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    model = folder.load_model()
+    state = read_state(folder.model)
+    loss = make_loss(config, len(state["classes"]))
+    loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
+    return Trained(config, model, loss, state["classes"], open_parts(config))

@@ -1,0 +1,98 @@
+"""The verdict on fabricated runs: every number again from the files, by hand."""
+
+import json
+
+import pytest
+import torch
+
+from polyanchor.experiments.folder import ComparisonFolder, Plan
+from polyanchor.experiments.methods import parse_methods
+from polyanchor.experiments.table import as_markdown, write
+from polyanchor.experiments.verdict import judge
+from polyanchor.stats.queries import paired_bootstrap
+from polyanchor.stats.seeds import holm, mean_interval, paired_t
+from polyanchor.training.config import Config
+from polyanchor.training.run_folder import save_tensors
+
+LABELS = torch.arange(10).repeat_interleave(6)
+
+
+def fabricate(tmp_path, seeds=3, labels=LABELS):
+    folder = ComparisonFolder(tmp_path)
+    methods = parse_methods(["proxy-anchor", "class", "data"])
+    folder.begin(Plan(Config(), methods, seeds, 0, "proxy-anchor"))
+    values = {}
+    for place, method in enumerate(methods):
+        for seed in range(seeds):
+            generator = torch.Generator().manual_seed(10 * place + seed)
+            queries = torch.rand(len(labels), 3, generator=generator, dtype=torch.float64) + 0.1 * place
+            queries[place, 1] = torch.nan
+            named = dict(zip(["recall@1", "ndcg@8", "map@r"], queries.unbind(1), strict=True))
+            values[method.label, seed] = queries
+            run = folder.run(method.label, seed)
+            run.path.mkdir(parents=True)
+            save_tensors({**named, "labels": labels}, run.per_query)
+            means = {name: float(column.nanmean()) for name, column in named.items()}
+            config = method.config(Config()).model_dump(mode="json")
+            run.write_json(run.results, {"test": {"means": means, "notes": ["n"]}, "seconds": 2.0, "config": config})
+    return folder, values
+
+
+def test_every_number_follows_from_the_files(tmp_path):
+    folder, values = fabricate(tmp_path)
+    verdict = judge(folder)
+    assert [line.label for line in verdict.lines] == ["data", "class", "proxy-anchor"]  # by MAP@R
+    of = {label: torch.stack([values[label, seed] for seed in range(3)]) for label in ("class", "data", "proxy-anchor")}
+    means = {label: of[label].nanmean(dim=1)[:, 2].tolist() for label in of}
+    p = holm([paired_t(means[label], means["proxy-anchor"]).p for label in ("class", "data")])
+    for place, label in enumerate(("class", "data")):
+        line = next(line for line in verdict.lines if line.label == label)
+        assert line.means["map@r"] == mean_interval(means[label])
+        assert line.tests["map@r"].seeds.p == pytest.approx(p[place])
+        first, second = of[label].mean(dim=0), of["proxy-anchor"].mean(dim=0)
+        want = paired_bootstrap(first, second, LABELS)[2]
+        assert line.tests["map@r"].classes.difference == want.difference
+        assert line.tests["map@r"].classes.p >= want.p  # corrected
+        assert line.tests["map@r"].queries.difference.n == 60 and want.difference.n == 10
+        # a query that is undefined for one of the two is left out of their difference
+        assert line.tests["ndcg@8"].queries.difference.n == 58
+    assert next(line for line in verdict.lines if line.label == "proxy-anchor").tests == {}
+
+
+def test_only_common_seeds_are_paired(tmp_path):
+    folder, values = fabricate(tmp_path)
+    folder.run("class", 0).results.unlink()
+    folder.run("proxy-anchor", 2).results.unlink()
+    line = next(line for line in judge(folder).lines if line.label == "class")
+    difference = float((values["class", 1] - values["proxy-anchor", 1])[:, 2].mean())
+    assert line.runs == 2 and line.tests["map@r"].seeds.difference.mean == pytest.approx(difference)
+    assert line.tests["map@r"].seeds.difference.n == 1
+
+
+def test_the_table_is_written_twice(tmp_path):
+    folder, _ = fabricate(tmp_path, seeds=1)
+    verdict = judge(folder)
+    write(verdict, tmp_path)
+    said = json.loads((tmp_path / "table.json").read_text())
+    assert said["lines"][0]["means"]["map@r"]["low"] is None  # one seed: no interval, and JSON has no NaN
+    assert said["environment"]["torch"]
+    page = (tmp_path / "table.md").read_text()
+    assert page == as_markdown(verdict) and page.count("\n") == 5
+    assert "| proxy-anchor | 1 |" in page and "nan" not in page
+
+
+def test_other_queries_are_refused(tmp_path):
+    folder, _ = fabricate(tmp_path)
+    path = folder.run("class", 1).per_query
+    save_tensors({**folder.run("class", 1).read_per_query(), "labels": LABELS + 1}, path)
+    with pytest.raises(ValueError, match="not measured on the same queries"):
+        judge(folder)
+
+
+def test_nothing_finished_is_said(tmp_path):
+    folder = ComparisonFolder(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is not a comparison"):
+        judge(folder)
+    folder.begin(Plan(Config(), parse_methods(["class"]), 1, 0, "class"))
+    with pytest.raises(ValueError, match="no run in .* is finished yet"):
+        judge(folder)
