@@ -9,6 +9,9 @@ import torch
 from polyanchor.analysis.proxy_report import report_proxies
 from polyanchor.training.config_file import load_config
 from polyanchor.training.train import train
+from polyanchor.training.trained import open_trained
+
+FIGURES = "centres.svg", "centres.png", "agreement.svg", "agreement.png"
 
 
 @pytest.fixture
@@ -55,14 +58,9 @@ def test_what_is_written_and_what_it_says(run, tmp_path):
         assert all(name.startswith("row") for names in one["nearest"].values() for name in names)
 
 
-FIGURES = "centres.svg", "centres.png", "agreement.svg", "agreement.png"
-
-
 def test_the_proxies_are_matched_with_their_classes(run, tmp_path):
     folder = run("loss.proxies_per_class=2", "run.epochs=40", "optim.lr=0.01", "optim.warmup_epochs=0")
     found = report_proxies(folder, tmp_path / "out")
-    from polyanchor.training.trained import open_trained
-
     trained = open_trained(folder)
     items = trained.parts.train
     cosines = (

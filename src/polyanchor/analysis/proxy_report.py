@@ -134,7 +134,8 @@ def _show(study: ProxyStudy, items: Items, one: ClassCentres, out: Path) -> dict
 
 
 def _as_json(one: ClassCentres) -> dict[str, Any]:
-    return asdict(one) | {"in_use": one.in_use, "spread": _number(one.spread)}
+    lists = {"usage": [*one.usage], "counts": [*one.counts], "merged": [[*group] for group in one.merged]}
+    return asdict(one) | lists | {"in_use": one.in_use, "spread": _number(one.spread)}
 
 
 def _number(value: float) -> float | None:

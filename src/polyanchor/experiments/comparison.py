@@ -6,8 +6,8 @@ from pathlib import Path
 
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import Method
-from polyanchor.experiments.tuning import tune
 from polyanchor.experiments.table import write
+from polyanchor.experiments.tuning import tune
 from polyanchor.experiments.verdict import Verdict, judge
 from polyanchor.training.callbacks import Interrupted, StopRequest
 from polyanchor.training.config import Config
