@@ -1,0 +1,79 @@
+"""How far a measure tells methods apart, and how far two rankings agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from polyanchor._extras import load
+
+
+def pooled_deviation(values: Tensor) -> float:
+    r"""Standard deviation of repeats around their own method's mean, over all methods.
+
+    .. math:: \sqrt{\frac{1}{M (n - 1)} \sum_{m, r} (v_{mr} - \bar v_m)^2}
+
+    Args:
+        values: ``(M, n)`` floating, n repeats of M methods, n at least 2.
+
+    Example:
+        >>> pooled_deviation(torch.tensor([[1.0, 3.0], [10.0, 10.0]]))
+        1.0
+    """
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(f"a spread needs (methods, 2 or more repeats), got {tuple(values.shape)}")
+    return float(values.double().var(dim=1).mean().sqrt())
+
+
+def discrimination(values: Tensor) -> float:
+    r"""Deviation between methods in units of the deviation between repeats; the larger, the better told apart.
+
+    .. math:: \sqrt{\max(0, s_{\bar v}^2 - s^2 / n)} \, / \, s
+
+    with the pooled deviation s of n repeats: what the repeats alone put between the means is taken off.
+
+    Args:
+        values: ``(M, n)`` floating, M and n at least 2.
+
+    Returns:
+        0 or more; infinite if repeats do not differ at all and methods do.
+
+    Example:
+        >>> discrimination(torch.tensor([[0.0, 2.0], [10.0, 12.0]]))
+        4.949747468305833
+    """
+    within = pooled_deviation(values)
+    if len(values) < 2:
+        raise ValueError(f"telling methods apart needs 2 or more, got {len(values)}")
+    between = float(values.double().mean(dim=1).var()) - within**2 / values.shape[1]
+    if between <= 0:
+        return 0.0
+    return float("inf") if within == 0 else between**0.5 / within
+
+
+def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b of two orders of the same methods: 1 the same, -1 reversed, NaN if one of them is all ties.
+
+    Example:
+        >>> rank_agreement([0.1, 0.2, 0.3], [0.2, 0.1, 0.3])
+        0.3333333333333333
+    """
+    return float(load("scipy.stats", "train").kendalltau(first, second).statistic)
+
+
+def mean_rank_agreement(values: Tensor) -> float:
+    """Kendall's tau-b between the orders of methods in two repeats, mean over all pairs of repeats.
+
+    Args:
+        values: ``(M, n)`` floating, n repeats of M methods.
+
+    Example:
+        >>> mean_rank_agreement(torch.tensor([[1.0, 1.0], [2.0, 3.0], [3.0, 2.0]]))
+        0.3333333333333333
+    """
+    columns = [column.tolist() for column in values.unbind(1)]
+    found = [rank_agreement(a, b) for a, b in combinations(columns, 2)]
+    return float(torch.tensor(found, dtype=torch.float64).nanmean()) if found else float("nan")
