@@ -140,7 +140,8 @@ class ClassBalancedBatches(EpochBatches):
                 if number not in members:
                     members[number] = _Rounds(len(rows), generator)
                 whole, rest = divmod(self.images, len(rows))
-                batch += [int(row) for row in rows] * whole
+                if whole:  # a class may be large, and this is done for every batch
+                    batch += rows.tolist() * whole
                 batch += [int(rows[place]) for place in members[number].draw(rest)]
             yield batch
 
