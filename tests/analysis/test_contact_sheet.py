@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor.analysis.contact_sheet import GAP, MARGIN, THUMBNAIL, TITLE, contact_sheet, nearest_rows
+from polyanchor.analysis.contact_sheet import GAP, MARGIN, THUMBNAIL, TITLE, _words, contact_sheet, nearest_rows
 from polyanchor.analysis.proxies import study_proxies
 from polyanchor.data.images import ImageArrays, ImageBytes, ImageFiles
 from polyanchor.data.items import Items
@@ -77,6 +77,13 @@ def test_words_beside_each_row_and_above(tmp_path):
         assert all((part < 128).any() for part in words)
         assert (np.asarray(sheet)[:TITLE] < 128).any()
     assert plain.tobytes() != with_sub.tobytes()  # the sub-class is one line more
+
+
+def test_the_words_are_those_of_the_centre():
+    study, items = studied(VECTORS, torch.tensor([5, 8, 5, 8, 8]))
+    *words, sub_class = _words(study, items, study.classes[0], 2)
+    assert words == ["centre 2", "nearest of 3 items", f"usage {study.classes[0].usage[2]:.1%}"]
+    assert sub_class == "sub-class 5: 67%"
 
 
 def test_oblong_images_keep_their_shape():

@@ -27,7 +27,7 @@ def test_three_clusters_with_a_proxy_on_each():
         assert one.counts == (10, 10, 10) and one.in_use == 3
         assert one.effective_hard == pytest.approx(3)
         assert one.effective_soft == pytest.approx(3, abs=1e-3)
-        assert one.merged == () and one.distinct == 3
+        assert one.merged == () and one.distinct == 3 and one.effective_distinct == one.effective_hard
         assert one.spread == pytest.approx(90)
         assert (one.agreement.sub_classes, one.agreement.ami, one.agreement.purity) == (3, pytest.approx(1), 1)
         assert one.agreement.kmeans_purity == 1
@@ -35,14 +35,17 @@ def test_three_clusters_with_a_proxy_on_each():
     assert study.means["ami"] == pytest.approx(1) and study.means["spread"] == pytest.approx(90)
 
 
-def test_two_coinciding_proxies_merge_and_a_third_out_of_the_way_is_not_in_use():
+def test_two_proxies_that_all_but_coincide_merge_and_a_third_out_of_the_way_is_not_in_use():
     embeddings, proxies, classes = clustered()
     proxies = proxies.clone()
-    proxies[0] = torch.stack([proxies[0, 0], 3 * proxies[0, 0], -proxies[0, 0]])
+    proxies[0] = torch.stack([proxies[0, 0], 3 * proxies[0, 0] + 0.3 * proxies[0, 1], -proxies[0, 0]])
     one, other = study_proxies(embeddings, proxies, classes).classes
     assert one.merged == ((0, 1),) and one.distinct == 2
-    assert one.spread == pytest.approx((0 + 180 + 180) / 3, abs=0.1)
-    assert one.counts[2] < 30 and other.merged == ()
+    both = (one.counts[0] + one.counts[1]) / 30
+    assert one.effective_distinct == pytest.approx(both**-both * (1 - both) ** (both - 1))
+    assert one.effective_distinct < one.effective_hard
+    assert one.spread == pytest.approx(120, abs=0.1)
+    assert min(one.counts[:2]) > 0 and other.merged == ()
 
 
 def test_one_centre_that_takes_all_is_an_effective_number_of_one():
@@ -86,9 +89,9 @@ def test_every_number_by_loops():
 
 def test_groups_are_chains_and_the_threshold_itself_does_not_merge():
     cosines = torch.eye(6)
-    for a, b in ((5, 2), (2, 4), (0, 3)):
+    for a, b in ((5, 2), (2, 4), (0, 3), (3, 1)):
         cosines[a, b] = cosines[b, a] = 0.9
-    assert merged_groups(cosines, 0.8) == ((0, 3), (1,), (2, 4, 5))
+    assert merged_groups(cosines, 0.8) == ((0, 1, 3), (2, 4, 5))
     assert merged_groups(cosines, 0.9) == tuple((k,) for k in range(6))
 
 

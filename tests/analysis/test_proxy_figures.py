@@ -36,15 +36,18 @@ def test_without_sub_classes_there_is_no_agreement_to_draw(tmp_path):
 
 def test_every_class_is_counted_once_and_every_bar_is_its_number():
     drawn = study()
-    axes = proxy_figures._centres(drawn).axes[0]
-    areas = [patch.get_path().vertices[:, 1].max() for patch in axes.patches]
-    assert len(areas) == 2 and all(1 <= height <= 4 for height in areas)
+    numbers = zip(drawn.classes, (1, 1.1, 1, 2.4), (2.3, 2.7, 3, 3), strict=True)
+    known = replace(drawn, classes=[replace(one, effective_distinct=n, effective_soft=m) for one, n, m in numbers])
+    hard, soft = (patch.get_path().vertices.tolist() for patch in proxy_figures._centres(known).axes[0].patches)
+    # bins half a centre wide, with 1 and K = 3 in the middle of the outermost
+    assert [0.75, 3] in hard and [1.25, 3] in hard and max(height for _, height in hard) == 3
+    assert [2.75, 2] in soft and [3.25, 2] in soft and [2.25, 2] in soft
     upper, lower = proxy_figures._agreement(drawn).axes
     heights = [bar.get_height() for bar in upper.patches]
     amis = sorted((one.agreement.ami for one in drawn.classes), reverse=True)
     assert heights[:4] == amis  # of the proxies, best first; then those of k-means
     assert len(heights) == 8 and len(lower.patches) == 12
-    assert f"proxies, {drawn.means['ami']:.3f}" in [text.get_text() for text in upper.get_legend().get_texts()]
+    assert f"proxies, mean {drawn.means['ami']:.3f}" in [text.get_text() for text in upper.get_legend().get_texts()]
 
 
 def test_classes_without_sub_classes_have_no_bar():

@@ -1,15 +1,18 @@
 """A run's folder of local centres, made of a run on vectors whose sub-classes are known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from polyanchor.analysis.proxy_report import report_proxies
+from polyanchor.analysis.proxies import study_proxies
+from polyanchor.analysis.proxy_report import _extremes, report_proxies
 from polyanchor.training.config_file import load_config
 from polyanchor.training.train import train
 from polyanchor.training.trained import open_trained
+from polyanchor.types import Embeddings
 
 FIGURES = "centres.svg", "centres.png", "agreement.svg", "agreement.png"
 
@@ -50,16 +53,33 @@ def test_what_is_written_and_what_it_says(run, tmp_path):
     assert all(one["agreement"]["sub_classes"] == 2 for one in found["classes"])
     assert 0 < found["means"]["purity"] <= 1
     shown = [one for one in found["classes"] if "nearest" in one]
-    numbers = [one["effective_hard"] for one in found["classes"]]
-    assert {max(numbers), min(numbers)} <= {one["effective_hard"] for one in shown} and len(shown) == 2
+    assert len(shown) == 2
     for one in shown:
         assert "sheet" not in one  # vectors have no picture
         assert {len(names) for names in one["nearest"].values()} == {min(8, n) for n in one["counts"] if n}
         assert all(name.startswith("row") for names in one["nearest"].values() for name in names)
 
 
+def test_the_classes_shown_are_those_with_most_and_those_with_fewest_centres():
+    one = study_proxies(Embeddings(torch.eye(2), torch.tensor([0, 0])), torch.eye(2)[None], torch.tensor([0])).classes[
+        0
+    ]
+    classes = [replace(one, class_id=number, effective_distinct=n) for number, n in enumerate((2, 5, 1, 4, 3))]
+    assert [[one.class_id for one in _extremes(classes, wanted)] for wanted in (0, 1, 2, 3, 4, 5, 9)] == [
+        [],
+        [1],
+        [1, 2],
+        [1, 3, 2],
+        [1, 3, 0, 2],
+        [1, 3, 4, 0, 2],
+        [1, 3, 4, 0, 2],
+    ]
+
+
 def test_the_proxies_are_matched_with_their_classes(run, tmp_path):
-    folder = run("loss.proxies_per_class=2", "run.epochs=40", "optim.lr=0.01", "optim.warmup_epochs=0")
+    folder = run(
+        "loss.proxies_per_class=2", "loss.gamma=0.3", "run.epochs=40", "optim.lr=0.01", "optim.warmup_epochs=0"
+    )
     found = report_proxies(folder, tmp_path / "out")
     trained = open_trained(folder)
     items = trained.parts.train
@@ -67,9 +87,11 @@ def test_the_proxies_are_matched_with_their_classes(run, tmp_path):
         torch.nn.functional.normalize(trained.model(items.inputs), dim=1)
         @ torch.nn.functional.normalize(trained.loss.proxies.flatten(0, 1), dim=1).T
     )
-    own = cosines.view(72, 3, 2).argmax(dim=2)[torch.arange(72), items.labels - 10]
+    own = cosines.view(72, 3, 2)[torch.arange(72), items.labels - 10]
     for one in found["classes"]:
-        assert one["counts"] == own[items.labels == one["class_id"]].bincount(minlength=2).tolist()
+        inside = own[items.labels == one["class_id"]]
+        assert one["counts"] == inside.argmax(dim=1).bincount(minlength=2).tolist()
+        assert one["usage"] == pytest.approx(torch.softmax(inside / 0.3, dim=1).mean(dim=0).tolist(), rel=1e-4)
 
 
 def test_test_items_of_classes_that_did_not_train_are_left_out(run, tmp_path):

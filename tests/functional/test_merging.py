@@ -61,8 +61,9 @@ def test_gradients_stay_bounded_where_two_centres_coincide(dtype, turned):
     assert steps.isfinite().all() and steps.max() <= 2.1 / 12
 
 
-def test_coinciding_centres_cost_nothing_and_are_left_where_they_are():
-    proxies = torch.tensor([1.0, 2.0, 3.0]).repeat(4, 5, 1).requires_grad_()
+@pytest.mark.parametrize("place", [(1.0, 2.0, 3.0), (0.0, 1.0, 0.0)])  # cosine 1 up to rounding, and exactly 1
+def test_coinciding_centres_cost_nothing_and_are_left_where_they_are(place):
+    proxies = torch.tensor(place).repeat(4, 5, 1).requires_grad_()
     value = merging_penalty(proxies)
     value.backward()
     assert value == 0

@@ -1,16 +1,19 @@
 """The main job on small images: exact resuming, validation by class, frozen warm-up, the files it leaves."""
 
+import gc
 import json
 
 import pytest
 import torch
 
+from polyanchor.data.items import Items
 from polyanchor.training.callbacks import Interrupted, StopRequest
 from polyanchor.training.config_file import load_config
 from polyanchor.training.learner import parameter_groups
 from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.setup import make_loss, make_model, open_parts
 from polyanchor.training.train import train
+from tests.experiments import features
 from tests.runs import config
 
 
@@ -264,3 +267,12 @@ def test_mixed_precision_keeps_the_proxies_and_their_optimizer_state_wide(photos
 def test_double_precision_runs_to_the_end(photos, tmp_path):
     train(config(photos, "run.epochs=1", "run.precision=64-true"), tmp_path / "run")
     assert weights(tmp_path / "run")["loss.proxies"].dtype == torch.float64
+
+
+def test_a_second_run_does_not_hold_the_data_of_the_first(tmp_path):
+    vectors = features.write(tmp_path / "v.safetensors")
+    held = []
+    for number in range(3):
+        train(features.config(vectors, "run.epochs=1"), tmp_path / str(number))
+        held.append(sum(isinstance(one, Items) for one in gc.get_objects()))
+    assert held[2] <= held[0] + 1

@@ -66,7 +66,7 @@ def contact_sheet(study: ProxyStudy, items: Items, one: ClassCentres, *, images:
     width = MARGIN + max(map(len, rows.values())) * (THUMBNAIL + GAP) + GAP
     sheet = pil.new("RGB", (width, TITLE + len(rows) * (THUMBNAIL + GAP) + GAP), "white")
     title = f"{one.name}: {sum(one.counts)} items, {one.in_use} of {len(one.counts)} centres in use"
-    _write(sheet, (8, 8), [f"{title}, effective number {one.effective_hard:.1f}"])
+    _write(sheet, (8, 8), [f"{title}, effective number {one.effective_distinct:.1f}"])
     for line, (centre, nearest) in enumerate(rows.items()):
         top = TITLE + line * (THUMBNAIL + GAP)
         _write(sheet, (8, top + 8), _words(study, items, one, centre))

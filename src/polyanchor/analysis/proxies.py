@@ -31,6 +31,8 @@ class ClassCentres:
         effective_hard: the same of the shares of ``counts``.
         merged: groups of centres, each in a chain of cosines above the threshold; groups of one are left out.
         distinct: number of centres when a group counts as one.
+        effective_distinct: as ``effective_hard``, when a group counts as one: which of two merged centres is the nearer
+            is chance, so this is the number of local centres that the items are divided among.
         spread: mean angle between two centres in degrees; NaN for K = 1.
         agreement: with the sub-classes; None where there are fewer than two.
     """
@@ -43,6 +45,7 @@ class ClassCentres:
     effective_hard: float
     merged: tuple[tuple[int, ...], ...]
     distinct: int
+    effective_distinct: float
     spread: float
     agreement: Agreement | None
 
@@ -149,6 +152,7 @@ def study_proxies(
         own = directions[rows] @ pole.T  # (n, K)
         similarity[rows], centre[rows] = own.max(dim=1)
         counts = centre[rows].bincount(minlength=len(pole))
+        shares = counts.double() / len(rows)
         usage = torch.softmax(own.double() / gamma, dim=1).mean(dim=0)
         cosines = pole @ pole.T
         pairs = cosines[tuple(torch.triu_indices(len(pole), len(pole), offset=1))]
@@ -161,9 +165,10 @@ def study_proxies(
                 usage=tuple(usage.tolist()),
                 counts=tuple(counts.tolist()),
                 effective_soft=float(effective_number(usage)),
-                effective_hard=float(effective_number(counts.double() / len(rows))),
+                effective_hard=float(effective_number(shares)),
                 merged=tuple(group for group in groups if len(group) > 1),
                 distinct=len(groups),
+                effective_distinct=float(effective_number(torch.stack([shares[[*group]].sum() for group in groups]))),
                 spread=float(pairs.double().clamp(-1, 1).arccos().rad2deg().mean()),
                 agreement=known,
             )
@@ -189,7 +194,7 @@ def _rows_by_class(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _means(studied: list[ClassCentres]) -> dict[str, float]:
     lists: dict[str, list[float]] = {}
     for one in studied:
-        for name in ("in_use", "effective_soft", "effective_hard", "distinct", "spread"):
+        for name in ("in_use", "effective_soft", "effective_hard", "distinct", "effective_distinct", "spread"):
             lists.setdefault(name, []).append(getattr(one, name))
         for name, value in vars(one.agreement).items() if one.agreement else ():
             lists.setdefault(name, []).append(value)

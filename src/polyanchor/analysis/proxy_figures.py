@@ -41,9 +41,9 @@ def draw_study(study: ProxyStudy, folder: Path) -> tuple[Path, ...]:
 def _centres(study: ProxyStudy) -> Any:
     figure = load("matplotlib.figure", "report").Figure(figsize=(5.5, 3.2), layout="constrained")
     axes, most = figure.add_subplot(), len(study.classes[0].counts)
-    bins = [0.5 + step / 2 for step in range(2 * most + 1)]  # half a centre wide, 1 and K in the middle of the ends
+    bins = [0.75 + step / 2 for step in range(2 * most)]  # half a centre wide, 1 and K in the middle of the ends
     numbers = {
-        "of nearest centres": [one.effective_hard for one in study.classes],
+        "of nearest centres, merged ones as one": [one.effective_distinct for one in study.classes],
         "of soft usage": [one.effective_soft for one in study.classes],
     }
     for (label, values), colour in zip(numbers.items(), COLOURS, strict=False):
@@ -57,7 +57,7 @@ def _agreement(study: ProxyStudy) -> Any:
     """Bars over the classes, best first, and the mean over them as lines."""
     found = [one.agreement for one in study.classes if one.agreement]
     found.sort(key=lambda one: -one.ami)
-    wide = min(12.0, 4 + 0.15 * len(found))
+    wide = min(12.0, 6 + 0.15 * len(found))
     figure = load("matplotlib.figure", "report").Figure(figsize=(wide, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     measures = {
@@ -68,9 +68,11 @@ def _agreement(study: ProxyStudy) -> Any:
         for number, ((label, name), colour) in enumerate(zip(bars.items(), COLOURS, strict=False)):
             mean, share = study.means[name], 0.85 / len(bars)
             places = [place + (number - (len(bars) - 1) / 2) * share for place in range(len(found))]
-            axes.bar(places, [getattr(one, name) for one in found], share, color=colour, label=f"{label}, {mean:.3f}")
+            axes.bar(
+                places, [getattr(one, name) for one in found], share, color=colour, label=f"{label}, mean {mean:.3f}"
+            )
             axes.axhline(mean, color=colour, linewidth=0.8, linestyle=":")
-        axes.legend(frameon=False, title="mean", ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
     upper.set_ylabel("adjusted mutual information")
     lower.set(ylabel="purity", xlabel=f"{len(found)} classes with known sub-classes", xticks=[])
     return figure

@@ -114,8 +114,8 @@ def _items(trained: Trained, part: str) -> tuple[Items, list[str]]:
 
 
 def _extremes(classes: Sequence[ClassCentres], wanted: int) -> list[ClassCentres]:
-    """The classes with the highest and the lowest effective number of nearest centres, highest first."""
-    ranked = sorted(classes, key=lambda one: -one.effective_hard)
+    """The classes whose items are divided among the most and the fewest centres, most first."""
+    ranked = sorted(classes, key=lambda one: -one.effective_distinct)
     if wanted >= len(ranked):
         return ranked
     return ranked[: wanted - wanted // 2] + ranked[len(ranked) - wanted // 2 :]

@@ -14,7 +14,8 @@ MEANS = {
     "in_use": "centres that are nearest to some item",
     "effective_hard": "effective number, nearest centre",
     "effective_soft": "effective number, soft usage",
-    "distinct": "centres, merged ones counted once",
+    "distinct": "centres, merged ones as one",
+    "effective_distinct": "effective number, nearest centre, merged ones as one",
     "spread": "angle between two centres in degrees",
     "ami": "AMI with sub-classes",
     "kmeans_ami": "AMI of k-means",
@@ -84,12 +85,12 @@ def _print(found: Mapping[str, Any]) -> None:
             means.add_row(words, _number(found["means"][name]))
     console.print(means)
     table = Table("class")
-    for column in ("items", "in use", "effective", "distinct", "AMI", "purity"):
+    for column in ("items", "in use", "distinct", "effective", "AMI", "purity"):
         table.add_column(column, justify="right")
     shown = [one for one in classes if "nearest" in one]
-    for one in sorted(shown, key=lambda one: -one["effective_hard"]):
+    for one in sorted(shown, key=lambda one: -one["effective_distinct"]):
         agreement = one["agreement"] or {}
-        cells = one["effective_hard"], one["distinct"], agreement.get("ami"), agreement.get("purity")
+        cells = one["distinct"], one["effective_distinct"], agreement.get("ami"), agreement.get("purity")
         table.add_row(Text(one["name"]), str(sum(one["counts"])), str(one["in_use"]), *map(_number, cells))
     if shown:
         console.print(table)

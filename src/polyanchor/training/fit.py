@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -123,6 +124,7 @@ def fit(
     )
     loader = make_loader(config, parts.train, train_view, batches)
     history = History(loss)
+    gc.collect()  # trainer and learner of a run before refer to each other, and hold its data
     with quiet(), stop.listening():
         shown = ShowProgress(announce, f"val/{config.run.select}")
         trainer = make_trainer(config, folder, [*callbacks, shown, history, checkpoints])
