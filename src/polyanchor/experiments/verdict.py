@@ -148,23 +148,30 @@ def _tests(
     others: Mapping[str, list[_Run]], reference: list[_Run], names: Sequence[str]
 ) -> dict[str, dict[str, Tests]]:
     """Each of the others against the reference, in each measure; p corrected over the others."""
-    found: dict[str, list[tuple[Paired, ...]]] = {}
+    found: dict[str, list[Paired]] = {}
+    sides: dict[str, list[Tensor]] = {}
     for label, runs in others.items():
         seeds = {run.seed for run in runs} & {run.seed for run in reference}
         if not seeds:
             continue
         pairs = [[run for run in side if run.seed in seeds] for side in (runs, reference)]
         over_seeds = [paired_t(*([run.means[name] for run in side] for side in pairs)) for name in names]
-        first, second = (_over_seeds(side, names) for side in pairs)
-        classes = reference[0].per_query["labels"]
-        over = paired_bootstrap(first, second), paired_bootstrap(first, second, classes)
-        found[label] = list(zip(over_seeds, *over, strict=True))
+        sides[label] = [_over_seeds(side, names) for side in pairs]
+        found[label] = over_seeds
     labels = list(found)
+    if not labels:
+        return {}
+    # all methods at once: the draws, which take most of the time, are the same for all
+    first, second = (torch.cat([sides[label][side] for label in labels], dim=1) for side in (0, 1))
+    drawn = [paired_bootstrap(first, second, groups) for groups in (None, reference[0].per_query["labels"])]
     tests: dict[str, dict[str, Tests]] = {label: {} for label in labels}
     for place, name in enumerate(names):
-        corrected = [holm([found[label][place][kind].p for label in labels]) for kind in range(3)]
-        for row, label in enumerate(labels):
-            parts = found[label][place]
+        parts_of = [
+            (found[label][place], *(kind[row * len(names) + place] for kind in drawn))
+            for row, label in enumerate(labels)
+        ]
+        corrected = [holm([parts[kind].p for parts in parts_of]) for kind in range(3)]
+        for row, (label, parts) in enumerate(zip(labels, parts_of, strict=True)):
             tests[label][name] = Tests(
                 *(Paired(part.difference, corrected[kind][row]) for kind, part in enumerate(parts))
             )

@@ -101,6 +101,8 @@ def resampled_means(
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, got {resamples}")
     sums, counts = _units(values, groups)
+    if bool((counts == counts[:, :1]).all()):
+        counts = counts[:, :1]  # nothing is undefined, or the same in all columns
     generator = torch.Generator().manual_seed(seed)
     units, means = len(sums), []
     for part in torch.arange(resamples).split(max(_AT_ONCE // units, 1)):
