@@ -7,13 +7,13 @@ for anchor in class data mixed; do
   for k in 1 10; do
     for rate in 1 3 10 30 100; do
       own=$anchor,loss.proxies_per_class=$k,optim.proxy_multiple=$rate
-      methods+=(--method "$anchor-k$k-free-x$rate:$own")
+      methods+=(--method "$anchor-k$k-free-x$rate:$own,optim.proxy_length=free")
       methods+=(--method "$anchor-k$k-fixed-x$rate:$own,optim.proxy_length=fixed")
-      methods+=(--method "$anchor-k$k-kaiming-x$rate:$own,loss.init=kaiming")
+      methods+=(--method "$anchor-k$k-kaiming-x$rate:$own,optim.proxy_length=free,loss.init=kaiming")
     done
   done
   for decay in 1e-4 1e-2 1; do
-    methods+=(--method "$anchor-k10-free-x10-decay$decay:$anchor,optim.proxy_multiple=10,optim.proxy_weight_decay=$decay")
+    methods+=(--method "$anchor-k10-free-x10-decay$decay:$anchor,optim.proxy_length=free,optim.proxy_multiple=10,optim.proxy_weight_decay=$decay")
   done
 done
 out=runs/proxy_length

@@ -101,8 +101,8 @@ class Optim(Section):
     """Of backbone and head."""
     proxy_weight_decay: AtLeast0 = 0.0
     """Of the proxies: it shortens them, which speeds up their turning."""
-    proxy_length: Literal["free", "fixed"] = "free"
-    """Whether a step may change the length of a proxy: the longer it is, the less a step turns it."""
+    proxy_length: Literal["free", "fixed"] = "fixed"
+    """Whether steps may change the length of a proxy: as it grows, the same rate turns the proxy less and less."""
     schedule: Literal["constant", "cosine", "one-cycle", "step"] = "one-cycle"
     """Of all groups, after the warm-up."""
     step_epochs: Count = 10
