@@ -19,9 +19,9 @@ def describe(results: dict) -> tuple[str, str]:
     return name, str(loss["proxies_per_class"])
 
 
-def table(folder: Path) -> str:
+def of_folder(name: str) -> str:
     """One row a file, in the order of recall@1."""
-    rows = []
+    folder, rows = ROOT / "results" / name, []
     for file in folder.glob("*.json"):
         results = json.loads(file.read_text(encoding="utf-8"))
         means, (name, centres) = results["test"]["means"], describe(results)
@@ -37,11 +37,121 @@ def table(folder: Path) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def rows_of(cells: list[list[str]]) -> str:
+    """Markdown: a head, its rule (numbers to the right), the rest."""
+    rule = ["---", *["---:"] * (len(cells[0]) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (cells[0], rule, *cells[1:]))
+
+
+def plus_minus(found: dict) -> str:
+    """Mean and half of the interval."""
+    return f"{found['mean']:.3f}" + ("" if found["high"] is None else f" ± {found['high'] - found['mean']:.3f}")
+
+
+def comparison(said: dict) -> str:
+    """A row a method: means over seeds, difference to the reference with its three p-values."""
+    select, against = said["select"], said["against"]
+    names = ["recall@1", "ndcg@8", "map@r"]
+    names += [f"sub/{name}" for name in names if f"sub/{name}" in said["lines"][0]["means"]]
+    judged = next((name for name in reversed(names) if name.endswith(select)), select)
+    titles = [("fine " if name.startswith("sub/") else "") + COLUMNS[name.removeprefix("sub/")] for name in names]
+    head = [
+        "method",
+        "seeds",
+        *titles,
+        f"{titles[names.index(judged)]} less {against}",
+        "p seeds",
+        "p queries",
+        "p classes",
+    ]
+    cells = [head]
+    for line in sorted(said["lines"], key=lambda line: -line["means"][judged]["mean"]):
+        test = line["tests"].get(judged)
+        ends = ["", "", "", ""]
+        if test:
+            p = [test[kind]["p"] for kind in ("seeds", "queries", "classes")]
+            ends = [f"{test['seeds']['difference']['mean']:+.3f}"]
+            ends += ["" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}" for value in p]
+        shown = [plus_minus(line["means"][name]) for name in names]
+        cells.append([line["label"], str(line["runs"]), *shown, *ends])
+    return rows_of(cells) + "\n\n" + origin(said)
+
+
+def lengths(said: dict) -> str:
+    """Validation by rate; below it how far the proxies turned in the first and the last epoch, and how long they were."""
+    lines = {line["label"]: line for line in said["lines"]}
+    rates = ["1", "3", "10", "30", "100"]
+    cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
+    for anchor in ("class", "data", "mixed"):
+        for k in ("1", "10"):
+            for kind in ("fixed", "free", "kaiming"):
+                row = []
+                for rate in rates:
+                    line = lines[f"{anchor}-k{k}-{kind}-x{rate}"]
+                    turns = line["proxies"]
+                    row.append(
+                        f"{line['validation']['mean']:.4f} ({turns['turn_first']:.0f}°, {turns['turn_last']:.1f}°, "
+                        f"{turns['length']:.1f})"
+                    )
+                cells.append([f"{anchor}, {k}, {kind}", *row])
+    return rows_of(cells) + "\n\n" + origin(said)
+
+
+def steadiness(said: dict) -> str:
+    """A row a measure: deviation, discrimination and agreement for each kind of repeat."""
+    deepest = max(int(name[7:]) for name in said["means"] if name.startswith("recall@"))
+    wanted = ["recall@1", f"recall@{deepest}", f"ndcg@{deepest}", "r_precision", "map@r", "mrr"]
+    wanted += [f"sub/{name}" for name in wanted if f"sub/{name}" in said["means"]]
+    kinds = {"seeds": "over_seeds", "queries": "over_queries", "classes": "over_classes"}
+    head = ["measure", "mean"]
+    head += [f"{kind}: {what}" for kind in kinds for what in ("deviation", "discrimination", "tau")]
+    parts = [share for share in sorted(said["galleries"], key=float, reverse=True) if share != "1"]
+    head += [f"{float(share):.0%} of the gallery: mean, tau" for share in parts]
+    cells = [head]
+    for name in wanted:
+        row = [name.replace("sub/", "fine "), f"{said['means'][name]:.3f}"]
+        for key in kinds.values():
+            one = said[key][name]
+            row += [f"{one['deviation']:.4f}", f"{one['discrimination']:.1f}", f"{one['agreement']:.2f}"]
+        row += [gallery(said, share, name) for share in parts]
+        cells.append(row)
+    for name in (
+        one for one in said["galleries"].get("1", {}) if one.startswith("graded") and one.endswith(f"@{deepest}")
+    ):
+        whole = said["galleries"]["1"][name]["mean"]
+        cells.append([name, f"{whole:.3f}", *[""] * 9, *(gallery(said, share, name) for share in parts)])
+    return rows_of(cells) + "\n\n" + origin(said)
+
+
+def gallery(said: dict, share: str, name: str) -> str:
+    """Mean and tau in a part of the gallery, where the measure was taken there."""
+    one = said["galleries"][share].get(name)
+    return "" if one is None else f"{one['mean']:.3f}, {one['agreement']:.2f}"
+
+
+def origin(said: dict) -> str:
+    """Where the numbers come from."""
+    of = said["environment"]
+    plan = said["plan"]
+    return (
+        f"{len(plan['methods'])} methods, {plan['trials']} trials each, commit `{of['commit']}`, {of['processor']}, "
+        f"{of['machine']}, torch {of['torch']}."
+    )
+
+
+def of_file(name: str) -> str:
+    """The table of one file of results."""
+    said = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
+    if name.startswith("proxy_length/"):
+        return lengths(said)
+    return comparison(said) if "lines" in said else steadiness(said)
+
+
 def render(page: str) -> str:
-    """The page with every ``<!-- table: FOLDER -->`` ... ``<!-- end -->`` filled anew."""
+    """The page with every ``<!-- table: FOLDER or FILE -->`` ... ``<!-- end -->`` filled anew."""
     return re.sub(
         r"(<!-- table: (\S+) -->\n).*?(\n?<!-- end -->)",
-        lambda found: found[1] + table(ROOT / "results" / found[2]) + "\n<!-- end -->",
+        lambda found: found[1] + (of_file if found[2].endswith(".json") else of_folder)(found[2]) + "\n<!-- end -->",
         page,
         flags=re.DOTALL,
     )

@@ -18,4 +18,4 @@ for anchor in class data mixed; do
 done
 out=runs/proxy_length
 polyanchor compare configs/cars196_half_features.toml "${methods[@]}" --seeds 2 --trials 0 --out $out > /dev/null
-cp $out/table.json results/proxy_length/cars196_half_features.json
+python results/keep.py $out/table.json results/proxy_length/cars196_half_features.json

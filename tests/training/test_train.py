@@ -224,7 +224,7 @@ def test_the_backbone_stands_still_during_warm_up(photos, tmp_path):
 
 
 def test_softtriple_trains_its_centres(photos, tmp_path):
-    of = config(photos, "loss.name=softtriple", "run.epochs=1", "loss.gamma=0.3")
+    of = config(photos, "loss.name=softtriple", "run.epochs=1", "loss.gamma=0.3", "optim.proxy_length=free")
     assert make_loss(of, 2).loss.gamma == 1 / 0.3
     train(of, tmp_path / "run")
     lengths = weights(tmp_path / "run")["loss.loss.fc"].norm(dim=0)
