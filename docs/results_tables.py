@@ -123,6 +123,16 @@ def steadiness(said: dict) -> str:
     return rows_of(cells) + "\n\n" + origin(said)
 
 
+def centres(said: dict) -> str:
+    """A row a method: centres in use and their agreement with the fine classes."""
+    names = {"effective_distinct": "effective centres", "ami": "AMI", "kmeans_ami": "AMI of k-means"}
+    names |= {"purity": "purity", "kmeans_purity": "purity of k-means", "random_purity": "purity by chance"}
+    cells = [["method", "K", *names.values()]]
+    for line in sorted(said["centres"], key=lambda line: -line["means"]["ami"]["mean"]):
+        cells.append([line["label"], str(line["K"]), *(plus_minus(line["means"][name]) for name in names)])
+    return rows_of(cells) + "\n\n" + origin(said)
+
+
 def gallery(said: dict, share: str, name: str) -> str:
     """Mean and tau in a part of the gallery, where the measure was taken there."""
     one = said["galleries"][share].get(name)
@@ -144,6 +154,8 @@ def of_file(name: str) -> str:
     said = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
     if name.startswith("proxy_length/"):
         return lengths(said)
+    if "centres" in said:
+        return centres(said)
     return comparison(said) if "lines" in said else steadiness(said)
 
 

@@ -21,3 +21,4 @@ polyanchor compare configs/cifar100_coarse_heads.toml "${methods[@]}" --seeds 5 
 python results/keep.py $out/table.json results/cifar100_coarse/comparison.json
 polyanchor analyze measures $out > /dev/null
 cp $out/stability/stability.json results/cifar100_coarse/stability.json
+python results/cifar100_coarse/centres.py > results/cifar100_coarse/centres.json
