@@ -25,7 +25,7 @@ def measures(
 
     Example: polyanchor analyze measures runs/comparison
 
-    docs/measures.md says how to read it.
+    docs/comparing.md says how to read it.
     """
     import json
     from dataclasses import asdict

@@ -1,0 +1,78 @@
+"""Draws the figures of docs/results.md from the files in results/. Run: python docs/figures/results.py."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+mpl.rcParams["svg.hashsalt"] = "polyanchor"
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ANCHORS = ("class", "data", "mixed")
+COLOURS = {"fixed": "#0072B2", "free": "#E69F00", "kaiming": "#999999"}
+OF_ANCHOR = {"class": "#0072B2", "data": "#E69F00", "mixed": "#009E73"}
+
+
+def lines_of(name: str) -> dict:
+    """The lines of a comparison by their labels."""
+    said = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
+    return {line["label"]: line for line in said["lines"]}
+
+
+def proxy_length() -> None:
+    """Validation over the proxies' rate; below it, how far proxies turn in the last epoch."""
+    lines, rates = lines_of("proxy_length/cars196_half_features.json"), (1, 3, 10, 30, 100)
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    axes = figure.subplots(2, 6, sharex=True, sharey="row")
+    for column, (anchor, k) in enumerate((anchor, k) for anchor in ANCHORS for k in (1, 10)):
+        for kind, colour in COLOURS.items():
+            found = [lines[f"{anchor}-k{k}-{kind}-x{rate}"] for rate in rates]
+            axes[0, column].plot(
+                rates, [one["validation"]["mean"] for one in found], "o-", ms=3, color=colour, label=kind
+            )
+            axes[1, column].plot(rates, [one["proxies"]["turn_last"] for one in found], "o-", ms=3, color=colour)
+        axes[0, column].set_title(f"{anchor}, K = {k}", fontsize=10)
+        axes[1, column].set(xscale="log", yscale="log", xlabel="proxies' rate / head's")
+    axes[0, 0].set_ylabel("MAP@R, held-out classes")
+    axes[1, 0].set_ylabel("turn in the last epoch, degrees")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    names = {"fixed": "length held at 1", "free": "length 1 at the start", "kaiming": "published initialisation, free"}
+    figure.legend(handles, [names[label] for label in labels], loc="outside lower center", ncols=3, frameon=False)
+    save(figure, axes.flat, "proxy_length.svg")
+
+
+def local_centres() -> None:
+    """Coarse and fine retrieval over K, for each anchor."""
+    lines = lines_of("cifar100_coarse/comparison.json")
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    titles = {"map@r": "MAP@R, coarse", "sub/map@r": "MAP@R, fine", "sub/ndcg@8": "nDCG@8, fine"}
+    counts = (1, 2, 5, 10, 20)
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        for anchor in ANCHORS:
+            found = [lines[f"{anchor}-k{k}"]["means"][name] for k in counts]
+            half = [one["high"] - one["mean"] for one in found]
+            axis.errorbar(
+                counts, [one["mean"] for one in found], half, fmt="o-", ms=3, color=OF_ANCHOR[anchor], label=anchor
+            )
+        axis.set(title=title, xscale="log", xlabel="local centres per class, K")
+        axis.set_xticks(counts, [str(k) for k in counts])
+        axis.minorticks_off()
+    axes[0].legend(frameon=False, title="anchor")
+    save(figure, axes, "local_centres.svg")
+
+
+def save(figure: Figure, axes: object, name: str) -> None:
+    """Without a date, so that the same numbers give the same file."""
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.3)
+    figure.set_facecolor("white")  # black labels would vanish on a dark page
+    figure.savefig(HERE / name, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    proxy_length()
+    local_centres()
