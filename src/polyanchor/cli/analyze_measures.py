@@ -34,9 +34,8 @@ def measures(
     from polyanchor.experiments.folder import ComparisonFolder
     from polyanchor.experiments.stability import SHARES, stability
     from polyanchor.experiments.stability_figure import draw
-    from polyanchor.experiments.table import without_nan
     from polyanchor.training.environment import environment
-    from polyanchor.training.run_folder import RunFolder
+    from polyanchor.training.run_folder import RunFolder, without_nan
 
     folder = ComparisonFolder(comparison)
     found = stability(folder, shares=SHARES if galleries else (), announce=note)

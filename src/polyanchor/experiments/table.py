@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.experiments.verdict import Line, Verdict
@@ -19,7 +18,7 @@ from polyanchor.types import Interval
 def write(verdict: Verdict, out: Path) -> None:
     """``table.json`` with everything, the plan and the environment too, and ``table.md`` to read."""
     plan = json.loads(ComparisonFolder(out).plan.read_text(encoding="utf-8"))
-    said = without_nan(asdict(verdict) | {"plan": plan, "environment": environment()})
+    said = asdict(verdict) | {"plan": plan, "environment": environment()}
     RunFolder(out).write_json(out / "table.json", said)
     (out / "table.md").write_text(as_markdown(verdict), encoding="utf-8")
 
@@ -71,12 +70,3 @@ def _pm(found: Interval) -> str:
 
 def _p(value: float) -> str:
     return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def without_nan(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

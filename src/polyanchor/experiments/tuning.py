@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -87,7 +86,7 @@ def tune(
     if best.value is None:
         raise ValueError(f"no trial of {method.label} gave a finite {base.run.select}; lower optim.lr")
     said = {"value": best.value, "params": best.params, "trials": trials, "measure": base.run.select}
-    (folder / "best.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    RunFolder(folder).write_json(folder / "best.json", said)
     return _settings(best.params)
 
 

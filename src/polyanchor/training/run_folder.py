@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,10 @@ class RunFolder:
         return load_config(self.config, settings)
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
-        """One readable JSON file, replaced in one step: it is there whole or not at all."""
+        """One readable JSON file, replaced in one step: it is there whole or not at all. NaN becomes null."""
         unfinished = path.with_suffix(".writing")
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
         unfinished.replace(path)
 
     def save_per_query(self, report: RetrievalReport) -> None:
@@ -137,6 +139,20 @@ class RunFolder:
         return model.to(memory_format=torch.channels_last).eval() if config.run.channels_last else model.eval()
 
 
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not have.
+
+    Example:
+        >>> without_nan({"a": (1.0, float("nan"))})
+        {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, str] | None = None) -> None:
     """A .safetensors file, replaced in one step.
 
@@ -152,14 +168,14 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, s
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:
-    """A report without its per-query values; NaN becomes null.
+    """A report without its per-query values; NaN becomes None.
 
     Example:
         >>> as_json(RetrievalReport({}, {"mrr": float("nan")}, 2, 2, 1))["means"]
         {'mrr': None}
     """
     return {
-        "means": {name: None if value != value else value for name, value in report.means.items()},
+        "means": without_nan(report.means),
         "queries": report.queries,
         "gallery": report.gallery,
         "undefined": report.undefined,
