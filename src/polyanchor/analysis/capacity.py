@@ -1,0 +1,129 @@
+"""How many items still receive a gradient that can be used, epoch by epoch: the capacity left for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from polyanchor.analysis.gradients import QUANTILES, Strength, strength
+from polyanchor.analysis.similarity_gradient import CosineLoss
+from polyanchor.data.items import Items
+from polyanchor.data.transforms import Transform
+from polyanchor.evaluation.embed import embed
+from polyanchor.training.config import Config
+from polyanchor.training.setup import make_batches
+
+USABLE = 0.01
+"""A gradient counts as usable above this share of the mean one at the end of the first epoch."""
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """The first batches of a configuration's first epoch: always the same rows, images augmented always alike.
+
+    Attributes:
+        config: of the run; its seed decides the rows.
+        items: the training items.
+        transform: the training transform; None for vectors.
+        classes: ``(C,)`` int64 ascending, the data source's ids; position is class number.
+        count: so many batches, or as many as there are.
+    """
+
+    config: Config
+    items: Items
+    transform: Transform | None
+    classes: Tensor
+    count: int = 4
+
+    def embedded(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(B, D)`` embeddings and ``(B,)`` class numbers of each batch, the model in evaluation mode.
+
+        Leaves the modes of the model and torch's generator as they were.
+        """
+        for keys in islice(make_batches(self.config, self.items.labels), self.count):
+            found, _ = embed(
+                model,
+                self.items.subset(torch.tensor([row for _, row in keys])),
+                self.transform,
+                on_bad=self.config.data.on_bad_image,
+                channels_last=self.config.run.channels_last,
+                description="gradients",
+            )
+            yield found.vectors, torch.searchsorted(self.classes, found.labels)
+
+
+class Capacity(Callback):
+    r"""Measures at the end of every epoch how many items of fixed training batches receive a usable gradient.
+
+    Give it to :func:`polyanchor.training.fit.fit` as ``callbacks=[Capacity(batches)]``. The training goes on as if it
+    were not there. With :math:`n_i` the length of the gradient of item i along the sphere, times B
+    (:class:`~polyanchor.analysis.gradients.Strength`), and :math:`\bar n` its mean at the end of the first epoch:
+
+    .. math:: \text{usable} = \frac{1}{N} \#\{i : n_i > 0.01\, \bar n\}
+
+    Args:
+        batches: that are measured.
+
+    Attributes:
+        rows: a row an epoch: ``epoch`` from 1; ``usable``, and ``usable_pull`` and ``usable_push`` for the lengths of
+            the two parts against the same threshold; ``mean``, ``quantiles`` (0.1, 0.5, 0.9) of :math:`n_i`; ``pull``
+            and ``push``, their means per unit of cosine.
+    """
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self.batches = batches
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        learner: Any = pl_module
+        loss = CosineLoss(learner.loss)
+        found = [strength(loss.at(*batch)) for batch in self.batches.embedded(learner.model)]
+        first = self.rows[0]["mean"] if self.rows else None
+        self.rows.append({"epoch": trainer.current_epoch + 1, **capacity_of(joined(found), first)})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+def joined(parts: list[Strength]) -> Strength:
+    """The items of several batches as one."""
+    return Strength(*(torch.cat([getattr(part, name) for part in parts]) for name in Strength.__dataclass_fields__))
+
+
+def capacity_of(found: Strength, first: float | None = None) -> dict[str, Any]:
+    """The numbers of one epoch.
+
+    Args:
+        found: of N items.
+        first: mean length at the end of the first epoch; None if this is it.
+
+    Example:
+        >>> zero, norm = torch.zeros(4), torch.tensor([0.0, 0.0, 1.0, 3.0])
+        >>> capacity_of(Strength(zero, zero, norm, norm, zero))["usable"]
+        0.5
+    """
+    mean = float(found.norm.mean())
+    threshold = USABLE * (mean if first is None else first)
+    return {
+        "usable": _share(found.norm, threshold),
+        "usable_pull": _share(found.pull_norm, threshold),
+        "usable_push": _share(found.push_norm, threshold),
+        "mean": mean,
+        "quantiles": found.norm.quantile(found.norm.new_tensor(QUANTILES)).tolist(),
+        "pull": float(found.pull.mean()),
+        "push": float(found.push.mean()),
+    }
+
+
+def _share(lengths: Tensor, threshold: float) -> float:
+    return float((lengths > threshold).double().mean())
