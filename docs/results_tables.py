@@ -78,7 +78,7 @@ def comparison(said: dict) -> str:
 
 
 def lengths(said: dict) -> str:
-    """Validation by rate; below it how far the proxies turned in the first and the last epoch, and how long they were."""
+    """Validation by rate, with the turn of the proxies in the first and the last epoch and their length at the end."""
     lines = {line["label"]: line for line in said["lines"]}
     rates = ["1", "3", "10", "30", "100"]
     cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
