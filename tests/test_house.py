@@ -19,6 +19,7 @@ ELSEWHERE = {
     "_extras.py": "test_core_alone.py",
     "kernels/triton_push.py": "kernels/test_gpu.py",
     "experiments/stability_figure.py": "experiments/test_stability.py",
+    "analysis/figures.py": "analysis/test_proxy_figures.py and its neighbours",
     "cli/analyze.py": "cli/test_compare.py and its neighbours",
     "cli/analyze_measures.py": "cli/test_compare.py",
     "training/trained.py": "cli/test_analyze_proxies.py",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from polyanchor._extras import load
+from polyanchor.analysis.figures import blank, write_figures
 from polyanchor.analysis.gradients import Curve
 from polyanchor.analysis.similarity_gradient import SimilarityGradient
 
@@ -22,7 +23,6 @@ LINES = (  # Okabe and Ito's colours, told apart by dashes too; those that may c
     ("#e69f00", "--", 1.6),
     ("#333333", ":", 1.6),
 )
-STYLE = {"svg.hashsalt": "polyanchor", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _DOTS = 4_000  # more would make a large file and no other picture
 
 
@@ -46,26 +46,13 @@ def draw_gradients(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with load("matplotlib", "report").rc_context(STYLE):
-        figures = {"similarity": _similarity(found), "curves": _curves(curves)}
-        if epochs:
-            figures["capacity"] = _capacity(epochs)
-        files = []
-        for name, figure in figures.items():
-            for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-                files.append(folder / f"{name}.{kind}")
-                figure.savefig(files[-1], **options)
-    return tuple(files)
-
-
-def _figure(width: float, height: float) -> Any:
-    return load("matplotlib.figure", "report").Figure(figsize=(width, height), layout="constrained")
+    makers = {"similarity": partial(_similarity, found), "curves": partial(_curves, curves)}
+    return write_figures(makers | ({"capacity": partial(_capacity, epochs)} if epochs else {}), folder)
 
 
 def _similarity(found: SimilarityGradient) -> Any:
     """A dot for each item and class, at the cosine of the class's nearest proxy; between items one for each pair."""
-    figure = _figure(7.5, 3.2)
+    figure = blank(7.5, 3.2)
     values, cosines, own = len(found.values) * found.values, found.similarity, found.own
     if found.targets is found.directions:
         seen = torch.eye(len(values), dtype=torch.bool).logical_not()
@@ -87,7 +74,7 @@ def _similarity(found: SimilarityGradient) -> Any:
 
 def _curves(curves: Mapping[str, Curve]) -> Any:
     """Both as a share of the largest value of the curve: the losses differ in scale."""
-    figure = _figure(8.2, 3.2)
+    figure = blank(8.2, 3.2)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, part in zip(panels, ("pull", "push"), strict=True):
         for (name, curve), (colour, dashes, width) in zip(curves.items(), LINES, strict=False):
@@ -102,7 +89,7 @@ def _curves(curves: Mapping[str, Curve]) -> Any:
 
 
 def _capacity(epochs: Sequence[Mapping[str, Any]]) -> Any:
-    figure = _figure(7.5, 3.2)
+    figure = blank(7.5, 3.2)
     left, right = figure.subplots(1, 2)
     numbers = [row["epoch"] for row in epochs]
     marker = "o" if len(numbers) < 25 else ""

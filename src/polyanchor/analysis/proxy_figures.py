@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polyanchor._extras import load
+from polyanchor.analysis.figures import blank, write_figures
 from polyanchor.analysis.proxies import ProxyStudy
 
 COLOURS = "#3b78b0", "#e2953b", "#9a9a9a"
-STYLE = {"svg.hashsalt": "polyanchor", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw_study(study: ProxyStudy, folder: Path) -> tuple[Path, ...]:
@@ -25,21 +25,12 @@ def draw_study(study: ProxyStudy, folder: Path) -> tuple[Path, ...]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with load("matplotlib", "report").rc_context(STYLE):
-        figures = {"centres": _centres(study)}
-        if "ami" in study.means:
-            figures["agreement"] = _agreement(study)
-        files = []
-        for name, figure in figures.items():
-            for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-                files.append(folder / f"{name}.{kind}")
-                figure.savefig(files[-1], **options)
-    return tuple(files)
+    makers = {"centres": partial(_centres, study)}
+    return write_figures(makers | ({"agreement": partial(_agreement, study)} if "ami" in study.means else {}), folder)
 
 
 def _centres(study: ProxyStudy) -> Any:
-    figure = load("matplotlib.figure", "report").Figure(figsize=(5.5, 3.2), layout="constrained")
+    figure = blank(5.5, 3.2)
     axes, most = figure.add_subplot(), len(study.classes[0].counts)
     bins = [0.75 + step / 2 for step in range(2 * most)]  # half a centre wide, 1 and K in the middle of the ends
     numbers = {
@@ -58,7 +49,7 @@ def _agreement(study: ProxyStudy) -> Any:
     found = [one.agreement for one in study.classes if one.agreement]
     found.sort(key=lambda one: -one.ami)
     wide = min(12.0, 6 + 0.15 * len(found))
-    figure = load("matplotlib.figure", "report").Figure(figsize=(wide, 5), layout="constrained")
+    figure = blank(wide, 5)
     upper, lower = figure.subplots(2, 1, sharex=True)
     measures = {
         upper: {"proxies": "ami", "k-means": "kmeans_ami"},

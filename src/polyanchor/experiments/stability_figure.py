@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polyanchor._extras import load
+from polyanchor.analysis.figures import blank, write_figures
 from polyanchor.experiments.stability import Spread, Stability
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73")  # Okabe and Ito: told apart by every kind of eye
 _KINDS = ("training seeds", "half of the queries", "half of the classes")
 
 
-def draw(found: Stability, measures: Sequence[str], out: Path) -> list[Path]:
+def draw(found: Stability, measures: Sequence[str], out: Path) -> tuple[Path, ...]:
     """Write ``stability.svg`` and ``stability.png``.
 
     Args:
@@ -21,9 +22,12 @@ def draw(found: Stability, measures: Sequence[str], out: Path) -> list[Path]:
         measures: which, from top to bottom.
         out: folder.
     """
-    figure_module = load("matplotlib.figure", "report")
-    figure = figure_module.Figure(figsize=(10, 1.6 + 0.42 * len(measures)), layout="constrained")
-    axes = figure.subplots(1, 3, gridspec_kw={"width_ratios": [3, 3, 3]})
+    return write_figures({"stability": partial(_stability, found, measures)}, out)
+
+
+def _stability(found: Stability, measures: Sequence[str]) -> Any:
+    figure = blank(10, 1.6 + 0.42 * len(measures))
+    axes = figure.subplots(1, 3)
     kinds = (found.over_seeds, found.over_queries, found.over_classes)
     _bars(axes[0], kinds, measures, "discrimination", "between methods / between repeats\n(more is better)")
     _bars(axes[1], kinds, measures, "agreement", "Kendall's tau of two repeats\n(more is better)")
@@ -31,10 +35,7 @@ def draw(found: Stability, measures: Sequence[str], out: Path) -> list[Path]:
     _lines(axes[2], found, measures)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, title="repeats: other")
-    files = [out / f"stability.{kind}" for kind in ("svg", "png")]
-    for file in files:
-        figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return files
+    return figure
 
 
 def _bars(axis: Any, kinds: Sequence[Mapping[str, Spread]], measures: Sequence[str], what: str, title: str) -> None:
@@ -44,7 +45,7 @@ def _bars(axis: Any, kinds: Sequence[Mapping[str, Spread]], measures: Sequence[s
     axis.set_yticks(range(len(measures)), measures)
     axis.invert_yaxis()
     axis.set_xlabel(title)
-    _plain(axis)
+    axis.grid(axis="x", alpha=0.3)
 
 
 def _lines(axis: Any, found: Stability, measures: Sequence[str]) -> None:
@@ -67,9 +68,4 @@ def _lines(axis: Any, found: Stability, measures: Sequence[str]) -> None:
     axis.set_ylabel("mean / mean in the whole gallery")
     if axis.lines:
         axis.legend(frameon=False, fontsize="small")
-    _plain(axis)
-
-
-def _plain(axis: Any) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.3)
