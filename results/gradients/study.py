@@ -1,6 +1,6 @@
-"""Gradients of the runs of the Cars study, seed 0: whose answer to whose moves, and how many stay usable.
+"""Gradients of the runs of a comparison: whose answer to whose moves, and how many stay usable, epoch by epoch.
 
-Run, after results/cars196_half_features/run.sh: python results/gradients/study.py > results/gradients/gradients.json
+Run: python results/gradients/study.py FOLDER SEEDS LABEL... > results/gradients/NAME.json; see run.sh.
 """
 
 import json
@@ -11,21 +11,24 @@ from polyanchor.analysis.gradient_report import report_gradients
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.training.environment import environment
 
-FOLDER = ComparisonFolder(Path("runs/cars196_half_features"))
-LABELS = ("class-k1", "class-k10", "data-k1", "data-k10", "mixed-k1", "mixed-k10")
-LABELS += ("proxy-nca", "normsoftmax", "softtriple", "arcface", "subcenter-arcface", "supcon", "triplet")
 KEPT = ("loss", "strength", "pull_share", "concentration", "response")
 CAPACITY = ("usable", "usable_pull", "usable_push", "pull", "push")
 
-lines = []
-for label in LABELS:
-    run = FOLDER.run(label, 0).path
-    out = run / "analysis" / "gradients"
-    found = report_gradients(run, out, over_training=True, announce=lambda line: print(line, file=sys.stderr))
-    over = found["over_training"]
-    line = {"label": label} | {key: found[key] for key in KEPT}
-    line["epochs"] = [{key: epoch[key] for key in CAPACITY} for epoch in over["epochs"]]
-    line["same_losses_as_the_run"] = over["same_losses_as_the_run"]
-    lines.append(line)
-said = json.loads(FOLDER.plan.read_text(encoding="utf-8"))
-print(json.dumps({"gradients": lines, "curves": found["curves"], "plan": said, "environment": environment()}))
+
+def say(line: str) -> None:
+    """Progress, beside the output."""
+    print(line, file=sys.stderr)
+
+
+folder, lines = ComparisonFolder(Path(sys.argv[1])), []
+for label in sys.argv[3:]:
+    for seed in range(int(sys.argv[2])):
+        run = folder.run(label, seed).path
+        found = report_gradients(run, run / "analysis" / "gradients", over_training=True, announce=say)
+        over = found["over_training"]
+        line = {"label": label, "seed": seed} | {key: found[key] for key in KEPT}
+        line["epochs"] = [{key: epoch[key] for key in CAPACITY} for epoch in over["epochs"]]
+        line["same_losses_as_the_run"] = over["same_losses_as_the_run"]
+        lines.append(line)
+plan = json.loads(folder.plan.read_text(encoding="utf-8"))
+print(json.dumps({"gradients": lines, "plan": plan, "environment": environment()}))
