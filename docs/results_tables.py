@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 COLUMNS = {"recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "ndcg@8": "nDCG@8"}
+REACH = ("all_own_class", "all_other_classes")
 COLUMNS |= {"map@r": "MAP@R", "r_precision": "R-precision", "mrr": "MRR"}
 
 
@@ -133,6 +134,27 @@ def centres(said: dict) -> str:
     return rows_of(cells) + "\n\n" + origin(said)
 
 
+def gradients(said: dict) -> str:
+    """A row a method: answers of other items' gradients, and the share of items with a usable one, means over seeds."""
+    head = ["method", "pull: own class", "pull: others", "push: own class", "push: others"]
+    epochs = len(said["gradients"][0]["epochs"])
+    shown = sorted({0, epochs // 3, 2 * epochs // 3, epochs - 1})
+    head += [f"usable, epoch {epoch + 1}" for epoch in shown] + ["usable pull, last", "usable push, last"]
+    cells = [head]
+    for label in dict.fromkeys(line["label"] for line in said["gradients"]):
+        lines = [line for line in said["gradients"] if line["label"] == label]
+        reach = [mean([line["response"][part][of] for line in lines]) for part in ("pull", "push") for of in REACH]
+        usable = [mean([line["epochs"][epoch]["usable"] for line in lines]) for epoch in shown]
+        usable += [mean([line["epochs"][-1][f"usable_{part}"] for line in lines]) for part in ("pull", "push")]
+        cells.append([label, *(f"{value:.3f}" for value in (*reach, *usable))])
+    return rows_of(cells) + "\n\n" + origin(said)
+
+
+def mean(values: list[float]) -> float:
+    """Of at least one."""
+    return sum(values) / len(values)
+
+
 def gallery(said: dict, share: str, name: str) -> str:
     """Mean and tau in a part of the gallery, where the measure was taken there."""
     one = said["galleries"][share].get(name)
@@ -156,6 +178,8 @@ def of_file(name: str) -> str:
         return lengths(said)
     if "centres" in said:
         return centres(said)
+    if "gradients" in said:
+        return gradients(said)
     return comparison(said) if "lines" in said else steadiness(said)
 
 

@@ -45,8 +45,8 @@ def proxy_length() -> None:
 
 def local_centres() -> None:
     """Coarse and fine retrieval over K, for each anchor."""
-    lines = lines_of("cifar100_coarse/comparison.json")
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    lines, slow = lines_of("cifar100_coarse/comparison.json"), lines_of("cifar100_coarse/rates.json")
+    figure = Figure(figsize=(9, 3.7), layout="constrained")
     axes = figure.subplots(1, 3)
     titles = {"map@r": "MAP@R, coarse", "sub/map@r": "MAP@R, fine", "sub/ndcg@8": "nDCG@8, fine"}
     counts = (1, 2, 5, 10, 20)
@@ -57,10 +57,15 @@ def local_centres() -> None:
             axis.errorbar(
                 counts, [one["mean"] for one in found], half, fmt="o-", ms=3, color=OF_ANCHOR[anchor], label=anchor
             )
+        for anchor in ANCHORS:
+            found = [slow[f"{anchor}-k{k}-fixed-x1"]["means"][name]["mean"] for k in (1, 5, 10)]
+            axis.plot((1, 5, 10), found, "o--", ms=3, mfc="white", color=OF_ANCHOR[anchor])
         axis.set(title=title, xscale="log", xlabel="local centres per class, K")
         axis.set_xticks(counts, [str(k) for k in counts])
         axis.minorticks_off()
-    axes[0].legend(frameon=False, title="anchor")
+    handles, labels = axes[0].get_legend_handles_labels()
+    names = [f"anchor {label}" for label in labels]
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, title="dashed: slow proxies")
     save(figure, axes, "local_centres.svg")
 
 
