@@ -4,7 +4,14 @@ import json
 from pathlib import Path
 
 import matplotlib as mpl
+import torch
 from matplotlib.figure import Figure
+
+from polyanchor.analysis.gradients import pull_push_curve
+from polyanchor.analysis.similarity_gradient import CosineLoss
+from polyanchor.training.config import Config
+from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
+from polyanchor.training.setup import make_loss
 
 mpl.rcParams["svg.hashsalt"] = "polyanchor"
 
@@ -12,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 ANCHORS = ("class", "data", "mixed")
 COLOURS = {"fixed": "#0072B2", "free": "#E69F00", "kaiming": "#999999"}
+MANY = ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#0072b2", "#e69f00", "#333333", "#999999")  # Okabe and Ito
 OF_ANCHOR = {"class": "#0072B2", "data": "#E69F00", "mixed": "#009E73"}
 
 
@@ -69,6 +77,33 @@ def local_centres() -> None:
     save(figure, axes, "local_centres.svg")
 
 
+def gradients() -> None:
+    """Pull and push against the similarity to the own class; items with a usable gradient over the epochs."""
+    figure = Figure(figsize=(11, 3.7), layout="constrained")
+    axes = figure.subplots(1, 3)
+    own = torch.linspace(-0.2, 0.98, 60, dtype=torch.float64)
+    names = {f"anchor {anchor}": MultiProxyAnchor(anchor=anchor) for anchor in ANCHORS}
+    names |= {name: LOSSES[name].model_validate({"name": name}) for name in ("normsoftmax", "proxy-nca", "softtriple")}
+    for (name, options), colour in zip(names.items(), MANY, strict=False):
+        dashed, width = ("-", 5 - 2 * list(names).index(name)) if "anchor" in name else ("--", 1.4)
+        curve = pull_push_curve(CosineLoss(make_loss(Config(loss=options), 8)), own)
+        for axis, values in zip(axes, (curve.pull, curve.push), strict=False):
+            values = torch.as_tensor(values)
+            axis.plot(own, values / values.max(), dashed, lw=max(width, 1.4), color=colour, label=name)
+    for axis, title in zip(axes, ("pull / its largest value", "push / its largest value"), strict=False):
+        axis.set(title=title, xlabel="similarity to the own class")
+    axes[0].legend(frameon=False, fontsize=8)
+    said = json.loads((ROOT / "results" / "gradients" / "digits.json").read_text(encoding="utf-8"))["gradients"]
+    shown = ("class", "class-k1", "mixed", "proxy-nca", "data", "normsoftmax", "softtriple", "arcface")
+    for label, colour, marker in zip(shown, MANY, "osD^vP*X", strict=False):
+        runs = [[epoch["usable"] for epoch in line["epochs"]] for line in said if line["label"] == label]
+        usable = torch.tensor(runs).mean(dim=0)
+        axes[2].plot(range(1, len(usable) + 1), usable, marker=marker, ms=4, color=colour, label=label)
+    axes[2].set(title="items with a usable gradient (digits)", xlabel="epoch", ylim=(0, 1.03))
+    axes[2].legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
+    save(figure, axes, "gradients.svg")
+
+
 def save(figure: Figure, axes: object, name: str) -> None:
     """Without a date, so that the same numbers give the same file."""
     for axis in axes:
@@ -81,3 +116,4 @@ def save(figure: Figure, axes: object, name: str) -> None:
 if __name__ == "__main__":
     proxy_length()
     local_centres()
+    gradients()
