@@ -23,6 +23,13 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content, indent=1, ensure_ascii=False))
 
 
+def print_whole(table: Table) -> None:
+    """A table of numbers at its full width: a narrow terminal wraps its lines, and no digit is left out."""
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1_000)).maximum
+    Console(width=max(console.width, needed)).print(table)
+
+
 def print_report(report: Mapping[str, Any], *, title: str) -> None:
     """The measures as a table: a row per cut-off, then those that have none.
 

@@ -60,12 +60,15 @@ def _shown(found: Stability) -> list[str]:
 
 
 def _print(found: Stability) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    from polyanchor.cli._output import print_whole
+
     console = Console()
     console.print(f"{len(found.methods)} methods, {found.seeds} seeds")
-    table = Table("measure", "mean")
+    table = Table("measure", "mean", box=box.SIMPLE_HEAD, show_edge=False)
     for kind in ("seeds", "queries", "classes"):
         for what in ("deviation", "discr.", "tau"):
             table.add_column(f"{kind}\n{what}", justify="right")
@@ -75,7 +78,7 @@ def _print(found: Stability) -> None:
             one = spreads[name]
             cells += [f"{one.deviation:.4f}", f"{one.discrimination:.1f}", f"{one.agreement:.2f}"]
         table.add_row(*cells)
-    console.print(table)
+    print_whole(table)
     console.print(
         "deviation: of a method's mean over repeats (other seeds; random halves of the queries, of the classes). "
         "discr.: deviation between methods / between repeats. tau: agreement of two repeats on the order.",

@@ -31,42 +31,34 @@ def shown_measures(verdict: Verdict) -> list[str]:
 
 
 def as_markdown(verdict: Verdict) -> str:
-    """The table, its differences in the selecting measure."""
-    shown, select = shown_measures(verdict), verdict.select
-    head = [
-        "method",
-        "runs",
-        *shown,
-        f"{select} less {verdict.against}",
-        "p seeds",
-        "p queries",
-        "p classes",
-        "s a run",
-    ]
-    rows = [row_of(line, verdict, shown) for line in verdict.lines]
-    align = ["---", "---:", *["---:"] * (len(head) - 2)]
+    """The whole table, a row a method."""
+    shown = shown_measures(verdict)
+    head = ["method", "runs", *shown, "s/run", f"{verdict.select} less {verdict.against}"]
+    head += ["p seeds", "p queries", "p classes"]
+    rows = [[*measures_of(line, shown), *tests_of(line, verdict)[1:]] for line in verdict.lines]
+    align = ["---", *["---:"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
 
 
-def row_of(line: Line, verdict: Verdict, shown: Sequence[str]) -> list[str]:
-    """One line's cells as texts."""
-    cells = [line.label, str(line.runs) + (f" ({line.failed} failed)" if line.failed else "")]
-    cells += [_pm(line.means[name]) for name in shown]
+def measures_of(line: Line, shown: Sequence[str]) -> list[str]:
+    """Label, runs, measures, seconds."""
+    runs = str(line.runs) + (f" ({line.failed} failed)" if line.failed else "")
+    return [line.label, runs, *(_pm(line.means[name]) for name in shown), f"{line.seconds:.0f}"]
+
+
+def tests_of(line: Line, verdict: Verdict) -> list[str]:
+    """Label, difference to the reference in the selecting measure, three p-values; empty for the reference itself."""
     test = line.tests.get(verdict.select)
     if test is None:
-        cells += ["", "", "", ""]
-    else:
-        cells += [
-            f"{test.seeds.difference.mean:+.4f}",
-            *(_p(part.p) for part in (test.seeds, test.queries, test.classes)),
-        ]
-    return [*cells, f"{line.seconds:.0f}"]
+        return [line.label, "", "", "", ""]
+    values = [_p(part.p) for part in (test.seeds, test.queries, test.classes)]
+    return [line.label, f"{test.seeds.difference.mean:+.4f}", *values]
 
 
 def _pm(found: Interval) -> str:
     half = found.high - found.mean
-    return f"{found.mean:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+    return f"{found.mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
 
 
 def _p(value: float) -> str:
-    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "-" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -58,8 +58,8 @@ def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float:
     """Kendall's tau-b of two orders of the same methods: 1 the same, -1 reversed, NaN if one of them is all ties.
 
     Example:
-        >>> rank_agreement([0.1, 0.2, 0.3], [0.2, 0.1, 0.3])
-        0.3333333333333333
+        >>> round(rank_agreement([0.1, 0.2, 0.3], [0.2, 0.1, 0.3]), 4)
+        0.3333
     """
     return float(load("scipy.stats", "train").kendalltau(first, second).statistic)
 
@@ -71,8 +71,8 @@ def mean_rank_agreement(values: Tensor) -> float:
         values: ``(M, n)`` floating, n repeats of M methods.
 
     Example:
-        >>> mean_rank_agreement(torch.tensor([[1.0, 1.0], [2.0, 3.0], [3.0, 2.0]]))
-        0.3333333333333333
+        >>> round(mean_rank_agreement(torch.tensor([[1.0, 1.0], [2.0, 3.0], [3.0, 2.0]])), 4)
+        0.3333
     """
     columns = [column.tolist() for column in values.unbind(1)]
     found = [rank_agreement(a, b) for a, b in combinations(columns, 2)]
