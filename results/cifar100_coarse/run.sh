@@ -16,6 +16,7 @@ for k in 1 5 10; do
   methods+=(--method "subcenter-arcface-k$k:subcenter-arcface,loss.proxies_per_class=$k")
 done
 methods+=(--method normsoftmax --method proxy-nca --method supcon --method multi-similarity)
+methods+=(--method arcface --method triplet --method contrastive)
 out=runs/cifar100_coarse
 polyanchor compare configs/cifar100_coarse_heads.toml "${methods[@]}" --seeds 5 --trials 0 --against class-k1 --out $out > /dev/null
 python results/keep.py $out/table.json results/cifar100_coarse/comparison.json

@@ -29,6 +29,10 @@ def test_class_wise_and_data_wise_are_measured(photos, tmp_path, anchor):
     assert answers["pull"]["other_classes"] == 0
     assert (found["batches"], found["batch_size"]) == (2, 6)
     assert 0 < found["pull_share"] < 1
+    items, classes = found["items"], found["classes"]
+    assert sum(items["pull"]) / len(items["pull"]) == pytest.approx(found["strength"]["pull"])
+    assert sum(sum(one["items"]) for one in classes) == len(items["class"]) == len(items["length"])
+    assert set(items["class"]) == {number for one in classes for number in one["classes"]}
     pull, push = found["strength"]["pull"], found["strength"]["push"]
     assert found["pull_share"] == pytest.approx(pull / (pull + push))
     assert 1 <= found["concentration"]["pull_items"] <= found["concentration"]["pull_of"] == 3

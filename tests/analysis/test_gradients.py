@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.analysis.gradients import concentration, pull_push_curve, strength
+from polyanchor.analysis.gradients import class_strength, concentration, pull_push_curve, strength
 from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient, similarity_gradient
 from polyanchor.losses.pml import baseline
 from polyanchor.training.loss_config import LOSSES
@@ -37,6 +37,16 @@ def test_strength_of_a_batch_by_hand():
     torch.testing.assert_close(found.norm, 3 * torch.tensor([5.0, 5**0.5, 5.0], dtype=torch.float64))
     assert found.pull_norm.tolist() == [9, 0, 15]
     assert found.push_norm[0] == 12
+
+
+def test_classes_by_hand():
+    values = torch.tensor([[-3.0, 4.0, 0.0], [-1.0, 0.0, 2.0], [6.0, 0.0, -5.0]], dtype=torch.float64)
+    found = class_strength(by_hand(values, torch.tensor([0, 0, 2])))
+    assert found.classes.tolist() == [0, 2] and found.items.tolist() == [2, 1]
+    assert found.pull.tolist() == [3 * (3 + 1) / 2, 3 * 5]
+    assert found.push.tolist() == [3 * (4 + 2) / 2, 3 * 6]
+    assert found.attracts.tolist() == [3 * (3 + 1), 3 * 5]  # column 0 on items 0 and 1, column 2 on item 2
+    assert found.repels.tolist() == [3 * 6, 3 * 2]  # column 0 on item 2, column 2 on item 1
 
 
 def test_doubling_a_batch_of_independent_items_changes_nothing():

@@ -16,8 +16,16 @@ from polyanchor._extras import MissingExtraError, load
 from polyanchor.analysis.capacity import Capacity, TrainingBatches, capacity_of, joined
 from polyanchor.analysis.gradient_figures import LINES, draw_gradients
 from polyanchor.analysis.gradient_response import reach, response
-from polyanchor.analysis.gradients import Concentration, Curve, concentration, pull_push_curve, strength
-from polyanchor.analysis.similarity_gradient import CosineLoss
+from polyanchor.analysis.gradients import (
+    ClassStrength,
+    Concentration,
+    Curve,
+    class_strength,
+    concentration,
+    pull_push_curve,
+    strength,
+)
+from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient
 from polyanchor.training.config import Config
 from polyanchor.training.fit import fit
 from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
@@ -82,6 +90,8 @@ def report_gradients(
     content["strength"] = capacity_of(joined([strength(one) for one in found]))
     pull, push = content["strength"]["pull"], content["strength"]["push"]
     content["pull_share"] = pull / (pull + push) if pull + push else None
+    content["items"] = _items(embedded, found, trained.classes)
+    content["classes"] = [_classes(one, trained.classes) for one in found]
     content["concentration"] = _concentration([concentration(one) for one in found])
     content["response"] = _response(loss, *embedded[0], movers)
     curves, notes = _curves(trained, loss, against)
@@ -101,6 +111,25 @@ def report_gradients(
 def _training_batches(trained: Trained, count: int) -> TrainingBatches:
     view = make_transforms(trained.config, trained.model.statistics)[0]
     return TrainingBatches(trained.config, trained.parts.train, view, trained.classes, count)
+
+
+def _items(
+    embedded: list[tuple[Tensor, Tensor]], found: list[SimilarityGradient], ids: Tensor
+) -> dict[str, list[float]]:
+    """Of each item of the batches: the data source's id of its class, pull, push, length of its gradient."""
+    each = joined([strength(one) for one in found])
+    numbers = {"pull": each.pull, "push": each.push, "length": each.norm}
+    return {"class": ids[torch.cat([labels for _, labels in embedded])].tolist()} | {
+        name: values.tolist() for name, values in numbers.items()
+    }
+
+
+def _classes(found: SimilarityGradient, ids: Tensor) -> dict[str, list[float]]:
+    """Of each class of one batch."""
+    numbers = class_strength(found)
+    return {name: getattr(numbers, name).tolist() for name in ClassStrength.__dataclass_fields__} | {
+        "classes": ids[numbers.classes].tolist()
+    }
 
 
 def _concentration(found: list[Concentration]) -> dict[str, float]:

@@ -55,6 +55,44 @@ def strength(found: SimilarityGradient) -> Strength:
 
 
 @dataclass(frozen=True)
+class ClassStrength:
+    """What the M classes of a batch receive, times B.
+
+    Attributes:
+        classes: ``(M,)`` class numbers, ascending.
+        items: ``(M,)`` items of each.
+        pull: ``(M,)`` mean attraction of its items, as :attr:`Strength.pull`.
+        push: ``(M,)`` mean repulsion of its items.
+        attracts: ``(M,)`` attraction that its proxies (between items: its items) exert on its own items, all together.
+        repels: ``(M,)`` repulsion that they exert on the items of other classes, all together.
+    """
+
+    classes: Tensor
+    items: Tensor
+    pull: Tensor
+    push: Tensor
+    attracts: Tensor
+    repels: Tensor
+
+
+def class_strength(found: SimilarityGradient) -> ClassStrength:
+    """What each class of a batch receives, and what stands for it sends out.
+
+    Example:
+        >>> from polyanchor import MultiProxyAnchorLoss
+        >>> from polyanchor.analysis.similarity_gradient import similarity_gradient
+        >>> x, y = torch.randn(5, 8), torch.tensor([0, 0, 2, 2, 2])
+        >>> class_strength(similarity_gradient(MultiProxyAnchorLoss(3, 8), x, y)).items
+        tensor([2, 3])
+    """
+    each = strength(found)
+    classes, place, counts = found.labels.unique(return_inverse=True, return_counts=True)
+    pull, push = (part.new_zeros(len(classes)).index_add(0, place, part) / counts for part in (each.pull, each.push))
+    attracts, repels = (len(place) * found.by_class(part).sum(dim=0)[classes] for part in ("pull", "push"))
+    return ClassStrength(classes, counts, pull, push, -attracts, repels)
+
+
+@dataclass(frozen=True)
 class Concentration:
     """How evenly gradients are divided within a batch; NaN where there is nothing to divide.
 
