@@ -14,7 +14,23 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == polyanchor.__version__
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "embed", "data", "data list", "data verify"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "train",
+        "evaluate",
+        "embed",
+        "data",
+        "data list",
+        "data verify",
+        "compare",
+        "analyze",
+        "analyze gradients",
+        "analyze proxies",
+        "analyze measures",
+    ],
+)
 def test_help_shows_an_example(command, capsys):
     assert run([*command.split(), "--help"]) == 0
     assert f"polyanchor {command}" in " ".join(capsys.readouterr().out.split())
@@ -36,6 +52,17 @@ def test_a_fault_of_ours_is_exit_code_1(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "RuntimeError: out of order" in err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_says_so_wherever_it_is_heard(monkeypatch, capsys):
+    from polyanchor.training import train as room
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "train", interrupted)
+    assert run(["train"]) == 1
+    assert capsys.readouterr().err.strip().endswith("polyanchor: stopped")
 
 
 def test_as_a_module():

@@ -27,7 +27,7 @@ def test_the_table_and_its_stability(vectors, tmp_path, capsys):
     assert run(arguments(vectors, out)) == 0
     said = capsys.readouterr()
     assert "arcface" in said.out and "p seeds" in said.out and "Holm" in said.out
-    assert "class seed 1  recall@1" in said.err and "tuning arcface 1/1" in said.err
+    assert "class seed 1  test classes: recall@1" in said.err and "tuning arcface 1/1" in said.err
     assert run(arguments(vectors, out, "--json")) == 0
     table = json.loads(capsys.readouterr().out)
     assert {line["label"] for line in table["lines"]} == {"class", "arcface"} and table["against"] == "class"

@@ -1,7 +1,9 @@
 """A whole comparison on small vectors: budgets, seeds, going on after a kill, what is refused."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 
@@ -162,6 +164,21 @@ def test_a_stop_is_heard_between_runs(finished, tmp_path):
     with pytest.raises(Interrupted):
         compare(plan(path, trials=0), tmp_path / "out", announce=announce, stop=stop)
     assert len(heard) == 1
+
+
+def test_ctrl_c_between_trainings_is_a_request_too(finished, tmp_path):
+    path, _, _ = finished
+    heard = []
+
+    def announce(line):
+        heard.append(line)
+        if len(heard) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        compare(plan(path, trials=0), tmp_path / "out", announce=announce)
+    assert heard[1].startswith("stopping after the step under way") and len(heard) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

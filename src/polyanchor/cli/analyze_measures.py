@@ -81,7 +81,8 @@ def _print(found: Stability) -> None:
     print_whole(table)
     console.print(
         "deviation: of a method's mean over repeats (other seeds; random halves of the queries, of the classes). "
-        "discr.: deviation between methods / between repeats. tau: agreement of two repeats on the order.",
+        "discr.: deviation between methods / between repeats. tau: agreement of two repeats on the order, nan where "
+        "all methods tie. Parts of the gallery: runs of seed 0.",
         soft_wrap=True,
     )
     for share, measures in found.galleries.items():

@@ -63,7 +63,8 @@ def proxies(
         print_json(found)
     else:
         _print(found)
-    note(f"proxies.json, figures and contact sheets are in {folder}")
+    sheets = any("sheet" in one for one in found["classes"])
+    note(f"proxies.json{', figures and contact sheets' if sheets else ' and figures'} are in {folder}")
 
 
 def _print(found: Mapping[str, Any]) -> None:

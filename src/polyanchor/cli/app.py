@@ -47,6 +47,9 @@ app.command("compare", short_help="Compare losses: equal budgets, several seeds,
 app.add_typer(analyze.app, name="analyze")
 
 
+_INTERRUPTED = 130
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code says how it ended.
 
@@ -57,10 +60,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="polyanchor", standalone_mode=False)
     except KeyboardInterrupt:
-        print("polyanchor: stopped", file=sys.stderr)
-        return 1
+        code = _INTERRUPTED
     except Exception as error:  # the last place where an error can become a message
         return _explain(error, debug="--debug" in arguments)
+    if code == _INTERRUPTED:  # typer's answer to a Ctrl-C that nobody else heard
+        print("polyanchor: stopped", file=sys.stderr)
+        return 1
     return code if isinstance(code, int) else 0
 
 

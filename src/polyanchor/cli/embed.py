@@ -44,6 +44,6 @@ def embed(
     from polyanchor.training.reuse import embed_run
 
     changes = changed(settings, on_bad_image=on_bad_image)
-    written = embed_run(run, out, data=data, part=part, settings=changes, features=features)
+    written = embed_run(run, out, data=data, part=part, settings=changes, features=features, announce=note)
     what = f"all of {data}" if data else "all parts" if part == "all" else f"the {part} part"
     note(f"{tuple(written.vectors.shape)} vectors, {len(written.labels.unique())} classes, {what}, in {out}")

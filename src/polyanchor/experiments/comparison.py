@@ -41,15 +41,17 @@ def compare(
     folder, stop = ComparisonFolder(out), stop or StopRequest(announce)
     folder.begin(plan)
     tuned: dict[str, Config] = {}
-    for method in plan.methods:
-        _unless(stop)
-        place = folder.tuning(method.label)
-        found = tune(method, plan.base, place, trials=plan.trials, announce=announce, stop=stop)
-        tuned[method.label] = change_config(method.config(plan.base), found)
-    for seed in range(plan.seeds):
+    with stop.listening():  # between the trainings too, which listen for themselves
         for method in plan.methods:
             _unless(stop)
-            _run(folder, method, tuned[method.label], seed, announce=announce, stop=stop)
+            place = folder.tuning(method.label)
+            found = tune(method, plan.base, place, trials=plan.trials, announce=announce, stop=stop)
+            tuned[method.label] = change_config(method.config(plan.base), found)
+        for seed in range(plan.seeds):
+            for method in plan.methods:
+                _unless(stop)
+                _run(folder, method, tuned[method.label], seed, announce=announce, stop=stop)
+    _unless(stop)
     verdict = judge(folder)
     write(verdict, out)
     return verdict
@@ -72,7 +74,7 @@ def _run(
         announce(f"{method.label} seed {seed}  failed: {error}")
         return
     shown = "  ".join(f"{name} {report.means[name]:.4f}" for name in ("recall@1", "map@r") if name in report.means)
-    announce(f"{method.label} seed {seed}  {shown}")
+    announce(f"{method.label} seed {seed}  test classes: {shown}")
 
 
 def _check(plan: Plan) -> None:

@@ -129,8 +129,8 @@ def _complete(folder: ComparisonFolder) -> tuple[list[str], list[list[RunFolder]
     runs = {label: found for label, found in runs.items() if all(run.results.is_file() for run in found)}
     if len(runs) < 2 or plan.seeds < 2:
         raise ValueError(
-            f"stability needs 2 or more methods with 2 or more seeds, all finished, got {len(runs)} methods with "
-            f"{plan.seeds} seeds in {folder.path}"
+            f"stability needs 2 or more methods with 2 or more seeds, all finished, got {len(runs)} methods with all "
+            f"of {plan.seeds} seeds in {folder.path}; give its polyanchor compare again, or more --seeds"
         )
     return list(runs), list(runs.values())
 

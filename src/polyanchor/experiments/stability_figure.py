@@ -43,7 +43,7 @@ def _bars(axis: Any, kinds: Sequence[Mapping[str, Spread]], measures: Sequence[s
         places = [row + 0.25 * (number - 1) for row in range(len(measures))]
         axis.barh(places, [getattr(kind[name], what) for name in measures], 0.22, color=colour, label=name)
     axis.set_yticks(range(len(measures)), measures)
-    axis.invert_yaxis()
+    axis.set_ylim(len(measures) - 0.5, -0.5)  # the same in both panels, also where a bar is not defined
     axis.set_xlabel(title)
     axis.grid(axis="x", alpha=0.3)
 

@@ -81,7 +81,7 @@ def tune(
         else:
             study.tell(trial, value)
         found = f"{base.run.select} {value:.4f}" if not math.isnan(value) else "not finite"
-        announce(f"tuning {method.label} {len(done) + 1}/{trials}  {found}")
+        announce(f"tuning {method.label} {len(done) + 1}/{trials}  held-out training classes: {found}")
     best = max(_finished(study), key=lambda trial: -math.inf if trial.value is None else trial.value)
     if best.value is None:
         raise ValueError(f"no trial of {method.label} gave a finite {base.run.select}; lower optim.lr")

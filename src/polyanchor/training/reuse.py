@@ -21,6 +21,7 @@ from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
 from polyanchor.training.run_folder import RunFolder, save_tensors
 from polyanchor.training.setup import Parts, device_of, make_model, make_transforms, open_parts
+from polyanchor.training.summary import Announce
 from polyanchor.types import Embeddings, RetrievalReport
 
 PARTS = ("test", "gallery", "train", "validation", "all")
@@ -89,6 +90,7 @@ def embed_run(
     part: str = "test",
     settings: tuple[str, ...] = (),
     features: bool = False,
+    announce: Announce = lambda line: None,
 ) -> Embeddings:
     """Write vectors of a finished run's model, or of a backbone as it comes, to a ``.safetensors`` file.
 
@@ -101,6 +103,7 @@ def embed_run(
             one file that remembers which is which.
         settings: changes to its ``data``, ``images`` and ``run`` keys; without a run, to any key.
         features: what the backbone gives, before the head; such a file trains heads quickly.
+        announce: receives a line if the weights are random.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors, got {out}")
@@ -108,6 +111,8 @@ def embed_run(
         config, model = _open(run, settings)
     else:
         config, model = _untrained(run, settings, features=features)
+        if not config.model.weights:
+            announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
     network: nn.Module = model
     if features:
         if model.backbone is None:

@@ -28,7 +28,12 @@ def describe(config: Config, parts: Parts, learner: Learner) -> Iterator[str]:
     yield from (f"note      {note}" for note in split.notes)
     parameters = sum(p.numel() for p in learner.model.parameters())
     size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
-    yield f"model     {config.model.backbone}, {size}"
+    weights = config.model.weights or "random"
+    yield (
+        f"model     {config.model.backbone}, "
+        + (f"weights {weights}, " if config.model.backbone != "none" else "")
+        + size
+    )
     yield f"loss      {learner.loss}"
     for group in parameter_groups(learner.model, learner.loss, config):
         multiple = group["lr"] / optim.lr
