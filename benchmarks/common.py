@@ -23,7 +23,8 @@ this form::
      "origin": {"command": .., "commit": .., "processor": .., "torch": .., ..}}
 
 ``ratio`` is the median over rounds of subject / reference within the round, so that a machine that slows down for a
-while changes both. A target of ``of: null`` is in the row's unit. ``commit`` ends in ``+`` where the code was changed
+while changes both; it is left out where the reference took nothing (a small case can fit into memory that was freed
+before, and then shows 0 MiB). A target of ``of: null`` is in the row's unit. ``commit`` ends in ``+`` where the code was changed
 since. :func:`write` replaces the rows of the same case in ``benchmarks/results/QUESTION.json`` and keeps the others.
 """
 
@@ -111,7 +112,7 @@ def row(
     for name, values in samples.items():
         low, middle, high = quartiles(values)
         subjects[name] = {"median": middle, "q1": low, "q3": high}
-        if reference is not None:
+        if reference is not None and min(samples[reference]) > 0:
             subjects[name]["ratio"] = paired(samples[name], samples[reference])
     return {
         "question": question,

@@ -29,8 +29,8 @@ def threads_as_before(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("question", SCRIPTS)
 def test_every_script_runs(question, tmp_path, capsys):
-    pytest.importorskip("faiss")
-    pytest.importorskip("pytorch_metric_learning")
+    pytest.importorskip("faiss", reason="extra: search")
+    pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
     script = importlib.import_module(f"benchmarks.{question}")
     common.main(question, script.rows, script.__doc__, ["--size", "tiny", "--results", str(tmp_path)])
     rows = json.loads((tmp_path / f"{question}.json").read_text())
@@ -67,6 +67,12 @@ def test_numbers_of_a_row():
     assert row["subjects"]["a"] == {"median": 2.0, "q1": 1.5, "q3": 4.0, "ratio": 1.0}
     assert [(aim["value"], aim["met"]) for aim in row["targets"]] == [(1.0, False), (2.0, True)]
     assert re.search(r"<= 0.9 x b \(1\) +NOT MET", table([row]))
+
+
+def test_nothing_has_no_multiple():
+    row = common.row("x", {"B": 1}, {"ours": [0.0], "theirs": [2.0]}, unit="MiB", reference="ours")
+    assert [set(figures) for figures in row["subjects"].values()] == [{"median", "q1", "q3"}] * 2
+    assert "2 MiB" in table([row])
 
 
 def test_writing_replaces_the_same_case_alone(tmp_path):

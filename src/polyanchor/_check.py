@@ -49,13 +49,17 @@ def vectors(name: str, value: Tensor, *, rows: str = "B") -> None:
         raise TypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
 
 
+class NotFiniteError(ValueError):
+    """A value is NaN or infinite: in a training, the rates are too high rather than the input wrong."""
+
+
 def finite(name: str, value: Tensor) -> None:
     """Require a matrix without NaN or infinity; reads every value."""
     if value.detach().sum().isfinite():
         return  # one pass instead of five; a sum that overflows decides nothing
     bad = ~value.isfinite().all(dim=1)
     if bad.any():
-        raise ValueError(
+        raise NotFiniteError(
             f"{name} must be finite, got NaN or infinity in {int(bad.sum())} of {len(value)} rows, first in row "
             f"{int(bad.nonzero()[0, 0])}; look at the network's output and the learning rate"
         )

@@ -108,7 +108,7 @@ def test_one_proxy_per_class_writes_no_nan(run, tmp_path):
 
 
 def test_a_baseline_with_proxies_is_studied_with_its_own_gamma(run, tmp_path):
-    pytest.importorskip("pytorch_metric_learning")
+    pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
     assert report_proxies(run("loss.name=softtriple", "loss.gamma=0.3"), tmp_path / "a")["gamma"] == 0.3
     other = report_proxies(run("loss.name=subcenter-arcface"), tmp_path / "b")
     assert (other["gamma"], other["proxies_per_class"]) == (0.1, 3)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-pytest.importorskip("optuna")
-pytest.importorskip("pytorch_metric_learning")
+pytest.importorskip("optuna", reason="extra: compare")
+pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
 from polyanchor.cli.app import run
 from tests.experiments import features
 
@@ -22,7 +22,7 @@ def arguments(vectors, out, *more):
 
 
 def test_the_table_and_its_stability(vectors, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="extra: report")
     out = tmp_path / "out"
     assert run(arguments(vectors, out)) == 0
     said = capsys.readouterr()

@@ -169,7 +169,7 @@ def clusters(size, classes, dim, seed=0):
 
 @pytest.mark.parametrize("graded", [False, True])
 def test_ndcg_agrees_with_scikit_learn(graded):
-    ndcg_score = pytest.importorskip("sklearn.metrics").ndcg_score
+    ndcg_score = pytest.importorskip("sklearn.metrics", reason="extra: train").ndcg_score
     vectors, labels = clusters(200, 12, 16)
     table = torch.randint(5, (12, 12), generator=torch.Generator().manual_seed(1)) if graded else None
     report = evaluate_retrieval(vectors, labels, k=(1, 5, 199), gains=table)
@@ -184,9 +184,9 @@ def test_ndcg_agrees_with_scikit_learn(graded):
 
 
 def test_agrees_with_pytorch_metric_learning():
-    calculator = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
-    inference = pytest.importorskip("pytorch_metric_learning.utils.inference")
-    distances = pytest.importorskip("pytorch_metric_learning.distances")
+    calculator = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator", reason="extra: compare")
+    inference = pytest.importorskip("pytorch_metric_learning.utils.inference", reason="extra: compare")
+    distances = pytest.importorskip("pytorch_metric_learning.distances", reason="extra: compare")
     vectors, labels = clusters(300, 20, 16)
     names = ("precision_at_1", "r_precision", "mean_average_precision_at_r", "mean_reciprocal_rank")
     knn = inference.CustomKNN(distances.CosineSimilarity())
@@ -200,7 +200,7 @@ def test_agrees_with_pytorch_metric_learning():
 
 
 def test_agrees_with_torchmetrics():
-    theirs = pytest.importorskip("torchmetrics.retrieval")
+    theirs = pytest.importorskip("torchmetrics.retrieval", reason="extra: train")
     vectors, labels = clusters(120, 20, 8)
     unit = torch.nn.functional.normalize(vectors, dim=1)
     index, other = (~torch.eye(120, dtype=torch.bool)).nonzero(as_tuple=True)

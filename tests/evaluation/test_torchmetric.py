@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-pytest.importorskip("torchmetrics")
+pytest.importorskip("torchmetrics", reason="extra: train")
 from torchmetrics import MetricCollection
 
 from polyanchor.evaluation.retrieval import evaluate_retrieval

@@ -7,8 +7,9 @@ import signal
 
 import pytest
 
-pytest.importorskip("optuna")
-pytest.importorskip("pytorch_metric_learning")
+pytest.importorskip("optuna", reason="extra: compare")
+pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
+from polyanchor._check import NotFiniteError
 from polyanchor.experiments import comparison, tuning
 from polyanchor.experiments.comparison import compare
 from polyanchor.experiments.folder import ComparisonFolder, Plan
@@ -129,7 +130,7 @@ def test_a_trial_that_is_not_finite_counts(finished, tmp_path, monkeypatch):
     def second_fails(*args, **kw):
         calls.append(1)
         if len(calls) == 2:
-            raise ValueError("embeddings must be finite, got NaN or infinity")
+            raise NotFiniteError("embeddings must be finite, got NaN or infinity")
         return fit(*args, **kw)
 
     monkeypatch.setattr(tuning, "fit", second_fails)
@@ -143,13 +144,26 @@ def test_a_run_that_is_not_finite_is_counted_and_the_others_go_on(finished, tmp_
 
     def fails(config, *args, **kw):
         if config.loss.name == "triplet" and config.run.seed == 1:
-            raise ValueError("embeddings must be finite, got NaN or infinity")
+            raise NotFiniteError("embeddings must be finite, got NaN or infinity")
         return train(config, *args, **kw)
 
     monkeypatch.setattr(comparison, "train", fails)
     verdict = compare(plan(path, trials=0), tmp_path / "out")
     line = next(line for line in verdict.lines if line.label == "triplet")
     assert (line.runs, line.failed) == (1, 1)
+
+
+@pytest.mark.parametrize("trials", [0, 2])
+def test_any_other_error_is_no_trial_and_no_failed_run(finished, tmp_path, monkeypatch, trials):
+    path, _, _ = finished
+
+    def broken(*args, **kw):
+        raise ValueError("weights must be finite in number")  # the word alone decides nothing
+
+    monkeypatch.setattr(comparison, "train", broken)
+    monkeypatch.setattr(tuning, "fit", broken)
+    with pytest.raises(ValueError, match="finite in number"):
+        compare(plan(path, trials=trials), tmp_path / "out")
 
 
 def test_a_stop_is_heard_between_runs(finished, tmp_path):

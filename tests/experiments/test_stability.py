@@ -12,7 +12,7 @@ from polyanchor.experiments.stability_figure import draw
 from polyanchor.stats.agreement import discrimination, mean_rank_agreement
 from polyanchor.training.config import Config
 from polyanchor.training.reuse import embed_run
-from polyanchor.training.run_folder import save_tensors
+from polyanchor.training.run_folder import save_tensors, write_json
 from tests.experiments import features
 
 
@@ -52,7 +52,7 @@ def fabricate(folder, noise_of_class):
             single = 0.2 * torch.randn(200, generator=generator, dtype=torch.float64)
             shared = noise_of_class * torch.randn(40, generator=generator, dtype=torch.float64)[labels]
             save_tensors({"map@r": 0.5 + 0.1 * place + single + shared, "labels": labels}, run.per_query)
-            run.write_json(run.results, {})
+            write_json(run.results, {})
 
 
 def test_halves_of_classes_show_what_halves_of_queries_hide(tmp_path):
@@ -105,7 +105,7 @@ def test_too_little_is_said(tmp_path, finished):
 
 
 def test_the_figure_is_drawn(finished, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="extra: report")
     found = stability(finished, shares=(0.5,), draws=2)
     files = draw(found, ["recall@1", "map@r"], tmp_path)
     assert [file.stat().st_size > 5_000 for file in files] == [True, True]

@@ -12,7 +12,7 @@ from polyanchor.experiments.verdict import judge
 from polyanchor.stats.queries import paired_bootstrap
 from polyanchor.stats.seeds import holm, mean_interval, paired_t
 from polyanchor.training.config import Config
-from polyanchor.training.run_folder import save_tensors
+from polyanchor.training.run_folder import save_tensors, write_json
 
 LABELS = torch.arange(10).repeat_interleave(6)
 
@@ -34,7 +34,7 @@ def fabricate(tmp_path, seeds=3, labels=LABELS):
             save_tensors({**named, "labels": labels}, run.per_query)
             means = {name: float(column.nanmean()) for name, column in named.items()}
             config = method.config(Config()).model_dump(mode="json")
-            run.write_json(run.results, {"test": {"means": means, "notes": ["n"]}, "seconds": 2.0, "config": config})
+            write_json(run.results, {"test": {"means": means, "notes": ["n"]}, "seconds": 2.0, "config": config})
     return folder, values
 
 

@@ -149,7 +149,7 @@ def test_no_queries():
 
 
 def test_shifted_scores_agree_with_torchmetrics():
-    functional = pytest.importorskip("torchmetrics.functional.retrieval")
+    functional = pytest.importorskip("torchmetrics.functional.retrieval", reason="extra: train")
     hits = torch.rand(30, 20, generator=torch.Generator().manual_seed(0)) < 0.2
     n_relevant = hits.sum(dim=1)
     scores = torch.arange(20, 0, -1).float()  # above 0: torchmetrics takes items scored 0 or less as irrelevant

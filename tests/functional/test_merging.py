@@ -30,7 +30,7 @@ def test_is_the_formula(shape):
 
 
 def test_is_that_of_pytorch_metric_learning_with_its_gradient():
-    regularizers = pytest.importorskip("pytorch_metric_learning.regularizers")
+    regularizers = pytest.importorskip("pytorch_metric_learning.regularizers", reason="extra: compare")
     theirs = regularizers.SparseCentersRegularizer(3, 4)
     ours, other = drawn().requires_grad_(), drawn().requires_grad_()
     values = merging_penalty(ours), theirs(other.view(12, 6))

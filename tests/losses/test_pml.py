@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-pytest.importorskip("pytorch_metric_learning")
+pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
 from pytorch_metric_learning import losses, miners
 
 from polyanchor import functional

@@ -33,7 +33,7 @@ def test_a_loss_without_proxies_is_left_alone():
 
 
 def test_the_librarys_columns_are_proxies_too():
-    pytest.importorskip("pytorch_metric_learning")
+    pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
     from polyanchor.losses.pml import baseline
 
     loss = baseline("arcface", 4, 6, margin=28.6, scale=64.0)

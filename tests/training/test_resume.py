@@ -4,7 +4,7 @@ import pytest
 
 from polyanchor.training.config_file import load_config
 from polyanchor.training.resume import check_resume
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.run_folder import RunFolder, write_json
 
 SPLIT = {"source": "x", "fingerprint": "f", "train_classes": [0, 1], "validation_classes": [2]}
 
@@ -14,7 +14,7 @@ def folder(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.begin()
     run.write_config(load_config())
-    run.write_json(run.split, SPLIT)
+    write_json(run.split, SPLIT)
     return run
 
 

@@ -29,7 +29,7 @@ from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradie
 from polyanchor.training.config import Config
 from polyanchor.training.fit import fit
 from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
-from polyanchor.training.run_folder import RunFolder, without_nan
+from polyanchor.training.run_folder import RunFolder, without_nan, write_json
 from polyanchor.training.setup import device_of, make_loss, make_transforms
 from polyanchor.training.summary import Announce
 from polyanchor.training.trained import Trained, open_trained
@@ -104,7 +104,7 @@ def report_gradients(
     epochs = content["over_training"]["epochs"] if over_training else []
     draw_gradients(found[0], curves, epochs, out)
     content = without_nan(content)
-    RunFolder(run).write_json(out / "gradients.json", content)
+    write_json(out / "gradients.json", content)
     return content
 
 

@@ -17,7 +17,7 @@ from polyanchor.analysis.proxy_figures import draw_study
 from polyanchor.data.items import Items
 from polyanchor.evaluation.embed import embed
 from polyanchor.losses.proxies import proxies_of
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.run_folder import write_json
 from polyanchor.training.setup import device_of, make_transforms
 from polyanchor.training.trained import Trained, open_trained
 
@@ -95,7 +95,7 @@ def report_proxies(
         "classes": [_as_json(one) | shown.get(one.class_id, {}) for one in study.classes],
         "notes": [*trained.parts.split.notes, *notes],
     }
-    RunFolder(run).write_json(out / "proxies.json", content)
+    write_json(out / "proxies.json", content)
     return content
 
 

@@ -35,7 +35,7 @@ def measures(
     from polyanchor.experiments.stability import SHARES, stability
     from polyanchor.experiments.stability_figure import draw
     from polyanchor.training.environment import environment
-    from polyanchor.training.run_folder import RunFolder, without_nan
+    from polyanchor.training.run_folder import without_nan, write_json
 
     folder = ComparisonFolder(comparison)
     found = stability(folder, shares=SHARES if galleries else (), announce=note)
@@ -43,7 +43,7 @@ def measures(
     place.mkdir(parents=True, exist_ok=True)
     plan = json.loads(folder.plan.read_text(encoding="utf-8"))
     said = without_nan(asdict(found) | {"plan": plan, "environment": environment()})
-    RunFolder(place).write_json(place / "stability.json", said)
+    write_json(place / "stability.json", said)
     draw(found, _shown(found), place)
     if as_json:
         print_json(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polyanchor._check import NotFiniteError
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import Method
 from polyanchor.experiments.table import write
@@ -67,9 +68,7 @@ def _run(
     seeded = change_config(config, [f"run.seed={seed}"])
     try:
         report = train(seeded, run.path, resume=begun, stop=stop)
-    except ValueError as error:
-        if "finite" not in str(error):
-            raise
+    except NotFiniteError as error:
         failure.write_text(f"{error}\n", encoding="utf-8")  # the others go on; the table counts it
         announce(f"{method.label} seed {seed}  failed: {error}")
         return

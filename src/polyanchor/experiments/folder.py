@@ -15,7 +15,7 @@ from typing import Any
 
 from polyanchor.experiments.methods import Method
 from polyanchor.training.config import Config
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.run_folder import RunFolder, write_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ComparisonFolder:
             if self.path.exists() and any(self.path.iterdir()):
                 raise FileExistsError(f"{self.path} is not empty and no comparison; take another --out")
             self.path.mkdir(parents=True, exist_ok=True)
-            RunFolder(self.path).write_json(self.plan, _as_json(plan))
+            write_json(self.plan, _as_json(plan))
             return
         before, now = json.loads(self.plan.read_text(encoding="utf-8")), _as_json(plan)
         for key, what in (("config", "common configuration"), ("trials", "number of trials")):
@@ -89,7 +89,7 @@ class ComparisonFolder:
             )
         now["methods"] = before["methods"] | now["methods"]
         now["seeds"] = max(before["seeds"], now["seeds"])
-        RunFolder(self.path).write_json(self.plan, now)
+        write_json(self.plan, now)
 
     def read(self) -> Plan:
         """The plan, with all methods and seeds that were ever asked for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.experiments.verdict import Line, Verdict
 from polyanchor.training.environment import environment
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.run_folder import write_json
 from polyanchor.types import Interval
 
 
@@ -19,7 +19,7 @@ def write(verdict: Verdict, out: Path) -> None:
     """``table.json`` with everything, the plan and the environment too, and ``table.md`` to read."""
     plan = json.loads(ComparisonFolder(out).plan.read_text(encoding="utf-8"))
     said = asdict(verdict) | {"plan": plan, "environment": environment()}
-    RunFolder(out).write_json(out / "table.json", said)
+    write_json(out / "table.json", said)
     (out / "table.md").write_text(as_markdown(verdict), encoding="utf-8")
 
 

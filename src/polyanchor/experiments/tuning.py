@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polyanchor._check import NotFiniteError
 from polyanchor._extras import load
 from polyanchor.experiments.methods import Method
 from polyanchor.training.callbacks import StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import change_config
 from polyanchor.training.fit import fit
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.run_folder import RunFolder, write_json
 from polyanchor.training.summary import Announce
 
 SEED = 1_000  # of every trial: other held-out classes and batches than those of the runs that count
@@ -48,7 +49,7 @@ def tune(
 
     Raises:
         Interrupted: a stop was asked for.
-        ValueError: no trial gave a finite measure, or the first could not run at all.
+        ValueError: no trial gave a finite measure, or the configuration or the data is not usable.
     """
     if trials == 0:
         return ()
@@ -74,7 +75,7 @@ def tune(
         chosen = {
             key: trial.suggest_float(key, values.low, values.high, log=values.log) for key, values in space.items()
         }
-        value = _trial(method, base, _settings(chosen), folder / "trial", stop=stop, first=not done)
+        value = _trial(method, base, _settings(chosen), folder / "trial", stop=stop)
         if math.isnan(value):
             trial.set_user_attr("not finite", True)
             study.tell(trial, state=failed)
@@ -86,7 +87,7 @@ def tune(
     if best.value is None:
         raise ValueError(f"no trial of {method.label} gave a finite {base.run.select}; lower optim.lr")
     said = {"value": best.value, "params": best.params, "trials": trials, "measure": base.run.select}
-    RunFolder(folder).write_json(folder / "best.json", said)
+    write_json(folder / "best.json", said)
     return _settings(best.params)
 
 
@@ -96,17 +97,13 @@ def _finished(study: Any) -> Iterator[Any]:
             yield trial
 
 
-def _trial(
-    method: Method, base: Config, settings: tuple[str, ...], scratch: Path, *, stop: StopRequest, first: bool
-) -> float:
+def _trial(method: Method, base: Config, settings: tuple[str, ...], scratch: Path, *, stop: StopRequest) -> float:
     """The measure on the held-out classes; NaN if the training ran into values that are not finite."""
     config = change_config(method.config(base), (*settings, f"run.seed={SEED}", "run.loggers=[]"))
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         value = fit(config, RunFolder(scratch), stop=stop).validation
-    except ValueError:
-        if first:  # nothing was varied yet: the data or the configuration is at fault
-            raise
+    except NotFiniteError:
         return math.nan
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -66,7 +66,7 @@ class DeferredChecks:
             if low < 0 or high >= classes:
                 raise ValueError(_check.class_range_message(low, high, classes) + where)
             if infinite:
-                raise ValueError(
+                raise _check.NotFiniteError(
                     "embeddings must be finite, got NaN or infinity; look at the network's output and the "
                     "learning rate" + where
                 )

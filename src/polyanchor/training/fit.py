@@ -22,7 +22,7 @@ from polyanchor.training.history import History
 from polyanchor.training.learner import Learner
 from polyanchor.training.memory import keep_freed_memory
 from polyanchor.training.resume import check_resume
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.run_folder import RunFolder, write_json
 from polyanchor.training.setup import (
     Parts,
     device_of,
@@ -108,7 +108,7 @@ def fit(
     else:
         folder.begin()
     folder.write_config(config)
-    folder.write_json(folder.split, split)
+    write_json(folder.split, split)
     checkpoint = folder.last if resume and folder.last.is_file() else None
     if resume and checkpoint is None:
         announce("no checkpoint has been written yet: beginning anew")

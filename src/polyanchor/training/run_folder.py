@@ -89,13 +89,6 @@ class RunFolder:
             raise FileNotFoundError(f"{self.path} is not a run: it has no {self.config.name}")
         return load_config(self.config, settings)
 
-    def write_json(self, path: Path, content: dict[str, Any]) -> None:
-        """One readable JSON file, replaced in one step: it is there whole or not at all. NaN becomes null."""
-        unfinished = path.with_suffix(".writing")
-        text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(path)
-
     def save_per_query(self, report: RetrievalReport) -> None:
         """Measures of each query, ``(Q,)`` float64, and ``labels``, ``(Q,)`` int64: what statistics are made of.
 
@@ -137,6 +130,14 @@ class RunFolder:
         )
         model.load_state_dict(weights)
         return model.to(memory_format=torch.channels_last).eval() if config.run.channels_last else model.eval()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """One readable JSON file, replaced in one step: it is there whole or not at all. NaN becomes null."""
+    unfinished = path.with_suffix(".writing")
+    text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def without_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ from polyanchor.training.callbacks import StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.environment import environment
 from polyanchor.training.fit import fit, measuring
-from polyanchor.training.run_folder import RunFolder, as_json
+from polyanchor.training.run_folder import RunFolder, as_json, write_json
 from polyanchor.training.setup import device_of, make_transforms
 from polyanchor.training.summary import Announce
 from polyanchor.types import RetrievalReport
@@ -60,5 +60,5 @@ def train(
         "config": config.model_dump(mode="json"),
         "environment": environment(),
     }
-    folder.write_json(folder.results, results)
+    write_json(folder.results, results)
     return report
