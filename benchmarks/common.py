@@ -24,8 +24,9 @@ this form::
 
 ``ratio`` is the median over rounds of subject / reference within the round, so that a machine that slows down for a
 while changes both; it is left out where the reference took nothing (a small case can fit into memory that was freed
-before, and then shows 0 MiB). A target of ``of: null`` is in the row's unit. ``commit`` ends in ``+`` where the code was
-changed since. :func:`write` replaces the rows of the same case in ``benchmarks/results/QUESTION.json`` and keeps the others.
+before, and then shows 0 MiB). A target of ``of: null`` is in the row's unit. ``commit`` ends in ``+`` where the code
+was changed since. :func:`write` replaces the rows of the same case in ``benchmarks/results/QUESTION.json`` and keeps
+the others.
 """
 
 from __future__ import annotations
