@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polyanchor import functional as functional
+    from polyanchor.deploy.embedder import Embedder as Embedder
     from polyanchor.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
     from polyanchor.evaluation.torchmetric import RetrievalMetrics as RetrievalMetrics
     from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss as MultiProxyAnchorLoss
@@ -25,13 +26,15 @@ _HOME = {  # public name -> (module, name there; None for the module itself)
     "MultiProxyAnchorLoss": ("losses.multi_proxy_anchor", "MultiProxyAnchorLoss"),
     "evaluate_retrieval": ("evaluation.retrieval", "evaluate_retrieval"),
     "RetrievalMetrics": ("evaluation.torchmetric", "RetrievalMetrics"),
+    "Embedder": ("deploy.embedder", "Embedder"),
     "Embeddings": ("types", "Embeddings"),
     "Neighbours": ("types", "Neighbours"),
     "RetrievalReport": ("types", "RetrievalReport"),
 }
 
-# RetrievalMetrics needs torchmetrics, so `from polyanchor import *` leaves it out
-__all__ = ["__version__", *(name for name in _HOME if name != "RetrievalMetrics")]
+# These need more than torch, so `from polyanchor import *` leaves them out
+_EXTRA = "Embedder", "RetrievalMetrics"
+__all__ = ["__version__", *(name for name in _HOME if name not in _EXTRA)]
 
 
 def __getattr__(name: str) -> object:

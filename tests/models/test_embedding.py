@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from polyanchor.models.embedding import EmbeddingModel, create_model
+from polyanchor.models.embedding import EmbeddingModel, create_model, restored_model
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit"])
@@ -89,3 +89,16 @@ def test_a_hub_out_of_reach_says_what_to_do_without(monkeypatch):
 def test_missing_weights_name_the_file():
     with pytest.raises(FileNotFoundError, match="found no file 'nowhere.pth'"):
         create_model("test_resnet", embedding_dim=4, weights="nowhere.pth")
+
+
+def test_restored_from_its_weights_alone():
+    model = create_model("test_resnet", embedding_dim=6, pooling="max").eval()
+    images = torch.rand(2, 3, 48, 48)
+    for channels_last in (True, False):
+        again = restored_model("test_resnet", model.state_dict(), pooling="max", channels_last=channels_last)
+        assert not again.training
+        torch.testing.assert_close(again(images), model(images))
+    with pytest.raises(ValueError, match="the weights are not those of resnet18"):
+        restored_model("resnet18", model.state_dict(), pooling="max", channels_last=True)
+    with pytest.raises(ValueError, match=r"must hold head.weight of shape \(D, features\), got \(0,\)"):
+        restored_model("test_resnet", {}, pooling="max", channels_last=True)

@@ -191,7 +191,7 @@ def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
                 operations.exif_transpose(image, in_place=True)
             if look is not None and not jpeg:
                 look(image.width, image.height)
-            return _rgb(image)
+            return rgb(image)
     except FileNotFoundError:
         raise BadImageError.of(name, "the file is missing") from None
     except MemoryError:
@@ -212,7 +212,7 @@ def _decode_smaller(image: Any, look: Look, *, plain: bool) -> None:
         image.draft(None, (width // times, height // times))
 
 
-def _rgb(image: Image) -> Image:
+def rgb(image: Image) -> Image:
     """Convert to RGB; 16-bit images keep their shades, palettes with transparency give no warning."""
     if image.mode.startswith("I"):  # PIL would cut 16-bit values off at 255: nearly all of the image white
         numpy, pil = load("numpy", "train"), load("PIL.Image", "train")

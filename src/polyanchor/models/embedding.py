@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -146,3 +147,33 @@ def create_model(
         statistics=InputStatistics(tuple(config["mean"]), tuple(config["std"])),
         freeze_bn=freeze_bn,
     )
+
+
+def restored_model(
+    backbone: str, weights: Mapping[str, Tensor], *, pooling: ModelPooling, channels_last: bool
+) -> EmbeddingModel:
+    """A trained model from its state dict, in evaluation mode, on the CPU; nothing is fetched.
+
+    Args:
+        backbone: see :func:`create_model`.
+        weights: what ``state_dict()`` of the model gave.
+        pooling: see :func:`create_model`.
+        channels_last: memory format of the convolutions.
+
+    Raises:
+        ValueError: the weights are not those of such a model.
+
+    Example:
+        >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
+        >>> restored_model("none", model.state_dict(), pooling="avg", channels_last=False).head
+        Linear(in_features=6, out_features=2, bias=True)
+    """
+    head = weights.get("head.weight", torch.empty(0))
+    if head.ndim != 2:
+        raise ValueError(f"the weights must hold head.weight of shape (D, features), got {tuple(head.shape)}")
+    model = create_model(backbone, embedding_dim=head.shape[0], pooling=pooling, features=head.shape[1])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights are not those of {backbone} with pooling {pooling!r}: {error}") from error
+    return model.to(memory_format=torch.channels_last).eval() if channels_last else model.eval()

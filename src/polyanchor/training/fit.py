@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polyanchor import __version__
 from polyanchor.data.dataset import fingerprint
+from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
 from polyanchor.evaluation.evaluate import evaluate_items, left_out
 from polyanchor.training.callbacks import Checkpoints, ShowProgress, StopRequest
@@ -158,9 +159,17 @@ def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:
         "fingerprint": "".join(fingerprint(items) for items in everything if items is not None),
         "train_classes": parts.train.classes.tolist(),
         "validation_classes": [] if held is None else held.tolist(),
+        "test_classes": parts.split.test.classes.tolist(),
+        "class_names": _names(parts.split.train),
+        "test_class_names": _names(parts.split.test),
         "seed": config.run.seed,
         "notes": list(parts.split.notes),
     }
+
+
+def _names(items: Items) -> dict[str, str]:
+    """Of the classes that occur and have one; the key is the class id, a text as JSON wants it."""
+    return {str(number): items.class_names[number] for number in items.classes.tolist() if number in items.class_names}
 
 
 def _fitting_cutoffs(config: Config, parts: Parts) -> None:

@@ -1,7 +1,7 @@
 """The folder that a run leaves behind, and the way back from it to a model.
 
 ``config.toml``         the resolved configuration
-``split.json``          data source, its fingerprint, the classes that trained and those that validated
+``split.json``          data source, its fingerprint, the classes that trained, validated and test, with their names
 ``checkpoints/``        ``last.ckpt`` and ``best.ckpt``, to resume from
 ``model.safetensors``   the chosen weights, with the proxies: all that evaluation needs
 ``per_query.safetensors``  each measure of each test query, with the query's class
@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from polyanchor import _extras
-from polyanchor.models.embedding import EmbeddingModel, create_model
+from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import dump_config, load_config
@@ -122,14 +121,12 @@ class RunFolder:
             )
         state = read_state(self.model)
         weights = {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
-        model = create_model(
+        return restored_model(
             config.model.backbone,
-            embedding_dim=config.model.embedding_dim,
+            weights,
             pooling=config.model.pooling,
-            features=weights["head.weight"].shape[1],
+            channels_last=config.run.channels_last,
         )
-        model.load_state_dict(weights)
-        return model.to(memory_format=torch.channels_last).eval() if config.run.channels_last else model.eval()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,321 @@
+"""A trained model with its preprocessing: images or vectors in, unit vectors out, wherever it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from torch import Tensor, nn
+
+from polyanchor import _check
+from polyanchor.data.given import Given, GivenImages
+from polyanchor.data.items import Items
+from polyanchor.data.transforms import ImageTransform
+from polyanchor.deploy.card import model_card
+from polyanchor.deploy.description import Description, Preprocessing, origin_of, read_description
+from polyanchor.evaluation.embed import embed
+from polyanchor.models.embedding import EmbeddingModel, restored_model
+from polyanchor.models.weights import read_state
+from polyanchor.training.run_folder import RunFolder, save_tensors, write_json
+from polyanchor.types import Embeddings
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class Embedder(nn.Module, ModelHubMixin):
+    """A trained model, what it does to an image first, and what is known of it.
+
+    Most come from :meth:`from_run` or :meth:`from_pretrained`. It is a module in evaluation mode: ``.to("cuda")`` moves
+    it, ``embedder(pixels)`` computes with gradients if they are on.
+
+    Args:
+        model: inputs to unit vectors.
+        description: what it is, with the preprocessing if it takes images.
+
+    Raises:
+        ValueError: the description is not that of the model.
+
+    Example:
+        >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
+        >>> embedder = Embedder(model, Description(backbone="none", embedding_dim=2))
+        >>> embedder.embed(torch.ones(3, 6)).norm(dim=1)
+        tensor([1., 1., 1.])
+    """
+
+    def __init__(self, model: EmbeddingModel, description: Description) -> None:
+        super().__init__()
+        if model.head.out_features != description.embedding_dim:
+            raise ValueError(
+                f"the model gives {model.head.out_features} dimensions, its description says "
+                f"{description.embedding_dim}"
+            )
+        if (model.backbone is None) != (description.preprocessing is None):
+            raise ValueError("a model with a backbone needs preprocessing in its description, one without has none")
+        self.model = model
+        self.description = description
+        self.eval()
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, columns of what it gives."""
+        return self.description.embedding_dim
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the inputs are images; else they are vectors."""
+        return self.description.preprocessing is not None
+
+    @property
+    def transform(self) -> ImageTransform | None:
+        """RGB image -> ``(3, size, size)`` float32; None where the inputs are vectors."""
+        preprocessing = self.description.preprocessing
+        return None if preprocessing is None else preprocessing.transform()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, architecture and preprocessing: equal where the vectors are, up to rounding.
+
+        Read anew at each call, as weights can change.
+        """
+        digest = hashlib.sha256()
+        about = self.description.model_dump_json(include={"backbone", "pooling", "preprocessing"})
+        digest.update(about.encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(B, 3, size, size)`` normalised pixels, or ``(B, F)`` vectors -> ``(B, D)`` vectors of length 1."""
+        embeddings: Tensor = self.model(inputs)
+        return embeddings
+
+    def embed(self, inputs: Sequence[Given] | Tensor, *, batch_size: int = 64) -> Tensor:
+        """Vectors of images or of other vectors.
+
+        Args:
+            inputs: paths and PIL images in any mixture; for a model without backbone an ``(N, F)`` floating tensor.
+            batch_size: inputs per step.
+
+        Returns:
+            ``(N, D)`` float32, rows of length 1, on the CPU, without gradients.
+
+        Raises:
+            BadImageError: an image cannot be read; it is named.
+            TypeError: inputs of the other kind, or one image instead of a sequence.
+            ValueError: vectors of another width.
+        """
+        items = self._items(inputs)
+        if not len(items):
+            return torch.empty(0, self.embedding_dim)
+        return self.embed_items(items, batch_size=batch_size)[0].vectors
+
+    def embed_items(
+        self,
+        items: Items,
+        *,
+        batch_size: int = 64,
+        workers: int = 0,
+        on_bad: Literal["stop", "skip"] = "stop",
+        description: str = "embedding",
+    ) -> tuple[Embeddings, tuple[str, ...]]:
+        """Vectors of a data source's items; see :func:`polyanchor.evaluation.embed.embed`."""
+        if items.is_vectors == self.takes_images:
+            raise TypeError(
+                f"the model takes {self._kind}, got items that are {'vectors' * items.is_vectors or 'images'}"
+            )
+        return embed(
+            self,
+            items,
+            self.transform,
+            batch_size=batch_size,
+            workers=workers,
+            on_bad=on_bad,
+            channels_last=self.description.channels_last,
+            description=description,
+        )
+
+    @property
+    def _kind(self) -> str:
+        return "images" if self.takes_images else "vectors"
+
+    def _items(self, inputs: Sequence[Given] | Tensor) -> Items:
+        if isinstance(inputs, Tensor):
+            if self.takes_images:
+                raise TypeError(
+                    f"the model takes images: paths or PIL images, got a tensor {tuple(inputs.shape)}; call the "
+                    "embedder itself with pixels that are resized and normalised already"
+                )
+            width = self.model.head.in_features
+            if inputs.ndim != 2 or inputs.shape[1] != width:
+                raise ValueError(f"the model takes vectors of shape (N, {width}), got {tuple(inputs.shape)}")
+            _check.finite("inputs", inputs)
+            return Items(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+        if not self.takes_images:
+            raise TypeError(f"the model takes vectors, an (N, F) tensor, got {type(inputs).__name__}")
+        if isinstance(inputs, (str, os.PathLike)) or not isinstance(inputs, Sequence):
+            raise TypeError(
+                f"inputs must be a sequence of paths or PIL images, got one {type(inputs).__name__}; put it in a list"
+            )
+        return Items(GivenImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
+
+    @classmethod
+    def from_run(cls, run: str | Path) -> Embedder:
+        """The model of a finished run, with the preprocessing of its test images.
+
+        Args:
+            run: the run's folder.
+
+        Raises:
+            FileNotFoundError: no run, or one that is not finished.
+            ValueError: a file of the run is damaged.
+        """
+        folder = RunFolder(Path(run))
+        config, model = folder.read_config(), folder.load_model()
+        images, statistics = config.images, model.statistics
+        description = Description(
+            backbone=config.model.backbone,
+            pooling=config.model.pooling,
+            embedding_dim=config.model.embedding_dim,
+            preprocessing=None
+            if statistics is None
+            else Preprocessing(
+                size=images.size,
+                resize=images.resize,
+                aspect=images.aspect,
+                mean=statistics.mean,
+                std=statistics.std,
+            ),
+            channels_last=config.run.channels_last,
+            origin=origin_of(folder, config),
+        )
+        return cls(model, description)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # none of the mixin's options for the model: all is in the folder
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+    ) -> Embedder:
+        """The embedder that :meth:`save_pretrained` wrote. Reads JSON and safetensors, and runs no code from them.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or the name of a repository on the Hugging Face hub.
+            force_download: fetch it again.
+            token: to open a repository that is not public; see ``huggingface_hub.snapshot_download`` for this and the
+                rest.
+            cache_dir: where what was fetched is kept.
+            local_files_only: fetch nothing.
+            revision: branch, tag or commit.
+
+        Raises:
+            FileNotFoundError: no such folder, and nothing by that name from the hub; or a file is missing.
+            ValueError: a file is damaged, or the two are not of one model.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = _fetched(
+                str(pretrained_model_name_or_path),
+                force_download=force_download,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                revision=revision,
+            )
+        for name in (CONFIG, WEIGHTS):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} is not a saved embedder: it has no {name}")
+        description, fingerprint = read_description(folder / CONFIG)
+        state = read_state(folder / WEIGHTS)
+        try:
+            model = restored_model(
+                description.backbone,
+                {name.removeprefix("model."): tensor for name, tensor in state.items()},
+                pooling=description.pooling,
+                channels_last=description.channels_last,
+            )
+            embedder = cls(model, description)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
+        if embedder.fingerprint != fingerprint:
+            raise ValueError(
+                f"{folder}: {WEIGHTS} and {CONFIG} are not of one model, or one was changed (the fingerprint is "
+                "another); copy or save it again"
+            )
+        return embedder
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write ``config.json``, ``model.safetensors`` and a model card, ``README.md``.
+
+        Args:
+            save_directory: new or empty folder; it appears whole or not at all.
+            options: of ``huggingface_hub.ModelHubMixin.save_pretrained``.
+
+        Returns:
+            With ``push_to_hub=True`` the address of the commit.
+
+        Raises:
+            FileExistsError: the folder holds something.
+        """
+        folder = Path(save_directory)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder} is not an empty folder; take another, or delete it")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as writing:
+            whole = Path(writing) / folder.name
+            done = super().save_pretrained(whole, **options)
+            if folder.exists():
+                folder.rmdir()
+            whole.rename(folder)
+        return done
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_tensors(self.state_dict(), save_directory / WEIGHTS, {"format": "pt"})
+        write_json(
+            save_directory / CONFIG, {**self.description.model_dump(mode="json"), "fingerprint": self.fingerprint}
+        )
+
+    def generate_model_card(self, **more: Any) -> ModelCard:
+        """The card with the measured table."""
+        return model_card(self.description, self.fingerprint, **more)
+
+
+def _fetched(name: str, **options: Any) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
+    except (OSError, ValueError) as error:  # no network, no such repository, or no name of one
+        raise FileNotFoundError(
+            f"{name} is not a folder here, and the Hugging Face hub gave no model of that name: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def open_embedder(place: str | Path) -> Embedder:
+    """The model in a finished run's folder, or in a folder that :meth:`Embedder.save_pretrained` wrote.
+
+    Raises:
+        FileNotFoundError: it is neither; or a run that is not finished.
+        ValueError: a file in it is damaged.
+    """
+    folder = Path(place)
+    if (folder / CONFIG).is_file():
+        return Embedder.from_pretrained(folder)
+    if RunFolder(folder).config.is_file():
+        return Embedder.from_run(folder)
+    found = (
+        "there is no such folder"
+        if not folder.is_dir()
+        else f"it has no {RunFolder(folder).config.name} and no {CONFIG}"
+    )
+    raise FileNotFoundError(f"{folder} is neither a run's folder nor a saved embedder: {found}")
