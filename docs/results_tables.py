@@ -91,8 +91,8 @@ def lengths(said: dict) -> str:
                     line = lines[f"{anchor}-k{k}-{kind}-x{rate}"]
                     turns = line["proxies"]
                     row.append(
-                        f"{line['validation']['mean']:.4f} ({turns['turn_first']:.0f}°, {turns['turn_last']:.1f}°, "
-                        f"{turns['length']:.1f})"
+                        f"{line['validation']['mean']:.4f} ({turns['turn'][0]:.0f}°, {turns['turn'][-1]:.1f}°, "
+                        f"{turns['length'][-1]:.1f})"
                     )
                 cells.append([f"{anchor}, {k}, {kind}", *row])
     return rows_of(cells) + "\n\n" + origin(said)

@@ -78,7 +78,7 @@ class Model(Section):
     """The network."""
 
     backbone: str = "resnet18"
-    """Any timm model, or `none` for features."""
+    """Any timm model, `bn_inception`, or `none` for features."""
     weights: str = ""
     """Empty: random; `hub`: timm's pretrained ones; else a .safetensors file or state dict."""
     pooling: Literal["avg", "max", "avg+max"] = "avg+max"
