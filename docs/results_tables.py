@@ -81,7 +81,7 @@ def comparison(said: dict) -> str:
 def lengths(said: dict) -> str:
     """Validation by rate, with the turn of the proxies in the first and the last epoch and their length at the end."""
     lines = {line["label"]: line for line in said["lines"]}
-    rates = ["1", "3", "10", "30", "100"]
+    rates = sorted({label.partition("-x")[2] for label in lines if "decay" not in label}, key=int)
     cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
     for anchor in ("class", "data", "mixed"):
         for k in ("1", "10"):

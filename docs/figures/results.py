@@ -32,7 +32,8 @@ def lines_of(name: str) -> dict:
 
 def proxy_length(data: str, name: str) -> None:
     """Validation over the proxies' rate; below it, how far proxies turn in the last epoch."""
-    lines, rates = lines_of(f"proxy_length/{data}.json"), (1, 3, 10, 30, 100)
+    lines = lines_of(f"proxy_length/{data}.json")
+    rates = sorted({int(label.partition("-x")[2]) for label in lines if "decay" not in label})
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     axes = figure.subplots(2, 6, sharex=True, sharey="row")
     for column, (anchor, k) in enumerate((anchor, k) for anchor in ANCHORS for k in (1, 10)):

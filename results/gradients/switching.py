@@ -1,5 +1,7 @@
-"""Does the pull switch the push off? Both at similarity 0.9 to the own class, as shares of those at 0, for every loss with
-proxies; `pull_push_curve` in docs/analyzing_gradients.md, eight classes, similarity 0 to the others, default parameters.
+"""Does the pull switch the push off? For every loss with proxies, at its default parameters.
+
+Pull and push at similarity 0.9 to the own class, as shares of those at 0; eight classes, similarity 0 to the others.
+See "curves" in docs/analyzing_gradients.md.
 
 Run: python results/gradients/switching.py > results/gradients/switching.json
 """

@@ -5,7 +5,7 @@ set -euo pipefail
 methods=()
 for anchor in class data mixed; do
   for k in 1 10; do
-    for rate in 1 3 10 30 100; do
+    for rate in 1 10 100; do
       own=$anchor,loss.proxies_per_class=$k,optim.proxy_multiple=$rate
       methods+=(--method "$anchor-k$k-free-x$rate:$own,optim.proxy_length=free")
       methods+=(--method "$anchor-k$k-fixed-x$rate:$own,optim.proxy_length=fixed")
