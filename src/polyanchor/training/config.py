@@ -71,6 +71,8 @@ class Batches(Section):
     """Classes in a batch; fewer if there are not as many."""
     images: Count = 4
     """Items of each of them."""
+    piece: Annotated[int, Field(ge=0)] = 0
+    """Items that go through the network at once, where memory does not hold the batch; 0: all of it."""
 
 
 class Model(Section):

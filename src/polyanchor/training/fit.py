@@ -113,7 +113,7 @@ def fit(
     checkpoint = folder.last if resume and folder.last.is_file() else None
     if resume and checkpoint is None:
         announce("no checkpoint has been written yet: beginning anew")
-    for line in describe(config, parts, learner):
+    for line in describe(config, parts, learner, batches.size):
         announce(line)
 
     checkpoints = Checkpoints(
