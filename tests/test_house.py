@@ -18,6 +18,8 @@ ELSEWHERE = {
     "_check.py": "its wording is tested where it is said: functional/test_multi_proxy_anchor.py",
     "_extras.py": "test_core_alone.py",
     "kernels/triton_push.py": "kernels/test_gpu.py",
+    "distributed/exchange.py": "distributed/test_sharded_loss.py, whose every number went through it",
+    "distributed/shard_sweep.py": "distributed/test_sharded_loss.py",
     "experiments/stability_figure.py": "experiments/test_stability.py",
     "analysis/figures.py": "analysis/test_proxy_figures.py and its neighbours",
     "cli/analyze.py": "cli/test_compare.py and its neighbours",
