@@ -26,6 +26,7 @@ OTHERS = [
     *({**case, "pooling": pooling} for case, pooling in product(PLAIN[1::2], ("max", "logsumexp"))),
     *({"anchor": anchor, "proxies_per_class": 2, "alpha": 500.0} for anchor in ANCHORS),
     {"anchor": "mixed", "proxies_per_class": 3, "merging": 0.5},
+    {"anchor": "data", "proxies_per_class": 2, "alpha": 16.0, "negative_share": 0.999},  # by that way, but all drawn
 ]
 CASES = [
     *product((2, 3), SIZES, LABELS, PLAIN),
@@ -62,6 +63,14 @@ def relative(got, want):
     return float((got - want).norm() / want.norm().clamp_min(1e-300))
 
 
+def gradient_of_proxies(loss):
+    if loss.sample is None:
+        return loss.proxies.grad.full_tensor()
+    gradient = torch.zeros_like(loss.proxies.detach())
+    gradient.to_local()[loss.sample.classes] = loss.sample.proxies.grad
+    return gradient.full_tensor()
+
+
 def differences(mesh, sizes, labels, case):
     """Relative errors of loss, model gradient and proxies' gradient on the ranks of the mesh."""
     rank, ranks = mesh.get_local_rank(), mesh.size()
@@ -72,7 +81,7 @@ def differences(mesh, sizes, labels, case):
     state = torch.get_rng_state()
     loss = ShardedMultiProxyAnchorLoss(CLASSES, DIM, mesh=mesh, **case).double()
     torch.set_rng_state(state)
-    whole = MultiProxyAnchorLoss(CLASSES, DIM, **case).double()
+    whole = MultiProxyAnchorLoss(CLASSES, DIM, proxies_per_class=case["proxies_per_class"]).double()
 
     want = witness(model(inputs), whole.proxies, classes, **case)
     to_model = torch.autograd.grad(2 * want, [*model.parameters(), whole.proxies])  # 2: an upstream that is not 1
@@ -81,7 +90,7 @@ def differences(mesh, sizes, labels, case):
     data_parallel = DistributedDataParallel(model, process_group=mesh.get_group())
     found = loss(data_parallel(inputs[here]), classes[here])
     (2 * found).backward()
-    got = [parameter.grad for parameter in model.parameters()] + [loss.proxies.grad.full_tensor()]
+    got = [parameter.grad for parameter in model.parameters()] + [gradient_of_proxies(loss)]
     assert torch.equal(loss.proxies.full_tensor(), whole.proxies)
     assert len(loss.proxies.to_local()) < CLASSES
     return max(relative(*pair) for pair in zip([found, *got], [want, *to_model], strict=True))

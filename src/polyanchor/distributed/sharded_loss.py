@@ -11,6 +11,7 @@ from torch.distributed.tensor import empty as empty_shards
 
 from polyanchor import _check
 from polyanchor.distributed.exchange import rows_of_all, sum_of_all
+from polyanchor.distributed.negative_sampling import Sample, draw_sample
 from polyanchor.distributed.shard_sweep import Piece, shard_loss
 from polyanchor.functional import Anchor, Pooling, merging_penalty
 from polyanchor.kernels.family import Counts, Family
@@ -42,10 +43,15 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         pooling: likewise.
         init: likewise.
         merging: likewise.
+        negative_share: below 1, an approximation: in training mode only so large a share of the classes that are not in
+            the batch take part, drawn anew for each step. See :mod:`polyanchor.distributed.negative_sampling`, and call
+            its ``step_samples(loss, optimizer)`` once: the gradient is then that of a ``sample``, and one backward goes
+            with each step.
 
     Attributes:
         proxies: Parameter ``(C, K, D)``, a DTensor sharded by class; ``proxies.to_local()`` is what is held here.
         first: number of the first class held here.
+        sample: classes that took part in the last call, and their gradient, if ``negative_share`` is below 1.
 
     Raises:
         RuntimeError: ``torch.distributed`` is not initialised.
@@ -75,7 +81,12 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         pooling: Pooling = "softmax",
         init: Init = "fixed",
         merging: float = 0.0,
+        negative_share: float = 1.0,
     ) -> None:
+        if not 0 < negative_share <= 1:
+            raise ValueError(f"negative_share must lie in (0, 1], got {negative_share!r}; 1 is exact")
+        if negative_share < 1 and merging > 0:
+            raise ValueError("merging is a mean over all proxies, got it together with a negative_share below 1")
         with torch.device("meta"):  # nothing of the whole is made
             super().__init__(
                 num_classes,
@@ -89,6 +100,8 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
                 init=init,
                 merging=merging,
             )
+        self.negative_share = negative_share
+        self.sample: Sample | None = None
         self.mesh = _all_ranks() if mesh is None else mesh
         self.first = _first_class(num_classes, self.mesh)
         shape = num_classes, proxies_per_class, embedding_dim
@@ -114,12 +127,27 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             _check.loss_inputs(embeddings, proxies, labels)
             _check.finite("embeddings", embeddings)
             _check.class_range(labels, classes)
-            whole = Piece(slice(0, len(proxies)), labels - self.first)
-            loss = shard_loss(embeddings, proxies, [whole], self.family, Counts.of(labels, classes), self.mesh)
+            leaf, pieces = self._taking_part(proxies, labels - self.first)
+            loss = shard_loss(embeddings, leaf, pieces, self.family, Counts.of(labels, classes), self.mesh)
             if self.merging > 0:
                 share = self.merging * len(proxies) / classes  # the penalty is a mean over classes
                 loss = loss + sum_of_all(share * merging_penalty(proxies), self.mesh)
         return loss
+
+    def _taking_part(self, proxies: Tensor, labels: Tensor) -> tuple[Tensor, list[Piece]]:
+        """Proxies that receive the gradient, and the pieces of them."""
+        if self.negative_share == 1 or not self.training:
+            return proxies, [Piece(slice(0, len(proxies)), labels)]
+        self.sample = sample = draw_sample(proxies, labels, self.negative_share)
+        places = torch.full((len(proxies) + 1,), -1, device=labels.device)  # the last is for classes held elsewhere
+        places[sample.classes[: sample.own]] = torch.arange(sample.own, device=labels.device)
+        held = (labels >= 0) & (labels < len(proxies))
+        cuts = slice(0, sample.own), slice(sample.own, len(sample.classes))
+        pieces = [
+            Piece(cuts[0], places[labels.where(held, -1)]),
+            Piece(cuts[1], torch.full_like(labels, -1), sample.weight),
+        ]
+        return sample.proxies, [piece for piece in pieces if piece.classes.start < piece.classes.stop]
 
     @property
     def family(self) -> Family:

@@ -19,9 +19,9 @@ _PIECE = 2**22  # numbers drawn at a time
 def draw_proxies(out: Tensor, init: Init, *, classes: int, first: int = 0) -> None:
     """Fill ``out`` with the initial proxies of some of the classes, the same that a process would draw for all of them.
 
-    All are drawn from torch's global generator, a piece at a time, and those of other classes dropped: so the proxies
-    do not depend on who holds them, the generator is left in the same state everywhere, and nobody holds more than a
-    piece beside ``out``.
+    All are drawn from torch's global generator of the CPU, a piece at a time, and those of other classes dropped: so
+    the proxies do not depend on who holds them or where, the generator is left in the same state everywhere, and
+    nobody holds more than a piece beside ``out``.
 
     Args:
         out: ``(c, K, D)`` floating, overwritten.
@@ -40,7 +40,9 @@ def draw_proxies(out: Tensor, init: Init, *, classes: int, first: int = 0) -> No
     deviation = math.sqrt(2 / (classes * centres)) if init == "kaiming" else 1.0
     step = 16 * max(1, _PIECE // (16 * centres * dim))  # torch draws 16 numbers together: pieces are the whole, cut
     for start in range(0, classes, step):
-        piece = out.new_empty(min(step, classes - start), centres, dim).normal_(std=deviation)
+        piece = torch.empty(min(step, classes - start), centres, dim, dtype=out.dtype, device="cpu").normal_(
+            std=deviation
+        )
         low, high = max(start, first), min(start + len(piece), first + len(out))
         if low < high:
             kept = piece[low - start : high - start]
