@@ -37,6 +37,8 @@ ELSEWHERE = {
     "cli/_output.py": "cli/test_train.py",
     "cli/_settings.py": "cli/test_train.py and its own example",
     "cli/_verdict.py": "cli/test_compare.py",
+    "deploy/onnx_file.py": "deploy/test_export.py",
+    "deploy/torchscript.py": "deploy/test_export.py",
     "experiments/folder.py": "experiments/test_comparison.py",
     "experiments/table.py": "experiments/test_verdict.py",
     "experiments/tuning.py": "experiments/test_comparison.py",
