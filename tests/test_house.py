@@ -34,6 +34,8 @@ ELSEWHERE = {
     "training/learner.py": "training/test_train.py",
     "training/callbacks.py": "training/test_train.py",
     "training/demo.py": "cli/test_demo.py",
+    "explore/explore.py": "cli/test_explore.py",
+    "explore/thumbnails.py": "explore/test_parquet.py",
     "cli/_output.py": "cli/test_train.py",
     "cli/_settings.py": "cli/test_train.py and its own example",
     "cli/_verdict.py": "cli/test_compare.py",
