@@ -15,7 +15,8 @@ from benchmarks.origin import commit
 from benchmarks.table import table
 
 SCRIPTS = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "\nQUESTION = " in file.read_text("utf-8"))
-ASIDE = "kept_memory", "growth", "profiles"  # settings of the allocator, a figure, reasons: not what one repeats
+# settings of the allocator, a figure, reasons, what takes many GB: not what one repeats
+ASIDE = "kept_memory", "growth", "profiles", "piece_memory"
 QUESTIONS = [name for name in SCRIPTS if name not in ASIDE]
 
 

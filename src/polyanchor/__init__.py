@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from polyanchor.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
     from polyanchor.evaluation.torchmetric import RetrievalMetrics as RetrievalMetrics
     from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss as MultiProxyAnchorLoss
+    from polyanchor.models.pieces import embed_in_pieces as embed_in_pieces
     from polyanchor.types import Embeddings as Embeddings
     from polyanchor.types import Neighbours as Neighbours
     from polyanchor.types import RetrievalReport as RetrievalReport
@@ -25,6 +26,7 @@ _HOME = {  # public name -> (module, name there; None for the module itself)
     "functional": ("functional", None),
     "MultiProxyAnchorLoss": ("losses.multi_proxy_anchor", "MultiProxyAnchorLoss"),
     "evaluate_retrieval": ("evaluation.retrieval", "evaluate_retrieval"),
+    "embed_in_pieces": ("models.pieces", "embed_in_pieces"),
     "RetrievalMetrics": ("evaluation.torchmetric", "RetrievalMetrics"),
     "Embedder": ("deploy.embedder", "Embedder"),
     "Embeddings": ("types", "Embeddings"),

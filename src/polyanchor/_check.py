@@ -101,6 +101,12 @@ def count(name: str, value: int) -> None:
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
+def at_least_0(name: str, value: int) -> None:
+    """Require an integer of 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be an integer of 0 or more, got {value!r}")
+
+
 def counts(name: str, value: Tensor, rows: int | None = None) -> Tensor:
     """Require one count per query, 0 or more, of any integer dtype; returned as int64. Reads every value."""
     if rows is None:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor.analysis.contact_sheet import GAP, MARGIN, THUMBNAIL, TITLE, _words, contact_sheet, nearest_rows
+from polyanchor.analysis.contact_sheet import _words, contact_sheet, nearest_rows
 from polyanchor.analysis.proxies import study_proxies
 from polyanchor.data.images import ImageArrays, ImageBytes, ImageFiles
 from polyanchor.data.items import Items
+from polyanchor.evaluation.sheets import GAP, MARGIN, THUMBNAIL, TITLE
 from polyanchor.types import Embeddings
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]

@@ -31,6 +31,19 @@ def test_json_is_what_the_run_wrote(photos, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "run" / "results.json").read_text())
 
 
+def test_an_effective_batch_is_announced_and_limited_by_the_classes(photos, tmp_path, capsys):
+    command = ["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run"), "--effective-batch", "30"]
+    assert run(command) == 0
+    err = capsys.readouterr().err
+    assert "batch     6 items (30 were asked for; there are 2 classes to train)" in err
+    more = ["data.val_share=0", "batches.piece=4"]
+    command = ["train", *arguments(photos, *more, "run.epochs=1"), "--out", str(tmp_path / "more")]
+    assert run([*command, "--effective-batch", "12"]) == 0
+    assert "batch     12 items, 4 at most at once through the network" in capsys.readouterr().err
+    assert run([*command, "--effective-batch", "13"]) == 2
+    assert "must be a multiple of batches.images = 3, got 13; take 12" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_that_resumes(photos, tmp_path):
     more = "run.epochs=400", "data.val_share=0", "data.workers=1"

@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 from polyanchor.training.config import Config
-from polyanchor.training.config_file import ConfigError, change_config, dump_config, load_config
+from polyanchor.training.config_file import ConfigError, change_config, dump_config, load_config, with_effective_batch
 from polyanchor.training.loss_config import LOSSES
 
 
@@ -112,3 +112,25 @@ def test_another_loss_begins_at_its_own_defaults():
 
 def test_a_number_is_a_fine_name():
     assert load_config(settings=["data.root=2024"]).data.root == "2024"
+
+
+@pytest.mark.parametrize(
+    ("settings", "items", "batch"),
+    [
+        ([], 480, (120, 4, 120)),
+        (["batches.classes=10", "batches.images=6"], 240, (40, 6, 60)),
+        (["batches.piece=24"], 480, (120, 4, 24)),
+        ([], 60, (15, 4, 0)),
+    ],
+)
+def test_an_effective_batch_comes_in_pieces_of_the_configured_one(settings, items, batch):
+    config = with_effective_batch(load_config(settings=settings), items)
+    assert (config.batches.classes, config.batches.images, config.batches.piece) == batch
+    assert with_effective_batch(config, items) == config  # so a resumed run may be given it again
+
+
+def test_an_effective_batch_holds_whole_classes():
+    with pytest.raises(ConfigError, match="must be a multiple of batches.images = 4, got 482; take 480"):
+        with_effective_batch(Config(), 482)
+    with pytest.raises(ConfigError, match="got 3; take 4"):
+        with_effective_batch(Config(), 3)

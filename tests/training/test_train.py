@@ -164,6 +164,48 @@ def test_the_memory_format_that_is_asked_for_reaches_the_network(photos, tmp_pat
         seen.clear()
 
 
+def test_a_batch_in_pieces_is_the_same_training(photos, tmp_path, monkeypatch):
+    """In float64 with fixed batch norms, the same to rounding; the images that the network sees to the last bit."""
+    seen = []
+
+    def watched(config, items):
+        model = make_model(config, items)
+        model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
+        return model
+
+    monkeypatch.setattr("polyanchor.training.fit.make_model", watched)
+    found, images = {}, {}
+    for piece in (0, 2):
+        of = config(
+            photos,
+            "run.epochs=2",
+            "run.precision=64-true",
+            "model.freeze_bn=true",
+            "optim.clip=norm",
+            "optim.clip_at=0.5",
+            f"batches.piece={piece}",
+        )
+        train(of, tmp_path / str(piece))
+        found[piece], images[piece] = weights(tmp_path / str(piece)), list(seen)
+        seen.clear()
+    whole, pieces = images[0], [images[2][start : start + 5] for start in range(0, len(images[2]), 5)]
+    assert [len(one) for one in pieces[0]] == [2, 2, 2, 2, 2]  # three pieces; two again for their gradients
+    for batch, parts in zip(whole, pieces, strict=True):
+        assert torch.equal(batch, torch.cat(parts[:3]))
+        assert torch.equal(torch.cat(parts[3:][::-1]), torch.cat(parts[:2]))
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[2][name], tensor, rtol=1e-6, atol=1e-9)
+
+
+def test_a_batch_in_pieces_resumes_exactly(photos, tmp_path):
+    of = config(photos, "run.epochs=2", "batches.images=4", "batches.piece=3")
+    train(of, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(of, tmp_path / "parts", stop=StopAfter(1))
+    train(of, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 @pytest.mark.parametrize(
     "change", ["optim.lr=1e-2", "run.seed=1", "data.val_share=0.6", "batches.images=4", "run.select=mrr"]
 )

@@ -27,6 +27,7 @@ from polyanchor.analysis.gradients import (
 )
 from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient
 from polyanchor.training.config import Config
+from polyanchor.training.config_file import change_config
 from polyanchor.training.fit import fit
 from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
 from polyanchor.training.run_folder import RunFolder, without_nan, write_json
@@ -172,8 +173,9 @@ def _curves(trained: Trained, loss: CosineLoss, against: tuple[str, ...]) -> tup
 def _over_training(trained: Trained, batches: TrainingBatches, run: RunFolder, announce: Announce) -> dict[str, Any]:
     """The callback's rows, and whether the training went as that of the run did."""
     capacity = Capacity(batches)
+    config = change_config(trained.config, ("run.loggers=[]", "run.log_images=0"))  # it is no run of its own
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(trained.config, RunFolder(Path(folder) / "run"), announce=announce, callbacks=[capacity])
+        fitted = fit(config, RunFolder(Path(folder) / "run"), announce=announce, callbacks=[capacity])
     before = json.loads(run.results.read_text(encoding="utf-8"))["epochs"] if run.results.is_file() else []
     losses, again = ([row.get("loss") for row in rows] for rows in (before, fitted.epochs))
     return {"epochs": capacity.rows, "same_losses_as_the_run": losses == again}

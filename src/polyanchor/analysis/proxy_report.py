@@ -77,8 +77,7 @@ def report_proxies(
     )
     if skipped:
         notes.append(f"{len(skipped)} image(s) could not be read and were left out: {', '.join(skipped[:3])}")
-        left_out = set(skipped)
-        items = items.subset(torch.tensor([row for row in range(len(items)) if items.name(row) not in left_out]))
+        items = items.without(skipped)
     gamma = float(getattr(config.loss, "gamma", 0.1))
     study = study_proxies(embeddings, proxies, trained.classes, gamma=gamma, merged_above=merged_above)
     draw_study(study, out)

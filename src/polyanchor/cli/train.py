@@ -27,6 +27,10 @@ def train(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Go on with the run in this folder."),
     ] = None,
+    effective_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Items of a batch, computed in pieces of the configured batch.", show_default=False),
+    ] = None,
     on_bad_image: Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -39,7 +43,7 @@ def train(
     """
     from polyanchor.cli._output import note, print_run
     from polyanchor.training.callbacks import Interrupted
-    from polyanchor.training.config_file import load_config
+    from polyanchor.training.config_file import load_config, with_effective_batch
     from polyanchor.training.run_folder import RunFolder
     from polyanchor.training.train import train as run_training
 
@@ -51,6 +55,8 @@ def train(
         resolved = RunFolder(resume).read_config(changes)
     else:
         resolved = load_config(config, changes)
+    if effective_batch is not None:
+        resolved = with_effective_batch(resolved, effective_batch)
     try:
         run_training(resolved, folder, resume=resume is not None, announce=note)
     except Interrupted:

@@ -94,6 +94,13 @@ class Items:
         sublabels = None if self.sublabels is None else self.sublabels[rows]
         return replace(self, inputs=inputs, labels=self.labels[rows], names=names, sublabels=sublabels)
 
+    def without(self, names: Iterable[str]) -> Items:
+        """The items that are not named: those whose images could be read, for example."""
+        left_out = set(names)
+        if not left_out:
+            return self
+        return self.subset(torch.tensor([row for row in range(len(self)) if self.name(row) not in left_out]))
+
     def select_classes(self, ids: Tensor | Iterable[int]) -> Items:
         """The items of some classes, in their order here.
 

@@ -92,14 +92,11 @@ def _preprocessing(preprocessing: Preprocessing | None) -> Iterator[str]:
     if preprocessing is None:
         yield "None: the input is a batch of vectors, `(B, F)` float32, as the training had them."
         return
-    p = preprocessing
-    side = "both sides become" if p.aspect == "squeeze" else "its shorter side becomes"
+    mean, std = list(preprocessing.mean), list(preprocessing.std)
+    last = f"Scale to [0, 1], subtract {mean}, divide by {std} (red, green, blue)."
     yield "`embed` does all of it. For other programs:"
     yield ""
-    yield "1. Turn the image upright as its EXIF orientation says; convert to RGB."
-    yield f"2. Resize so that {side} {p.resize} pixels, bilinear with antialias."
-    yield f"3. Take the middle {p.size} x {p.size} pixels."
-    yield f"4. Scale to [0, 1], subtract {list(p.mean)}, divide by {list(p.std)} (red, green, blue)."
+    yield from (f"{number}. {step}" for number, step in enumerate([*preprocessing.steps(), last], 1))
 
 
 def _measured(origin: Origin) -> Iterator[str]:

@@ -42,6 +42,15 @@ class Preprocessing(Section):
         """RGB image -> ``(3, size, size)`` float32."""
         return test_transform(size=self.size, resize=self.resize, aspect=self.aspect, mean=self.mean, std=self.std)
 
+    def steps(self) -> list[str]:
+        """In words, what other programs have to do before the values are normalised."""
+        side = "both sides become" if self.aspect == "squeeze" else "the shorter side becomes"
+        return [
+            "Turn the image upright as its EXIF orientation says; convert to RGB.",
+            f"Resize so that {side} {self.resize} pixels, {self.interpolation} with antialias.",
+            f"Take the middle {self.size} x {self.size} pixels.",
+        ]
+
 
 class Origin(Section):
     """The training that a model came from."""

@@ -87,8 +87,9 @@ class Embedder(nn.Module, ModelHubMixin):
         about = self.description.model_dump_json(include={"backbone", "pooling", "preprocessing"})
         digest.update(about.encode())
         for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            values = tensor.float() if tensor.is_floating_point() else tensor  # as a saved one is loaded
+            digest.update(f"{name} {tuple(values.shape)}".encode())
+            digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def _finished(study: Any) -> Iterator[Any]:
 
 def _trial(method: Method, base: Config, settings: tuple[str, ...], scratch: Path, *, stop: StopRequest) -> float:
     """The measure on the held-out classes; NaN if the training ran into values that are not finite."""
-    config = change_config(method.config(base), (*settings, f"run.seed={SEED}", "run.loggers=[]"))
+    config = change_config(method.config(base), (*settings, f"run.seed={SEED}", "run.loggers=[]", "run.log_images=0"))
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         value = fit(config, RunFolder(scratch), stop=stop).validation

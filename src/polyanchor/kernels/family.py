@@ -48,13 +48,13 @@ class Counts:
     """What the terms are means over; where several processes share a batch, the numbers of all of them together.
 
     Attributes:
-        items: B.
-        classes: C.
+        items: B; a fraction of it for classes that stand for more than themselves.
+        classes: C; likewise.
         present: ``()`` number of classes in the batch, |C+|.
     """
 
-    items: int
-    classes: int
+    items: float
+    classes: float
     present: Tensor
 
     @classmethod

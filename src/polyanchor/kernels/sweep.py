@@ -70,19 +70,42 @@ def sweep(
         >>> sweep(part, Family(), counts).sums.loss(Family(), counts).round(decimals=4)
         tensor(3.2400)
     """
-    at_once = family.push_by_class and merge is None
+    work = half_swept(part, family, counts, alone=merge is None, wants=wants, keep=keep)
+    return work.finish(work.sums() if merge is None else merge(work.sums()))
+
+
+def half_swept(
+    part: Part,
+    family: Family,
+    counts: Counts,
+    *,
+    alone: bool,
+    wants: tuple[bool, bool] = (True, True),
+    keep: int = KEPT_BYTES,
+) -> Sweep:
+    """:func:`sweep` up to where sums are joined, for a process that joins those of several parts of its own.
+
+    Args:
+        part: as for :func:`sweep`, as for the rest.
+        family: likewise.
+        counts: likewise.
+        alone: class-wise sums are complete; then those of the push are not waited with.
+        wants: likewise.
+        keep: likewise.
+
+    Returns:
+        What to call :meth:`Sweep.sums` of, and then :meth:`Sweep.finish`.
+    """
+    at_once = alone and family.push_by_class
     for careful in (False, True):
-        work = _Sweep(part, family, counts, wants, at_once=at_once, keep=keep, careful=careful)
+        work = Sweep(part, family, counts, wants, at_once=at_once, keep=keep, careful=careful)
         work.up()
         if ordinary(work.inverse):
             break  # lengths of 0 or 1e20 are so rare that a second run may answer them, and not a look at every block
-    sums = work.sums() if merge is None else merge(work.sums())
-    if not at_once and any(wants):
-        work.down(sums)
-    return Swept(sums, *work.gradients())
+    return work
 
 
-class _Sweep:
+class Sweep:
     """The arrays of one part, and what is done with a block of it.
 
     Scores are cosines in the unit of their first exponential, to base 2. Exponents of the push are held without their
@@ -102,6 +125,7 @@ class _Sweep:
     ) -> None:
         self._family, self._counts, self._careful = family, counts, careful
         self._spreads = at_once and any(wants)
+        self._spreads_later = not at_once and any(wants)
         centres = part.proxies.shape[1]
         self._blocks, self.inverse = cut(part)
         unit = LOG2_E * (family.alpha if centres == 1 else 1 / family.gamma)
@@ -113,7 +137,7 @@ class _Sweep:
         self._scaled_units = part.units * self._gain if wants[1] else None
         self._to_units = torch.zeros_like(part.units) if wants[0] else None
         self._to_proxies = torch.empty_like(part.proxies) if wants[1] else None
-        if not at_once and any(wants):
+        if self._spreads_later:
             self._scores.keep(self._to_proxies, keep)
         # Sums of exponentials, or their logarithms where they are steep.
         self._push = part.units.new_zeros(len(part.proxies) if family.push_by_class else len(part.units))
@@ -152,9 +176,11 @@ class _Sweep:
         push = self._push if self._family.steep else self._push.log()
         return LogSums(self._pull.sums, push + self._family.alpha * self._family.delta)
 
-    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        """What has been spread."""
-        return None if self._to_units is None else self._to_units.mul_(self._gain), self._to_proxies
+    def finish(self, sums: LogSums) -> Swept:
+        """The outcome, given the sums over all parts; once."""
+        if self._spreads_later:
+            self.down(sums)
+        return Swept(sums, None if self._to_units is None else self._to_units.mul_(self._gain), self._to_proxies)
 
     def _pulls(self, sums: Tensor) -> tuple[Tensor, ...]:
         """``(p,)`` gradients of the own pairs of each block."""

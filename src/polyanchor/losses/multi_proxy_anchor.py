@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from polyanchor import _check
-from polyanchor.functional import Anchor, Impl, Pooling, merging_penalty, multi_proxy_anchor_loss, unit_rows
+from polyanchor.functional import Anchor, Impl, Pooling, merging_penalty, multi_proxy_anchor_loss
 from polyanchor.losses.deferred import DeferredChecks
-
-Init = Literal["fixed", "kaiming"]
+from polyanchor.losses.proxies import Init, draw_proxies
 
 
 class MultiProxyAnchorLoss(nn.Module):
@@ -109,10 +108,7 @@ class MultiProxyAnchorLoss(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the proxies anew from torch's global generator."""
         with torch.no_grad():
-            if self.init == "kaiming":
-                nn.init.kaiming_normal_(self.proxies.view(-1, self.proxies.shape[2]), mode="fan_out")
-            else:
-                self.proxies.copy_(unit_rows(torch.randn_like(self.proxies)))
+            draw_proxies(self.proxies, self.init, classes=len(self.proxies))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """``(B, D)`` embeddings of any length and ``(B,)`` integer labels -> ``()`` loss."""

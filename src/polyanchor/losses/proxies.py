@@ -1,12 +1,52 @@
-"""What can be said of the proxies of any loss: where they are, and how to hold their length."""
+"""Proxies of any loss: how they are drawn, where they are, and how to hold their length."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from polyanchor.functional import unit_rows
+
+Init = Literal["fixed", "kaiming"]
+_PIECE = 2**22  # numbers drawn at a time
+
+
+def draw_proxies(out: Tensor, init: Init, *, classes: int, first: int = 0) -> None:
+    """Fill ``out`` with the initial proxies of some of the classes, the same that a process would draw for all of them.
+
+    All are drawn from torch's global generator of the CPU, a piece at a time, and those of other classes dropped: so
+    the proxies do not depend on who holds them or where, the generator is left in the same state everywhere, and
+    nobody holds more than a piece beside ``out``.
+
+    Args:
+        out: ``(c, K, D)`` floating, overwritten.
+        init: ``"fixed"``: directions uniform, length 1; ``"kaiming"``: normal, of standard deviation sqrt(2 / (C K)).
+        classes: C of all.
+        first: number of the class that ``out[0]`` stands for.
+
+    Example:
+        >>> whole, part = torch.empty(5, 2, 3), torch.empty(2, 2, 3)
+        >>> _ = torch.manual_seed(0); draw_proxies(whole, "fixed", classes=5)
+        >>> _ = torch.manual_seed(0); draw_proxies(part, "fixed", classes=5, first=3)
+        >>> bool((part == whole[3:]).all())
+        True
+    """
+    _, centres, dim = out.shape
+    deviation = math.sqrt(2 / (classes * centres)) if init == "kaiming" else 1.0
+    step = 16 * max(1, _PIECE // (16 * centres * dim))  # torch draws 16 numbers together: pieces are the whole, cut
+    for start in range(0, classes, step):
+        piece = torch.empty(min(step, classes - start), centres, dim, dtype=out.dtype, device="cpu").normal_(
+            std=deviation
+        )
+        low, high = max(start, first), min(start + len(piece), first + len(out))
+        if low < high:
+            kept = piece[low - start : high - start]
+            out[low - first : high - first] = kept if init == "kaiming" else unit_rows(kept)
 
 
 def proxies_of(loss: nn.Module) -> Tensor | None:

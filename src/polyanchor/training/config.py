@@ -72,6 +72,8 @@ class Batches(Section):
     """Classes in a batch; fewer if there are not as many."""
     images: Count = 4
     """Items of each of them."""
+    piece: Annotated[int, Field(ge=0)] = 0
+    """Items that go through the network at once, where memory does not hold the batch; 0: all of it."""
 
 
 class Model(Section):
@@ -137,8 +139,10 @@ class Run(Section):
     """Measure on the validation classes whose best epoch is kept."""
     k: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
     """Cut-offs of recall, precision and nDCG."""
-    loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv", "tensorboard")
-    """Where curves go."""
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ("csv", "tensorboard")
+    """Where configuration, curves and measures go."""
+    log_images: Annotated[int, Field(ge=0)] = 0
+    """Epochs from one set of pictures (held-out queries with their hits, proxies) to the next; 0: none."""
 
 
 class Config(Section):

@@ -64,6 +64,33 @@ def change_config(config: Config, settings: Sequence[str]) -> Config:
     return _validated(raw, settings)
 
 
+def with_effective_batch(config: Config, items: int) -> Config:
+    """A batch of so many items, in pieces of the batch as it was configured: that is what fits into memory.
+
+    It has more classes, each with ``batches.images`` items as before. ``batches.piece`` stays if it is set.
+
+    Args:
+        config: whose batch is changed.
+        items: of the new batch; a multiple of ``batches.images``.
+
+    Raises:
+        ConfigError: ``items`` is no such multiple.
+
+    Example:
+        >>> with_effective_batch(Config(), 480).batches
+        Batches(kind='balanced', classes=120, images=4, piece=120)
+    """
+    batches = config.batches
+    classes, rest = divmod(items, batches.images)
+    if rest or classes < 1:
+        raise ConfigError(
+            f"--effective-batch must be a multiple of batches.images = {batches.images}, got {items}; "
+            f"take {max(classes, 1) * batches.images}"
+        )
+    piece = batches.piece or batches.classes * batches.images
+    return change_config(config, [f"batches.classes={classes}", f"batches.piece={piece if piece < items else 0}"])
+
+
 def dump_config(config: Config) -> str:
     """The resolved configuration as TOML, every key written out.
 

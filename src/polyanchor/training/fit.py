@@ -10,18 +10,22 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from polyanchor import __version__
 from polyanchor.data.dataset import fingerprint
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
+from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_items, left_out
 from polyanchor.training.callbacks import Checkpoints, ShowProgress, StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.history import History
 from polyanchor.training.learner import Learner
+from polyanchor.training.loggers import close, make_loggers, require_loggers
 from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.pictures import Pictures
 from polyanchor.training.resume import check_resume
 from polyanchor.training.run_folder import RunFolder, write_json
 from polyanchor.training.setup import (
@@ -49,6 +53,7 @@ class Fitted:
         validation: its measure ``run.select`` on the held-out training classes; None if there are none.
         notes: for the reader of the numbers.
         epochs: what each was like, see :class:`~polyanchor.training.history.History`.
+        loggers: still open: the measures on the test classes go there too.
     """
 
     parts: Parts
@@ -57,6 +62,7 @@ class Fitted:
     validation: float | None
     notes: tuple[str, ...]
     epochs: list[dict[str, float]]
+    loggers: Sequence[Logger]
 
 
 def fit(
@@ -80,6 +86,7 @@ def fit(
     """
     stop = stop or StopRequest(announce)
     device_of(config)  # refuses an accelerator that there is not, before anything is written
+    require_loggers(config)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     keep_freed_memory()
@@ -113,7 +120,7 @@ def fit(
     checkpoint = folder.last if resume and folder.last.is_file() else None
     if resume and checkpoint is None:
         announce("no checkpoint has been written yet: beginning anew")
-    for line in describe(config, parts, learner):
+    for line in describe(config, parts, learner, batches.size):
         announce(line)
 
     checkpoints = Checkpoints(
@@ -126,29 +133,40 @@ def fit(
     loader = make_loader(config, parts.train, train_view, batches)
     history = History(loss)
     gc.collect()  # trainer and learner of a run before refer to each other, and hold its data
+    watching = [*callbacks, ShowProgress(announce, f"val/{config.run.select}"), history, checkpoints]
+    if config.run.log_images:
+        drawn = partial(embed, description="pictures", **_reading(config, test_view))
+        watching.insert(0, Pictures(config.run.log_images, parts, drawn, folder.path / "logs" / "pictures"))
     with quiet(), stop.listening():
-        shown = ShowProgress(announce, f"val/{config.run.select}")
-        trainer = make_trainer(config, folder, [*callbacks, shown, history, checkpoints])
-        trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
+        loggers = make_loggers(config, folder.path)
+        try:
+            trainer = make_trainer(config, loggers, watching)
+            trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
+        except BaseException:
+            close(loggers, "failed")
+            raise
 
     notes = learner.notes + ((left_out(sorted(learner.skipped), " in training"),) if learner.skipped else ())
     if validation is None:
-        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows)
+        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
     state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]
     learner.load_state_dict(state)
-    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows)
+    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers)
 
 
 def measuring(config: Config, transform: Transform | None) -> partial[Any]:
     """:func:`~polyanchor.evaluation.evaluate.evaluate_items` as the configuration wants it."""
-    return partial(
-        evaluate_items,
-        transform=transform,
-        k=config.run.k,
-        workers=config.data.workers,
-        on_bad=config.data.on_bad_image,
-        channels_last=config.run.channels_last,
-    )
+    return partial(evaluate_items, k=config.run.k, **_reading(config, transform))
+
+
+def _reading(config: Config, transform: Transform | None) -> dict[str, Any]:
+    """How items that do not train are read."""
+    return {
+        "transform": transform,
+        "workers": config.data.workers,
+        "on_bad": config.data.on_bad_image,
+        "channels_last": config.run.channels_last,
+    }
 
 
 def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from polyanchor.data.dataset import Batch
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.proxies import fixed_lengths
 from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.models.pieces import embed_in_pieces
 from polyanchor.training.config import Config
 from polyanchor.training.schedule import factor
 from polyanchor.types import RetrievalReport
@@ -62,7 +63,8 @@ class Learner(LightningModule):
         if inputs.ndim == 4:  # images come channels-last: no copy, unless the other format is asked for
             channels_last = self.config.run.channels_last
             inputs = inputs.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        loss: Tensor = self.loss(self.model(inputs), torch.searchsorted(self.classes, batch.labels))
+        embeddings = embed_in_pieces(self.model, inputs, self.config.batches.piece)
+        loss: Tensor = self.loss(embeddings, torch.searchsorted(self.classes, batch.labels))
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=len(batch.labels))
         return loss
 

@@ -15,8 +15,8 @@ from polyanchor.training.setup import Parts
 Announce = Callable[[str], None]
 
 
-def describe(config: Config, parts: Parts, learner: Learner) -> Iterator[str]:
-    """Lines about the run."""
+def describe(config: Config, parts: Parts, learner: Learner, batch: int) -> Iterator[str]:
+    """Lines about the run; ``batch`` is the items of a step."""
     split, optim = parts.split, config.optim
     held = parts.validation
     yield (
@@ -35,6 +35,7 @@ def describe(config: Config, parts: Parts, learner: Learner) -> Iterator[str]:
         + size
     )
     yield f"loss      {learner.loss}"
+    yield _batch_line(config, len(parts.train.classes), batch)
     for group in parameter_groups(learner.model, learner.loss, config):
         multiple = group["lr"] / optim.lr
         line = f"optimizer {group['name']}: AdamW, learning rate {group['lr']:.3g}"
@@ -65,6 +66,15 @@ def turning(proxies: torch.Tensor, lr: float, dim: int) -> str:
     length = float(proxies.detach().norm(dim=axis).mean())
     angle = math.degrees(math.atan(lr * math.sqrt(dim) / length))
     return f"length {length:.2f}, so a full step turns a proxy by {angle:.1f} degrees"
+
+
+def _batch_line(config: Config, classes: int, batch: int) -> str:
+    asked, piece = config.batches.classes * config.batches.images, config.batches.piece
+    return (
+        f"batch     {batch} items"
+        + (f", {piece} at most at once through the network" if 0 < piece < batch else "")
+        + (f" ({asked} were asked for; there are {classes} classes to train)" if batch < asked else "")
+    )
 
 
 def _count(items: Items) -> str:

@@ -10,9 +10,11 @@ from polyanchor.training.callbacks import StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.environment import environment
 from polyanchor.training.fit import fit, measuring
+from polyanchor.training.loggers import closing, log_measures
 from polyanchor.training.run_folder import RunFolder, as_json, write_json
 from polyanchor.training.setup import device_of, make_transforms
 from polyanchor.training.summary import Announce
+from polyanchor.training.trainer import quiet
 from polyanchor.types import RetrievalReport
 
 
@@ -45,10 +47,12 @@ def train(
     folder = RunFolder(Path(out))
     fitted = fit(config, folder, resume=resume, announce=announce, stop=stop)
     learner, split = fitted.learner, fitted.parts.split
-    folder.save_model(learner.model, learner.loss, fitted.parts.train.classes)
-    model = learner.model.to(device_of(config))  # Lightning has put it back on the CPU
-    measure = measuring(config, make_transforms(config, model.statistics)[1])
-    report: RetrievalReport = measure(model, split.test, split.gallery, notes=split.notes + fitted.notes)
+    with quiet(), closing(fitted.loggers):
+        folder.save_model(learner.model, learner.loss, fitted.parts.train.classes)
+        model = learner.model.to(device_of(config))  # Lightning has put it back on the CPU
+        measure = measuring(config, make_transforms(config, model.statistics)[1])
+        report: RetrievalReport = measure(model, split.test, split.gallery, notes=split.notes + fitted.notes)
+        log_measures(fitted.loggers, report.means, config, step=(fitted.epoch + 1) * learner.steps_per_epoch)
     folder.save_per_query(report)
     results: dict[str, Any] = {
         "test": as_json(report),

@@ -1,0 +1,75 @@
+"""``polyanchor export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from polyanchor.deploy.export import Exported
+    from polyanchor.deploy.graph import PixelFormat
+
+
+def export(
+    run: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder, or a saved embedder's.")
+    ],
+    to: Annotated[
+        str, typer.Option(help="onnx or torchscript: one file; safetensors: a folder in the Hugging Face form.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt), or a new folder.")],
+    pixels: Annotated[
+        str, typer.Option(help="Images of the file: uint8 (batch, size, size, 3), or float (batch, 3, size, size).")
+    ] = "uint8",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write a model for other programs, and compare what was written with it.
+
+    Example: polyanchor export runs/photos --to onnx --out photos.onnx
+
+    The batch size is free. Normalisation is in the file; resizing and cropping are described beside it, in
+    photos.onnx.json. A folder for the Hugging Face hub, with a model card that holds the measures: polyanchor export
+    runs/photos --to safetensors --out photos-embedder
+    """
+    from polyanchor.cli._output import print_json
+    from polyanchor.deploy.embedder import open_embedder
+    from polyanchor.deploy.export import export as write
+
+    form = cast(Literal["onnx", "torchscript", "safetensors"], to)
+    done = write(open_embedder(run), form, out, pixels=cast("PixelFormat", pixels))
+    if as_json:
+        print_json({"files": [str(file) for file in done.files], **done.about})
+    else:
+        _print(done)
+
+
+def _print(done: Exported) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from polyanchor.deploy.export import ALLOWED
+
+    about, console = done.about, Console()
+    for file in done.files:  # not in the table, which would cut a long path into lines
+        console.print(f"wrote {file}, {_size(file.stat().st_size)}", soft_wrap=True, markup=False, highlight=False)
+    table = Table(show_header=False)
+    for key in ("input", "output"):
+        if key in about:
+            part = about[key]
+            values = f": {part['values']}" if "values" in part else ""
+            table.add_row(key, f"{part['name']} {part['dtype']} ({', '.join(map(str, part['shape']))}){values}")
+    for number, step in enumerate(about.get("before", {}).get("steps", ()), 1):
+        table.add_row("before it" if number == 1 else "", f"{number}. {step}")
+    if "inside" in about:
+        table.add_row("inside", f"mean {about['inside']['mean']}, std {about['inside']['std']} of values in [0, 1]")
+    difference = about["largest_difference"]
+    table.add_row("compared with", about["compared_with"])
+    if difference is not None:
+        table.add_row("largest difference", f"{difference:.2g} in a vector of length 1; allowed {ALLOWED:.0e}")
+    console.print(table)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"

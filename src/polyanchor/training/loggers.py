@@ -1,0 +1,144 @@
+"""Lightning's loggers by name. Unless the environment says otherwise, all of them write into the run's folder alone.
+
+Weights & Biases sends nothing unless ``WANDB_MODE`` asks for it, and MLflow writes to a database in the folder unless
+``MLFLOW_TRACKING_URI`` names another place. A resumed run goes on in the same run of both.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from polyanchor import _extras
+from polyanchor.training.config import Config
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PROJECT = "polyanchor"
+_NEEDED = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+
+
+def require_loggers(config: Config) -> None:
+    """Refuse, before anything is done, a logger whose package is not there.
+
+    Raises:
+        MissingExtraError: names the pip command.
+    """
+    for name in config.run.loggers:
+        for package in _NEEDED.get(name, ()):
+            _extras.load(package, "loggers")
+
+
+def make_loggers(config: Config, run: Path) -> list[Logger]:
+    """The loggers that the configuration names, which is written to each of them.
+
+    Args:
+        config: of the run.
+        run: its folder; what is kept in it lies in ``logs/``.
+    """
+    makers = {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
+    loggers = [makers[name](run / "logs", run.name) for name in config.run.loggers]
+    for logger in loggers:
+        # MLflow's parameters cannot be written twice, and a resumed run may have others than at its start
+        if not (isinstance(logger, MLFlowLogger) and logger.experiment.get_run(logger.run_id).data.params):
+            logger.log_hyperparams(config.model_dump(mode="json"))
+    return loggers
+
+
+def log_measures(loggers: Sequence[Logger], measures: Mapping[str, float], config: Config, *, step: int) -> None:
+    """The measures on the test classes.
+
+    Args:
+        loggers: open ones.
+        measures: name -> value; written as ``test/name``.
+        config: for TensorBoard's table of runs, which wants both together.
+        step: after which the weights were chosen.
+    """
+    named = {f"test/{name}": value for name, value in measures.items()}
+    for logger in loggers:
+        logger.log_metrics(named, step)
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(config.model_dump(mode="json"), named)
+        logger.save()
+
+
+def log_picture(loggers: Sequence[Logger], name: str, picture: Image, *, step: int) -> None:
+    """A picture to those loggers that take some."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            pixels = _extras.load("numpy", "train").asarray(picture)
+            logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [picture], step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, picture, key=name, step=step)
+
+
+@contextmanager
+def closing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close loggers at the end of the block; say to each whether it failed."""
+    try:
+        yield
+    except BaseException:
+        close(loggers, "failed")
+        raise
+    close(loggers, "success")
+
+
+def close(loggers: Sequence[Logger], status: str) -> None:
+    """Write out what is held back, and end the run that a logger has open in this process."""
+    for logger in loggers:
+        logger.finalize(status)
+        if isinstance(logger, WandbLogger):
+            # or the next run of this process would be written into this one
+            _extras.load("wandb", "loggers").finish(exit_code=0 if status == "success" else 1)
+
+
+def _csv(logs: Path, name: str) -> Logger:
+    # a CSV logger deletes the file that it finds, so each start of a run has its own
+    return CSVLogger(logs, name="csv", version=f"part-{1 + len(list(logs.glob('csv/part-*')))}")
+
+
+def _tensorboard(logs: Path, name: str) -> Logger:
+    return TensorBoardLogger(logs, name="tensorboard", version="", default_hp_metric=False)
+
+
+def _wandb(logs: Path, name: str) -> Logger:
+    wandb = _extras.load("wandb", "loggers")
+    known = logs / "wandb" / "run-id"
+    if not known.is_file():
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.write_text(secrets.token_hex(4), encoding="utf-8")
+    return WandbLogger(
+        name=name,
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        save_dir=logs,
+        id=known.read_text(encoding="utf-8"),
+        mode=os.environ.get("WANDB_MODE", "offline"),
+        settings=wandb.Settings(console="off"),  # it would take over stdout, which is for results
+    )
+
+
+def _mlflow(logs: Path, name: str) -> Logger:
+    place = (logs / "mlflow").resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+    known = place / "run-id"
+    options: dict[str, Any] = {"run_name": name}
+    if known.is_file():
+        options = {"run_id": known.read_text(encoding="utf-8")}
+    logger = MLFlowLogger(
+        experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT),
+        tracking_uri=elsewhere or f"sqlite:///{(place / 'mlflow.db').as_posix()}",
+        artifact_location=None if elsewhere else (place / "artifacts").as_uri(),
+        **options,
+    )
+    known.write_text(str(logger.run_id), encoding="utf-8")
+    return logger
