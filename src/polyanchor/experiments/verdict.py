@@ -198,8 +198,9 @@ def _proxies(runs: Sequence[_Run]) -> dict[str, list[float]]:
     watched = [run.results["epochs"] for run in runs if "proxy_turn" in (run.results.get("epochs") or [{}])[0]]
     if not watched:
         return {}
+    epochs = list(zip(*watched, strict=True))  # of each epoch, the rows of all runs
     return {
-        name: [sum(epoch[f"proxy_{name}"] for epoch in side_by_side) / len(watched) for side_by_side in zip(*watched, strict=True)]
+        name: [sum(row[f"proxy_{name}"] for row in rows) / len(watched) for rows in epochs]
         for name in ("turn", "length")
     }
 
