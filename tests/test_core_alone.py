@@ -80,6 +80,6 @@ def test_a_missing_extra_is_one_line_with_the_command(python):
         2,
         "polyanchor: typer is not installed; run: pip install 'polyanchor[train]'\n",
     )
-    for name in ("RetrievalMetrics", "Embedder"):
+    for name in ("RetrievalMetrics", "Embedder", "Index"):
         done = run(python, f"import polyanchor as pa; pa.{name}")
         assert "pip install 'polyanchor[train]'" in done.stderr.splitlines()[-1]

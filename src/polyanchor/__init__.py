@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from polyanchor.deploy.embedder import Embedder as Embedder
     from polyanchor.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
     from polyanchor.evaluation.torchmetric import RetrievalMetrics as RetrievalMetrics
+    from polyanchor.index.index import Index as Index
     from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss as MultiProxyAnchorLoss
     from polyanchor.models.pieces import embed_in_pieces as embed_in_pieces
     from polyanchor.types import Embeddings as Embeddings
@@ -29,13 +30,14 @@ _HOME = {  # public name -> (module, name there; None for the module itself)
     "embed_in_pieces": ("models.pieces", "embed_in_pieces"),
     "RetrievalMetrics": ("evaluation.torchmetric", "RetrievalMetrics"),
     "Embedder": ("deploy.embedder", "Embedder"),
+    "Index": ("index.index", "Index"),
     "Embeddings": ("types", "Embeddings"),
     "Neighbours": ("types", "Neighbours"),
     "RetrievalReport": ("types", "RetrievalReport"),
 }
 
 # These need more than torch, so `from polyanchor import *` leaves them out
-_EXTRA = "Embedder", "RetrievalMetrics"
+_EXTRA = "Embedder", "Index", "RetrievalMetrics"
 __all__ = ["__version__", *(name for name in _HOME if name not in _EXTRA)]
 
 

@@ -14,7 +14,7 @@ from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
 
 
-def read(folder: Path) -> Listing:
+def read(folder: Path, *, unclassed: bool = False) -> Listing:
     """List a class-folder tree.
 
     The class of an image is the path of the folder it lies in, relative to ``folder``; folders may be nested
@@ -26,6 +26,7 @@ def read(folder: Path) -> Listing:
 
     Args:
         folder: the root of the tree.
+        unclassed: allow images that lie in no class folder; they are of the class named ``""``.
 
     Raises:
         NotADirectoryError: there is no such folder.
@@ -43,7 +44,7 @@ def read(folder: Path) -> Listing:
     if divided and any("/" not in link for link in again):
         raise ValueError(f"folder:{folder}: two parts of its split link to the same folder; give each its own images")
     classes = [path.rpartition("/")[0].partition("/")[2] if divided else path.rpartition("/")[0] for path in paths]
-    if "" in classes:
+    if "" in classes and not unclassed:
         raise ValueError(
             f"folder:{folder}: {paths[classes.index('')]} lies in no class folder; "
             "put each image into a folder named for its class"

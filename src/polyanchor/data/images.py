@@ -176,6 +176,18 @@ class ImageRows:
         return self.images.read(int(self.rows[row]), look)
 
 
+def file_of(images: Images, row: int) -> Path | None:
+    """The file that an image lies in; None where it lies in a table or in memory.
+
+    Example:
+        >>> file_of(ImageFiles(Path("photos"), ["cat/1.jpg"]), 0).as_posix()
+        'photos/cat/1.jpg'
+    """
+    if isinstance(images, ImageRows):
+        return file_of(images.images, int(images.rows[row]))
+    return images.root / images.paths[row] if isinstance(images, ImageFiles) else None
+
+
 def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
     """Read one encoded image; whatever goes wrong is a :class:`BadImageError`."""
     pil, operations = load("PIL.Image", "train"), load("PIL.ImageOps", "train")

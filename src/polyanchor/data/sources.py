@@ -72,17 +72,26 @@ def open_source(
     return _across(source, other, drop_shared=drop_shared)
 
 
-def open_items(spec: str, *, root: str | Path = "data", allow_partial: bool = False, labels: str = "fine") -> Items:
+def open_items(
+    spec: str,
+    *,
+    root: str | Path = "data",
+    allow_partial: bool = False,
+    labels: str = "fine",
+    unclassed: bool = False,
+) -> Items:
     """All items of a data source, whatever split it has. Arguments and errors as for :func:`open_source`.
+
+    With ``unclassed`` the images of ``folder:DIR`` may lie in no class folder: they are of the class named ``""``.
 
     Example:
         >>> len(open_items("digits"))
         1797
     """
-    return _listing(spec, Path(root), allow_partial=allow_partial, labels=labels).items
+    return _listing(spec, Path(root), allow_partial=allow_partial, labels=labels, unclassed=unclassed).items
 
 
-def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str) -> Listing:
+def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclassed: bool = False) -> Listing:
     kind, colon, place = spec.partition(":")
     if labels != "fine" and spec != "cifar100":
         raise ValueError(f"labels={labels!r} is for cifar100 alone, got it with {spec!r}; leave it out")
@@ -92,7 +101,9 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str) -> List
         path = Path(place).expanduser()
         if kind == "csv":
             return csv_list.read(path, allow_partial=allow_partial)
-        return {"folder": folder.read, "parquet": parquet.read, "features": vectors.read}[kind](path)
+        if kind == "folder":
+            return folder.read(path, unclassed=unclassed)
+        return {"parquet": parquet.read, "features": vectors.read}[kind](path)
     if spec == "digits":
         return digits.read()
     if spec == "cifar100":
@@ -101,6 +112,8 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str) -> List
         return _OFFICIAL[spec](root, allow_partial=allow_partial)
     names = [info.name for info in KNOWN]
     near = _check.nearest(kind, [name.partition(":")[0] for name in names])
+    if Path(spec).is_dir():
+        near = f"; for a folder of images write folder:{spec}"
     raise ValueError(f"the data source must be one of {', '.join(names)}; got {spec!r}{near}")
 
 

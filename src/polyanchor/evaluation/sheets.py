@@ -63,10 +63,10 @@ def sheet(items: Items, title: str, lines: Sequence[Line]) -> Image:
     side = THUMBNAIL + GAP
     width = MARGIN + max(len(line.rows) for line in lines) * side + GAP
     drawn = pil.new("RGB", (width, TITLE + len(lines) * side + GAP), "white")
-    _write(drawn, (8, 8), [title])
+    write_lines(drawn, (8, 8), [title])
     for number, line in enumerate(lines):
         top = TITLE + number * side
-        _write(drawn, (8, top + 8), line.words)
+        write_lines(drawn, (8, top + 8), line.words)
         for column, row in enumerate(line.rows):
             place = MARGIN + column * side, top
             drawn.paste(ops.pad(inputs.read(row), (THUMBNAIL, THUMBNAIL), color="white"), place)
@@ -104,7 +104,8 @@ def _frame(drawn: Image, place: tuple[int, int], mark: Mark) -> None:
         draw.polygon([(left, top), (left + 18, top), (left, top + 18)], fill=colour)
 
 
-def _write(drawn: Image, place: tuple[int, int], lines: Sequence[str]) -> None:
+def write_lines(drawn: Image, place: tuple[int, int], lines: Sequence[str]) -> None:
+    """Black words, 17 pixels for a line."""
     draw = load("PIL.ImageDraw", "train").Draw(drawn)
     font = load("PIL.ImageFont", "train").load_default(13)
     for number, line in enumerate(lines):

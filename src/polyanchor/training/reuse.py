@@ -47,7 +47,7 @@ def evaluate_run(
     else:
         _check.one_of("part", part, ("test", "train", "validation"))
         parts = open_parts(config)
-        items, notes = _part(parts, part), parts.split.notes
+        items, notes = part_of(parts, part), parts.split.notes
         if part == "test":
             gallery = parts.split.gallery
         else:
@@ -151,7 +151,7 @@ def _wanted(config: Config, data: str, part: str) -> list[tuple[int, Items]]:
     _check.one_of("part", part, PARTS)
     parts = open_parts(config)
     if part != "all":
-        return [(1, _part(parts, part))]
+        return [(1, part_of(parts, part))]
     split = parts.split
     return [(0, split.train), (1, split.test)] + ([(2, split.gallery)] if split.gallery is not None else [])
 
@@ -194,7 +194,8 @@ def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) 
     return config, make_model(config, open_parts(config).train).to(device_of(config))
 
 
-def _part(parts: Parts, name: str) -> Items:
+def part_of(parts: Parts, name: str) -> Items:
+    """The items of one of the :data:`PARTS` but ``"all"``; a run does not have each of them."""
     known = {
         "test": parts.split.test,
         "gallery": parts.split.gallery,

@@ -1,0 +1,201 @@
+"""``polyanchor index``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyanchor.cli._index import BREADTH, INDEX, JSON, MODEL, ON_BAD, PARTIAL, ROOT, STORE, say_skipped
+
+if TYPE_CHECKING:
+    from polyanchor.index.build import Reading
+    from polyanchor.index.index import Index
+
+app = typer.Typer(invoke_without_command=True)
+
+DATA = "Sources as in `polyanchor train` (folder:photos), image files, or files of vectors."
+
+
+@app.callback()
+def index(
+    context: typer.Context,
+    check: Annotated[
+        str, typer.Option("--check", metavar="INDEX", help="The same as: polyanchor index check INDEX.")
+    ] = "",
+) -> None:
+    """Make an index of images that can be searched, put more in, take some out, measure what it misses.
+
+    Example: polyanchor index build runs/photos folder:photos --out photos.index
+
+    docs/searching.md has the whole story. polyanchor search looks things up.
+    """
+    if check and context.invoked_subcommand is None:
+        measure(check)
+    elif check:
+        raise ValueError(f"--check takes no further command, got {context.invoked_subcommand}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def build(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", exists=True, help="Folder of a run or a saved embedder; or a file of vectors, as they are."
+        ),
+    ],
+    out: Annotated[str, typer.Option(metavar="INDEX", help="Folder to make, new or empty; the collection's name.")],
+    data: Annotated[
+        list[str] | None, typer.Argument(metavar="DATA", help=f"{DATA} Without any, those of the run.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="Of the run's own data: all, test, gallery, train or validation.")] = "all",
+    kind: Annotated[str, typer.Option(help="exact, hnsw or ivf; on a Qdrant server exact or hnsw.")] = "exact",
+    store: STORE = "",
+    root: ROOT = Path("data"),
+    allow_partial: PARTIAL = False,
+    on_bad_image: ON_BAD = "stop",
+    as_json: JSON = False,
+) -> None:
+    """Embed images and make an index of them.
+
+    Example: polyanchor index build runs/photos folder:photos --out photos.index
+
+    exact compares a query with every item; hnsw and ivf with some of them, which pays from some ten thousand items on.
+    The index appears when all is done; stopped before, nothing is left of it.
+    """
+    from polyanchor.index.build import build as build_index
+
+    made, skipped = build_index(
+        target, out, data=data or (), part=part, kind=kind, store=store, how=_how(root, allow_partial, on_bad_image)
+    )
+    say_skipped(skipped)
+    _say(made, as_json=as_json, added=len(made))
+
+
+@app.command()
+def add(
+    place: INDEX,
+    data: Annotated[list[str], typer.Argument(metavar="DATA", help=DATA)],
+    model: MODEL = None,
+    store: STORE = "",
+    root: ROOT = Path("data"),
+    allow_partial: PARTIAL = False,
+    on_bad_image: ON_BAD = "stop",
+    as_json: JSON = False,
+) -> None:
+    """Embed more images into an index.
+
+    Example: polyanchor index add photos.index folder:more one-more.jpg
+
+    An image whose path is in the index already takes its old place, with its id. A model that is not the one that the
+    index was made with is refused.
+    """
+    from polyanchor.index.build import add as add_data
+    from polyanchor.index.index import Index
+
+    opened = Index.open(place, model=model, store=store)
+    added, skipped = add_data(opened, data, how=_how(root, allow_partial, on_bad_image))
+    say_skipped(skipped)
+    _say(opened, as_json=as_json, added=added.new, replaced=len(added.ids.unique()) - added.new)
+
+
+@app.command()
+def remove(
+    place: INDEX,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH", help="Paths of the items, as a search prints them.")
+    ] = None,
+    ids: Annotated[list[int] | None, typer.Option("--id", help="Id of an item; may be given again.")] = None,
+    store: STORE = "",
+    as_json: JSON = False,
+) -> None:
+    """Take items out of an index, by path or by id.
+
+    Example: polyanchor index remove photos.index photos/cat/1.jpg --id 17
+
+    If one of them is not there, nothing is removed. Ids are never given again.
+    """
+    from polyanchor.index.index import Index
+
+    if not paths and not ids:
+        raise ValueError("nothing to remove: name paths, or --id")
+    opened = Index.open(place, store=store)
+    _say(opened, as_json=as_json, removed=opened.remove(ids=ids or (), paths=paths or ()))
+
+
+@app.command()
+def info(place: INDEX, store: STORE = "", as_json: JSON = False) -> None:
+    """Say what an index holds and which model it was made with.
+
+    Example: polyanchor index info photos.index
+    """
+    from polyanchor.index.index import Index
+
+    _say(Index.open(place, store=store), as_json=as_json)
+
+
+@app.command("check", short_help="Measure what an approximate index misses.")
+def measure(
+    place: INDEX,
+    k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of each item.")] = 10,
+    queries: Annotated[int, typer.Option(min=1, help="Items of the index to search with.")] = 200,
+    breadth: BREADTH = None,
+    store: STORE = "",
+    as_json: JSON = False,
+) -> None:
+    """Measure what an approximate index misses: its recall against the exact search, and the time of both.
+
+    Example: polyanchor index check photos.index --k 10
+
+    Items of the index are its queries, one at a time, each left out of its own list.
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from polyanchor.cli._output import note, print_json
+    from polyanchor.index.index import Index
+    from polyanchor.index.recall import measure as measure_recall
+
+    opened = Index.open(place, store=store)
+    found = measure_recall(opened, k=k, queries=queries, breadth=breadth)
+    if as_json:
+        print_json({"index": place, "kind": opened.about.kind, **asdict(found), "speedup": found.speedup})
+        return
+    Console().print(
+        f"{place}, {opened.about.kind}: recall@{found.k} {found.recall:.4f} over {found.queries} queries; one takes "
+        f"{1e3 * found.approximate:.2f} ms, the exact search {1e3 * found.exact:.2f} ms ({found.speedup:.1f} x)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    if opened.about.kind == "exact":
+        note("this index compares every item anyway: its recall is 1 by what it is")
+
+
+def _how(root: Path, allow_partial: bool, on_bad_image: str) -> Reading:
+    from polyanchor.index.build import Reading
+
+    return Reading(root, allow_partial, on_bad_image)  # type: ignore[arg-type]  # checked there
+
+
+def _say(opened: Index, *, as_json: bool, **done: int) -> None:
+    """What was done, and what the index is now."""
+    from polyanchor.cli._output import note, print_json
+
+    about = opened.about
+    said = {"index": opened.name, "items": len(opened), "dim": about.dim, "kind": about.kind}
+    if as_json:
+        print_json({**said, **done, "model": about.model, "fingerprint": about.fingerprint})
+        return
+    typer.echo(f"{opened.name}: {len(opened):,} items, {about.dim} columns, {about.kind}")
+    if not done:
+        folder = about.model or "an embedder that lay in no folder"
+        made = f"{folder}, fingerprint {about.fingerprint[:12]}" if about.fingerprint else "none, vectors alone"
+        typer.echo(f"model: {made}")
+    for what, count in done.items():
+        if count or what != "replaced":
+            note(f"{count:,} {what}")

@@ -1,0 +1,117 @@
+"""From a trained model and data to an index, and more data into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from polyanchor import _check
+from polyanchor.data.items import Items
+from polyanchor.index.data import embedded, joined, open_data, renamed
+from polyanchor.index.index import Index, about_of
+from polyanchor.index.values import About, Added, Entries
+from polyanchor.training.reuse import PARTS, part_of
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import open_parts
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are read.
+
+    Attributes:
+        root: folder that holds the benchmark data sets.
+        allow_partial: accept a copy of a benchmark that is not complete.
+        on_bad: ``"stop"`` or ``"skip"``: what an image that cannot be read does.
+    """
+
+    root: Path = Path("data")
+    allow_partial: bool = False
+    on_bad: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        _check.one_of("--on-bad-image", self.on_bad, ("stop", "skip"))
+
+    def open(self, data: Sequence[str]) -> list[Items]:
+        """The items of each source, see :func:`polyanchor.index.data.open_data`."""
+        return [open_data(one, root=self.root, allow_partial=self.allow_partial) for one in data]
+
+
+def build(
+    target: Path,
+    place: str,
+    *,
+    data: Sequence[str] = (),
+    part: str = "all",
+    kind: str = "exact",
+    store: Any = "",
+    how: Reading | None = None,
+) -> tuple[Index, tuple[str, ...]]:
+    """Embed data and make an index of them.
+
+    Args:
+        target: folder of a finished run or of a saved embedder; or a file of vectors, which are indexed as they are.
+        place: folder of the index, or name of the collection.
+        data: sources; those of the run itself if there are none.
+        part: of the run's own data: ``"all"``, ``"test"``, ``"gallery"``, ``"train"`` or ``"validation"``.
+        kind: see :meth:`Index.create`.
+        store: likewise.
+        how: the data are read.
+
+    Returns:
+        The index and the names of the images that were skipped.
+
+    Raises:
+        FileExistsError: there is something at that place.
+        BadImageError: an image cannot be read, and ``on_bad`` is ``"stop"``; nothing was written.
+    """
+    how = how or Reading()
+    if target.is_file():
+        model, sources = None, how.open([str(target), *data])
+        vectors = sources[0].inputs
+        about = About(vectors.shape[1] if hasattr(vectors, "shape") else 0, kind)
+    else:
+        from polyanchor.deploy.embedder import open_embedder
+
+        model = open_embedder(target)
+        about = about_of(model, target, kind)
+        sources = how.open(data) if data else _own(target, part)
+    Index.require_free(place, about, store=store)
+    entries, skipped = _embedded(sources, model, how)
+    return Index.begin(place, about, entries, model=model, store=store), skipped
+
+
+def add(index: Index, data: Sequence[str], *, how: Reading | None = None) -> tuple[Added, tuple[str, ...]]:
+    """Embed more data into an index; what it did, and the names of the images that were skipped."""
+    how = how or Reading()
+    model = index.model if index.about.fingerprint else None
+    entries, skipped = _embedded(how.open(data), model, how)
+    return index.add_entries(entries), skipped
+
+
+def _embedded(sources: Sequence[Items], model: Any, how: Reading) -> tuple[Entries, tuple[str, ...]]:
+    done = [embedded(items, model, on_bad=how.on_bad) for items in sources]
+    return joined([entries for entries, _ in done]), tuple(name for _, skipped in done for name in skipped)
+
+
+def _own(run: Path, part: str) -> list[Items]:
+    """The run's own data."""
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise ValueError(
+            f"{run} is a saved embedder, which has no data of its own; name some, for example folder:photos"
+        )
+    _check.one_of("--part", part, PARTS)
+    config = folder.read_config()
+    parts = open_parts(config)
+    split = parts.split
+    if part == "all":
+        named = [("train", split.train), ("test", split.test), ("gallery", split.gallery)]
+    else:
+        named = [(part, part_of(parts, part))]
+    other = config.data.test or config.data.source
+    return [
+        renamed(items, other if name == "test" else config.data.source) for name, items in named if items is not None
+    ]

@@ -1,0 +1,255 @@
+"""An index in a folder.
+
+``index.json``            what the index is, and the number of the files that belong to it
+``vectors.7.safetensors`` its vectors, of length 1, and rows of zeros up to a multiple of 48
+``items.7.parquet``       a row for each: id, path, label
+``graph.7.faiss``         with kind hnsw or ivf: what faiss searches
+``lock``                  held by who writes; others wait
+
+A change writes files of the next number, then replaces ``index.json`` in one step, then deletes the old ones: killed at
+any moment, it leaves the old index or the new one. Who has the index open keeps the files that were there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor._extras import load
+from polyanchor.data.reading import reading
+from polyanchor.index import approximate
+from polyanchor.index.rows import Rows
+from polyanchor.index.values import About, Added, Entries, Hit
+from polyanchor.search.exact import walk
+from polyanchor.search.scores import Task
+from polyanchor.training.run_folder import save_tensors, write_json
+from polyanchor.types import Neighbours
+
+KINDS = "exact", *approximate.KINDS
+_FORMAT = "polyanchor index 1"
+_NUMBERED = re.compile(r"(vectors|items|graph)\.(\d+)\.(safetensors|parquet|faiss|writing)")
+_OURS = re.compile(rf"index\.(json|writing)|lock|{_NUMBERED.pattern}")
+
+
+@dataclass(frozen=True)
+class _State:
+    """The index as it was between two changes."""
+
+    path: Path
+    about: About
+    number: int
+    rows: Rows
+    checksum: str
+
+    @cached_property
+    def graph(self) -> Any:
+        """What faiss searches; read when it is first needed."""
+        file = _Files(self.path, self.number).graph
+        return approximate.read(file, self.checksum, size=len(self.rows), dim=self.about.dim)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of one number."""
+
+    path: Path
+    number: int
+
+    @property
+    def vectors(self) -> Path:
+        return self.path / f"vectors.{self.number}.safetensors"
+
+    @property
+    def items(self) -> Path:
+        return self.path / f"items.{self.number}.parquet"
+
+    @property
+    def graph(self) -> Path:
+        return self.path / f"graph.{self.number}.faiss"
+
+
+class FolderStore:
+    """An index in a folder, as it was when it was opened or last changed from here.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        FileNotFoundError: there is no index.
+        ValueError: it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._state = _read(path)
+
+    @classmethod
+    def create(cls, path: Path, about: About, entries: Entries) -> FolderStore:
+        """Begin an index with its first items, in one step.
+
+        Raises:
+            FileExistsError: there is one, or a folder that holds something else.
+        """
+        cls.require_free(path, about)
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / "lock"):
+            cls.require_free(path, about)  # nobody has been faster
+            rows, _ = Rows.none(about.dim).with_entries(entries)
+            _write(path, about, 1, rows, old=None)
+        return cls(path)
+
+    @staticmethod
+    def require_free(path: Path, about: About) -> None:
+        """Refuse a kind or a place that :meth:`create` would refuse, before anything is computed for it."""
+        _check.one_of("kind", about.kind, KINDS)
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"{path} is a file; an index is a folder: name another")
+        if (path / "index.json").exists():
+            raise FileExistsError(
+                f"{path} is an index already; put more into it with: polyanchor index add {path} DATA, or delete it"
+            )
+        other = [file.name for file in path.iterdir() if not _OURS.fullmatch(file.name)] if path.is_dir() else []
+        if other:
+            raise FileExistsError(f"{path} holds {min(other)}, so no index can begin there; name another folder")
+
+    @property
+    def about(self) -> About:
+        """What it was made for."""
+        return self._state.about
+
+    def __len__(self) -> int:
+        return len(self._state.rows)
+
+    def add(self, entries: Entries) -> Added:
+        """See :meth:`polyanchor.index.values.Store.add`."""
+        return self._changed(lambda rows: rows.with_entries(entries))
+
+    def find(self, paths: Sequence[str]) -> list[int | None]:
+        """See :meth:`polyanchor.index.values.Store.find`."""
+        return self._state.rows.find(paths)
+
+    def remove(self, ids: Sequence[int]) -> int:
+        """See :meth:`polyanchor.index.values.Store.remove`."""
+        return self._changed(lambda rows: rows.without(ids))
+
+    def _changed(self, change: Callable[[Rows], tuple[Rows, Any]]) -> Any:
+        """Change what is in the folder now, once no other process is changing it."""
+        with FileLock(self.path / "lock"):
+            state = _read(self.path)
+            if state.about != self.about:
+                raise ValueError(f"{self.path} was built anew since it was opened, for another model; open it again")
+            rows, answer = change(state.rows)
+            _write(self.path, state.about, state.number + 1, rows, old=state)
+        self._state = _read(self.path)
+        return answer
+
+    def search(self, queries: Tensor, k: int, *, exact: bool = False, breadth: int | None = None) -> list[list[Hit]]:
+        """See :meth:`polyanchor.index.values.Store.search`."""
+        rows = self._state.rows
+        if exact or self.about.kind == "exact":
+            blocks = [found for _, found, _ in walk(Task(queries, rows.vectors, None, len(rows)), k)]
+            found = Neighbours(torch.cat([part.ids for part in blocks]), torch.cat([part.scores for part in blocks]))
+        else:
+            found = approximate.search(self._state.graph, queries, k, breadth=breadth)
+        return rows.hits(found)
+
+    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """See :meth:`polyanchor.index.values.Store.sample`."""
+        rows = self._state.rows
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
+        return rows.ids[chosen], rows.vectors[chosen]
+
+
+def _read(path: Path) -> _State:
+    """The index in the folder; where a writer replaces it meanwhile, the new one."""
+    while True:
+        said = _said(path)
+        try:
+            return _load(path, said)
+        except (OSError, ValueError):
+            if _said(path) == said:
+                raise
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What index.json says."""
+    file = path / "index.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{path} is no index: it has no index.json; make one with: polyanchor index build RUN DATA --out {path}"
+        )
+    with reading(str(file)):
+        said = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(said, dict) or said.get("format") != _FORMAT:
+        raise ValueError(f"{file} is not what this version of polyanchor wrote: expected format {_FORMAT!r}")
+    return said
+
+
+def _load(path: Path, said: dict[str, Any]) -> _State:
+    try:
+        about = About(**said["about"])
+        number, size, next_id, checksum = (said[key] for key in ("number", "items", "next_id", "graph_checksum"))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path / 'index.json'} is damaged: {error}") from error
+    files = _Files(path, number)
+    for file in (files.vectors, files.items):
+        if not file.is_file():
+            raise ValueError(f"{path} is damaged: {file.name} is missing; build the index again")
+    with (
+        reading(str(files.vectors), load("safetensors", "train").SafetensorError),
+        load("safetensors", "train").safe_open(str(files.vectors), framework="pt") as stored,
+    ):
+        vectors = stored.get_tensor("vectors")  # mapped into memory: no byte is read before it is searched
+    with reading(str(files.items)):
+        table = load("pyarrow.parquet", "train").read_table(files.items)
+    rows = Rows(vectors, table, next_id)
+    rows.verify(str(path), size=size, dim=about.dim)
+    return _State(path, about, number, rows, checksum)
+
+
+def _write(path: Path, about: About, number: int, rows: Rows, *, old: _State | None) -> None:
+    """Make these rows what the folder holds. The caller holds the lock."""
+    files = _Files(path, number)
+    save_tensors({"vectors": rows.vectors}, files.vectors)
+    unfinished = files.items.with_suffix(".writing")
+    load("pyarrow.parquet", "train").write_table(rows.table, unfinished)
+    unfinished.replace(files.items)
+    checksum = ""
+    if about.kind != "exact" and len(rows):
+        checksum = approximate.write(_graph(about.kind, rows, old), files.graph)
+    for file in (files.vectors, files.items, *([files.graph] if checksum else [])):
+        _flush(file)
+    said = {"format": _FORMAT, "number": number, "items": len(rows), "next_id": rows.next_id}
+    write_json(path / "index.json", said | {"about": asdict(about), "graph_checksum": checksum})
+    for file in list(path.iterdir()):
+        numbered = _NUMBERED.fullmatch(file.name)
+        if numbered and int(numbered[2]) != number:
+            with suppress(OSError):  # where an open file cannot be deleted: the next change will
+                file.unlink()
+
+
+def _graph(kind: str, rows: Rows, old: _State | None) -> Any:
+    """What faiss searches: that of before with the new rows, where all else is as it was; else a new one."""
+    if old is not None and 0 < len(old.rows) <= len(rows) and torch.equal(rows.unit[: len(old.rows)], old.rows.unit):
+        graph = old.graph
+        if approximate.extended(graph, rows.unit[len(old.rows) :]):
+            return graph
+    return approximate.build(rows.unit, kind)
+
+
+def _flush(file: Path) -> None:
+    """Onto the disk: else a power cut could keep index.json and lose what it names."""
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())

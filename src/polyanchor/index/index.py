@@ -1,0 +1,296 @@
+"""The index as its users see it: images or vectors in, hits out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor.data.given import Given
+from polyanchor.index import qdrant
+from polyanchor.index.folder import FolderStore
+from polyanchor.index.values import About, Added, Entries, Hit, Store
+from polyanchor.search.scores import padded_unit_rows
+
+if TYPE_CHECKING:
+    from polyanchor.deploy.embedder import Embedder
+
+_MODEL_FIRST = "give the model it was made with (--model, model=...), or make a new index"
+
+
+class Index:
+    """Items that are searched by their vectors: in a folder, or in a collection of a Qdrant server.
+
+    Get one from :meth:`create` or :meth:`open`. An index in a folder stays as it was when it was opened, whatever other
+    processes do to it; what is changed from here is seen from here.
+
+    Args:
+        store: where it lives.
+        name: what to call it in messages.
+        model: the embedder, if it is open already.
+
+    Raises:
+        ValueError: the embedder is not the one that the index was made with.
+
+    Example:
+        >>> import tempfile, torch
+        >>> index = Index.create(tempfile.mkdtemp(), dim=2)
+        >>> added = index.add(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), paths=["a.jpg", "b.jpg"], labels=["cat", "dog"])
+        >>> [[hit]] = index.search(torch.tensor([[0.1, 1.0]]), k=1)
+        >>> hit.id, hit.path, hit.label, round(hit.score, 3)
+        (1, 'b.jpg', 'dog', 0.995)
+        >>> index.remove(paths=["b.jpg"]), len(index)
+        (1, 1)
+    """
+
+    def __init__(self, store: Store, name: str, model: Embedder | None = None) -> None:
+        self._store, self.name = store, name
+        self._model = None if model is None else self._own(model)
+
+    @classmethod
+    def create(
+        cls,
+        place: str | Path,
+        *,
+        model: Embedder | str | Path | None = None,
+        dim: int | None = None,
+        kind: str = "exact",
+        store: Any = "",
+    ) -> Index:
+        """Begin an empty index.
+
+        Args:
+            place: folder, new or empty; or name of the collection.
+            model: that embeds for it: the folder of a run or of a saved embedder, or an embedder, which then has to be
+                given again on opening. Without one the index takes vectors alone.
+            dim: D, columns of the vectors, for an index without a model.
+            kind: ``"exact"`` compares a query with every item; ``"hnsw"`` and ``"ivf"`` (faiss) with some, which is
+                faster from some ten thousand items on; :func:`polyanchor.index.recall.measure` says what they miss.
+            store: empty for a folder; ``"qdrant:http://HOST:6333"``, or a ``qdrant_client.QdrantClient``.
+
+        Raises:
+            FileExistsError: there is something at that place.
+            ValueError: neither or both of ``model`` and ``dim``, or an unknown kind or store.
+        """
+        if (model is None) == (dim is None):
+            raise ValueError("an index needs either a model (model=...) or, for vectors alone, their width (dim=...)")
+        embedder = _loaded(model)
+        about = About(dim or 0, kind) if embedder is None else about_of(embedder, model, kind)
+        return cls.begin(place, about, Entries.none(about.dim), model=embedder, store=store)
+
+    @staticmethod
+    def require_free(place: str | Path, about: About, *, store: Any = "") -> None:
+        """Refuse what :meth:`begin` would refuse, before anything is computed for it."""
+        client = _client(store)
+        if client is None:
+            FolderStore.require_free(Path(place), about)
+        else:
+            qdrant.QdrantStore.require_free(client, str(place), about)
+
+    @classmethod
+    def begin(
+        cls, place: str | Path, about: About, entries: Entries, *, model: Embedder | None = None, store: Any = ""
+    ) -> Index:
+        """Begin an index with its first items: a folder appears with all of them or not at all."""
+        client = _client(store)
+        if client is None:
+            return cls(FolderStore.create(Path(place), about, entries), str(place), model)
+        return cls(qdrant.QdrantStore.create(client, str(place), about, entries), str(place), model)
+
+    @classmethod
+    def open(cls, place: str | Path, *, model: Embedder | str | Path | None = None, store: Any = "") -> Index:
+        """Open an index; the vectors stay on disk until they are searched.
+
+        Args:
+            place: as for :meth:`create`.
+            model: needed only where the one that the index was made with is no longer where it was.
+            store: as for :meth:`create`.
+
+        Raises:
+            ConnectionError: the server does not answer.
+            FileNotFoundError: no index at that place, or no model.
+            ValueError: a damaged index, or another model than the one it was made with.
+        """
+        client = _client(store)
+        if client is None:
+            return cls(FolderStore(Path(place)), str(place), _loaded(model))
+        return cls(qdrant.QdrantStore(client, str(place)), str(place), _loaded(model))
+
+    @property
+    def about(self) -> About:
+        """What it was made for: width, kind, model."""
+        return self._store.about
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def model(self) -> Embedder:
+        """The embedder that the index was made with; opened when it is first asked for.
+
+        Raises:
+            FileNotFoundError: it is no longer where it was.
+            ValueError: another one is there, or the index was made for vectors alone.
+        """
+        if self._model is None:
+            if not self.about.fingerprint:
+                raise ValueError(f"{self.name} was made for vectors alone, without a model that could embed images")
+            if not self.about.model:
+                raise ValueError(f"{self.name} was made with an embedder that lay in no folder; {_MODEL_FIRST}")
+            try:
+                self._model = self._own(_loaded(self.about.model))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{self.name}: {error}; {_MODEL_FIRST}") from error
+        return self._model
+
+    def add(
+        self,
+        inputs: Sequence[Given] | Tensor,
+        *,
+        paths: Sequence[str | None] | None = None,
+        labels: Sequence[str | None] | None = None,
+    ) -> Added:
+        """Put items in. One whose path is there already takes that item's place and keeps its id.
+
+        Args:
+            inputs: N images (paths, PIL images), or ``(N, D)`` floating vectors of any length: what the index's model
+                gives, which nothing can check but their width.
+            paths: N paths or other names; None for the files' own, made absolute.
+            labels: N names of classes.
+
+        Raises:
+            BadImageError: an image cannot be read; nothing was added.
+            ValueError: vectors of another width or not finite, or not one path and label for each.
+        """
+        if paths is None:
+            paths = [None] * len(inputs) if isinstance(inputs, Tensor) else [_path(one) for one in inputs]
+        return self.add_entries(Entries(self._vectors(inputs), paths, labels or [None] * len(inputs)))
+
+    def add_entries(self, entries: Entries) -> Added:
+        """Put in what is embedded already."""
+        return self._store.add(entries)
+
+    def find(self, paths: Sequence[str]) -> list[int | None]:
+        """The ids of the items with these paths, as they were given or made absolute; None where there is none."""
+        found = self._store.find(paths), self._store.find([absolute(path) for path in paths])
+        return [there if given is None else given for given, there in zip(*found, strict=True)]
+
+    def remove(self, *, ids: Sequence[int] = (), paths: Sequence[str] = ()) -> int:
+        """Take items out; their ids are never given again.
+
+        Args:
+            ids: of items.
+            paths: of items, see :meth:`find`.
+
+        Returns:
+            How many.
+
+        Raises:
+            ValueError: one of them is not there; nothing was removed.
+        """
+        found = self.find(paths)
+        if None in found:
+            raise ValueError(f"{self.name} has no item {paths[found.index(None)]!r}; nothing was removed")
+        return self._store.remove([*ids, *(number for number in found if number is not None)])
+
+    def search(
+        self, queries: Sequence[Given] | Given | Tensor, k: int = 10, *, exact: bool = False, breadth: int | None = None
+    ) -> list[list[Hit]]:
+        """The items most similar to each query, by the cosine of their vectors.
+
+        Args:
+            queries: one image or several (paths, PIL images), or ``(Q, D)`` floating vectors of any length.
+            k: number of hits, 1 or more; all items, where there are fewer. A query that is in the index is found too.
+            exact: compare every item, whatever kind of index this is.
+            breadth: how far an approximate index looks: candidates of ``hnsw``, lists of ``ivf``; None for what suits
+                its size. More finds more, and takes longer.
+
+        Returns:
+            For each query its hits, best first, lower id first among equals. ``ivf`` may find fewer than k.
+
+        Raises:
+            BadImageError: a query cannot be read.
+            ValueError: nothing to search, vectors of another width or not finite, or a number below 1.
+        """
+        for name, number in (("k", k), ("breadth", 1 if breadth is None else breadth)):
+            _check.count(name, number)
+        if isinstance(queries, (str, os.PathLike)) or not isinstance(queries, (Sequence, Tensor)):
+            queries = [queries]
+        size = len(self)
+        if not size:
+            raise ValueError(f"{self.name} is empty; put something in with: polyanchor index add {self.name} DATA")
+        return self._store.search(self._vectors(queries), min(k, size), exact=exact, breadth=breadth)
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """``(n,)`` ids and ``(n, D)`` vectors of some items, n at most ``count``."""
+        return self._store.sample(count, seed)
+
+    def _vectors(self, inputs: Sequence[Given] | Tensor) -> Tensor:
+        if not isinstance(inputs, Tensor):
+            return self.model.embed(inputs)
+        return unit_vectors(inputs, self.about.dim)
+
+    def _own(self, model: Embedder | None) -> Embedder:
+        """The model, if it is that of the index."""
+        assert model is not None
+        if model.fingerprint != self.about.fingerprint:
+            made = f"the model {self.about.fingerprint[:12]} of {self.about.model or 'no folder'}"
+            raise ValueError(
+                f"{self.name} was made with {made if self.about.fingerprint else 'vectors alone'}, got the model "
+                f"{model.fingerprint[:12]}: vectors of two models cannot be compared; {_MODEL_FIRST}"
+            )
+        return model
+
+
+def about_of(embedder: Embedder, model: Embedder | str | Path | None, kind: str) -> About:
+    """An index for what an embedder gives; the folder is remembered if ``model`` is one."""
+    folder = str(Path(model).absolute()) if isinstance(model, (str, Path)) else ""
+    return About(embedder.embedding_dim, kind, folder, embedder.fingerprint)
+
+
+def unit_vectors(vectors: Tensor, dim: int) -> Tensor:
+    """``(N, D)`` float32 of length 1, from floating vectors of any length.
+
+    Raises:
+        TypeError: not a floating tensor.
+        ValueError: another shape, NaN or infinity.
+    """
+    if not (isinstance(vectors, Tensor) and vectors.shape == (0, dim)):
+        _check.vectors("vectors", vectors, rows="N")
+    if vectors.shape[1] != dim:
+        raise ValueError(f"the index holds vectors with {dim} columns, got {vectors.shape[1]}; use the same model")
+    _check.finite("vectors", vectors)
+    return padded_unit_rows(vectors.detach().cpu(), dtype=torch.float32)[: len(vectors)].float()
+
+
+def _loaded(model: Embedder | str | Path | None) -> Embedder | None:
+    if not isinstance(model, (str, Path)):
+        return model
+    from polyanchor.deploy.embedder import open_embedder  # timm and the rest: an index of vectors does without
+
+    return open_embedder(model)
+
+
+def _client(store: Any) -> Any:
+    """A Qdrant client, or None for a folder."""
+    if not isinstance(store, str):
+        return store
+    if store.startswith("qdrant:"):
+        return qdrant.connect(store.removeprefix("qdrant:"))
+    if store:
+        raise ValueError(f"--store must be qdrant:http://HOST:PORT, got {store!r}; an index in a folder needs none")
+    return None
+
+
+def _path(image: Given) -> str | None:
+    return absolute(image) if isinstance(image, (str, os.PathLike)) else None
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """From the root, without ``..``; links stay, as one image may lie in two classes by a link."""
+    return os.path.abspath(path)  # noqa: PTH100 (Path.resolve follows links, Path.absolute keeps ..)

@@ -1,0 +1,82 @@
+"""What an approximate index misses, and what it gains."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+from polyanchor.index.index import Index
+from polyanchor.index.values import Hit
+
+_ROUNDING = 1e-5  # two ways to add up a product differ in the last bits
+
+
+@dataclass(frozen=True)
+class Recall:
+    """An approximate search beside the exact one.
+
+    Attributes:
+        queries: number of items that were searched with.
+        k: number of neighbours of each, itself left out.
+        recall: share of the true k neighbours that were found; an item exactly as near as the last of them counts.
+        exact: median seconds for one query, every item compared.
+        approximate: likewise, as the index searches by default or with the breadth asked for.
+    """
+
+    queries: int
+    k: int
+    recall: float
+    exact: float
+    approximate: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the approximate search is."""
+        return self.exact / self.approximate
+
+
+def measure(index: Index, *, k: int = 10, queries: int = 200, breadth: int | None = None, seed: int = 0) -> Recall:
+    """Search for the neighbours of some of an index's own items, exactly and as the index does, one item at a time.
+
+    Args:
+        index: with 2 items or more.
+        k: neighbours, fewer where there are fewer.
+        queries: how many items.
+        breadth: see :meth:`Index.search`.
+        seed: which items.
+
+    Raises:
+        ValueError: fewer than two items.
+
+    Example:
+        >>> import tempfile, torch
+        >>> index = Index.create(tempfile.mkdtemp(), dim=4)
+        >>> added = index.add(torch.randn(20, 4))
+        >>> measure(index, k=3).recall
+        1.0
+    """
+    if len(index) < 2:
+        raise ValueError(f"{index.name} holds {len(index)} items; a check needs 2 or more")
+    ids, vectors = index.sample(queries, seed=seed)
+    k = min(k, len(index) - 1)
+    index.search(vectors[:1], k + 1, exact=True)  # the first search reads files
+    index.search(vectors[:1], k + 1, breadth=breadth)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    recalls = []
+    for own, vector in zip(ids.tolist(), vectors.split(1), strict=True):
+        found = {}
+        for exact in (True, False):
+            start = time.perf_counter()
+            [hits] = index.search(vector, k + 1, exact=exact, breadth=breadth)
+            times[exact].append(time.perf_counter() - start)
+            found[exact] = [hit for hit in hits if hit.id != own][:k]
+        recalls.append(_share(found[True], found[False]))
+    medians = {exact: statistics.median(values) for exact, values in times.items()}
+    return Recall(len(recalls), k, statistics.fmean(recalls), medians[True], medians[False])
+
+
+def _share(true: list[Hit], found: list[Hit]) -> float:
+    """Share of the true hits that were found, those that tie with the last counted as true."""
+    floor = true[-1].score - _ROUNDING
+    return min(1.0, sum(hit.score >= floor for hit in found) / len(true))

@@ -1,0 +1,134 @@
+"""The rows of an index: which item stands where, and what becomes of them when items come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyanchor._extras import load
+from polyanchor.index.values import Added, Entries, Hit
+from polyanchor.search.scores import padded_rows
+from polyanchor.types import Neighbours
+
+_COLUMNS = {"id": "int64", "path": "string", "label": "string"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Items in ascending order of their ids, so that what stands in order of rows stands in order of ids.
+
+    Attributes:
+        vectors: ``(N + padding, D)`` float32 of length 1, the padding zero: the form that exact search computes with.
+        table: Arrow table of N rows, ``id`` int64, ``path`` and ``label`` text or null.
+        next_id: larger than any id that was ever given.
+    """
+
+    vectors: Tensor
+    table: Any
+    next_id: int
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @classmethod
+    def none(cls, dim: int) -> Rows:
+        """No items yet."""
+        return cls(torch.zeros(0, dim), _table([], [], []), 0)
+
+    @property
+    def unit(self) -> Tensor:
+        """``(N, D)``, the vectors without the padding."""
+        return self.vectors[: len(self)]
+
+    @cached_property
+    def ids(self) -> Tensor:
+        """``(N,)`` int64, ascending."""
+        return torch.tensor(self.table["id"].to_pylist(), dtype=torch.int64)
+
+    def verify(self, name: str, *, size: int, dim: int) -> None:
+        """Require that the parts fit each other.
+
+        Raises:
+            ValueError: they do not; begins with ``name``.
+        """
+        columns = {field.name: str(field.type) for field in self.table.schema}
+        found = columns, len(self), self.vectors.dtype, self.vectors.shape
+        whole = found == (_COLUMNS, size, torch.float32, padded_rows(torch.empty(size, dim, device="meta")).shape)
+        if not whole or not self._ids_ascend():
+            raise ValueError(f"{name} is damaged: its files do not fit each other; build the index again")
+
+    def _ids_ascend(self) -> bool:
+        bounds = torch.cat([torch.tensor([-1]), self.ids, torch.tensor([self.next_id])])
+        return bool((bounds.diff() > 0).all())
+
+    def with_entries(self, entries: Entries) -> tuple[Rows, Added]:
+        """These and new ones behind them; an item whose path is here already gets a new vector and a new label."""
+        compute = load("pyarrow.compute", "train")
+        fresh = entries.last_of_each_path()
+        place = compute.index_in(_texts(fresh.paths), value_set=self.table["path"], skip_nulls=True).to_pylist()
+        new = [row for row, old in enumerate(place) if old is None]
+        ids = [*self.ids.tolist(), *range(self.next_id, self.next_id + len(new))]
+        paths = self.table["path"].to_pylist() + [fresh.paths[row] for row in new]
+        labels = self.table["label"].to_pylist() + [fresh.labels[row] for row in new]
+        vectors = torch.cat([self.unit, fresh.vectors[new]])
+        for row, old in enumerate(place):
+            if old is not None:
+                vectors[old], labels[old] = fresh.vectors[row], fresh.labels[row]
+        rows = Rows(padded_rows(vectors), _table(ids, paths, labels), self.next_id + len(new))
+        known = dict(zip(paths, ids, strict=True))
+        without = iter([ids[row] for row in range(len(self), len(ids)) if paths[row] is None])
+        given = [next(without) if path is None else known[path] for path in entries.paths]
+        return rows, Added(torch.tensor(given, dtype=torch.int64), len(new))
+
+    def find(self, paths: Sequence[str]) -> list[int | None]:
+        """The ids of the items with these paths, None where there is none."""
+        rows = load("pyarrow.compute", "train").index_in(_texts(paths), value_set=self.table["path"])
+        found: list[int | None] = self.table["id"].take(rows).to_pylist()
+        return found
+
+    def without(self, ids: Sequence[int]) -> tuple[Rows, int]:
+        """These without some of them, and how many those are.
+
+        Raises:
+            ValueError: one is not here.
+        """
+        gone = torch.tensor(sorted(set(ids)), dtype=torch.int64)
+        unknown = gone[~torch.isin(gone, self.ids)]
+        if len(unknown):
+            raise ValueError(f"the index has no item with the id {int(unknown[0])}; nothing was removed")
+        kept = (~torch.isin(self.ids, gone)).nonzero()[:, 0]
+        vectors, table = padded_rows(self.vectors[kept]), self.table.take(_numbers(kept.tolist()))
+        return replace(self, vectors=vectors, table=table), len(gone)
+
+    def hits(self, found: Neighbours) -> list[list[Hit]]:
+        """What stands in the rows that a search found; row -1 is nothing."""
+        there = found.ids >= 0
+        items = self.table.take(_numbers(found.ids[there].tolist()))
+        columns = (items[name].to_pylist() for name in ("id", "label", "path"))
+        hits = [
+            Hit(number, score, label, path)
+            for score, number, label, path in zip(found.scores[there].tolist(), *columns, strict=True)
+        ]
+        ends = [0, *there.sum(dim=1).cumsum(0).tolist()]
+        return [hits[start:end] for start, end in pairwise(ends)]
+
+
+def _table(ids: Sequence[int], paths: Sequence[str | None], labels: Sequence[str | None]) -> Any:
+    arrow = load("pyarrow", "train")
+    return arrow.table({"id": _numbers(ids), "path": _texts(paths), "label": _texts(labels)})
+
+
+def _numbers(values: Sequence[int]) -> Any:
+    arrow = load("pyarrow", "train")
+    return arrow.array(values, arrow.int64())  # the type said, as an empty list tells none
+
+
+def _texts(values: Sequence[str | None]) -> Any:
+    arrow = load("pyarrow", "train")
+    return arrow.array(values, arrow.string())
