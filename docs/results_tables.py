@@ -81,7 +81,7 @@ def comparison(said: dict) -> str:
 def lengths(said: dict) -> str:
     """Validation by rate, with the turn of the proxies in the first and the last epoch and their length at the end."""
     lines = {line["label"]: line for line in said["lines"]}
-    rates = ["1", "3", "10", "30", "100"]
+    rates = sorted({label.partition("-x")[2] for label in lines if "decay" not in label}, key=int)
     cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
     for anchor in ("class", "data", "mixed"):
         for k in ("1", "10"):
@@ -91,8 +91,8 @@ def lengths(said: dict) -> str:
                     line = lines[f"{anchor}-k{k}-{kind}-x{rate}"]
                     turns = line["proxies"]
                     row.append(
-                        f"{line['validation']['mean']:.4f} ({turns['turn_first']:.0f}°, {turns['turn_last']:.1f}°, "
-                        f"{turns['length']:.1f})"
+                        f"{line['validation']['mean']:.4f} ({turns['turn'][0]:.0f}°, {turns['turn'][-1]:.1f}°, "
+                        f"{turns['length'][-1]:.1f})"
                     )
                 cells.append([f"{anchor}, {k}, {kind}", *row])
     return rows_of(cells) + "\n\n" + origin(said)
@@ -150,6 +150,18 @@ def gradients(said: dict) -> str:
     return rows_of(cells) + "\n\n" + origin(said)
 
 
+def switching(said: dict) -> str:
+    """A row a loss: what is left of pull and push near home."""
+    cells = [["loss", "pull left", "push left"]]
+    cells += [[row["label"], *(share(row[part]) for part in ("pull", "push"))] for row in said["switching"]]
+    return rows_of(cells) + "\n\nCommit" + place(said["environment"]).removeprefix("commit")
+
+
+def share(value: float) -> str:
+    """In percent, small ones as powers."""
+    return f"{value:.1%}" if value > 1e-3 else f"{100 * value:.0e} %"
+
+
 def mean(values: list[float]) -> float:
     """Of at least one."""
     return sum(values) / len(values)
@@ -163,12 +175,13 @@ def gallery(said: dict, share: str, name: str) -> str:
 
 def origin(said: dict) -> str:
     """Where the numbers come from."""
-    of = said["environment"]
     plan = said["plan"]
-    return (
-        f"{len(plan['methods'])} methods, {plan['trials']} trials each, commit `{of['commit']}`, {of['processor']}, "
-        f"{of['machine']}, torch {of['torch']}."
-    )
+    return f"{len(plan['methods'])} methods, {plan['trials']} trials each, {place(said['environment'])}"
+
+
+def place(of: dict) -> str:
+    """Commit and machine."""
+    return f"commit `{of['commit']}`, {of['processor']}, {of['machine']}, torch {of['torch']}."
 
 
 def of_file(name: str) -> str:
@@ -176,6 +189,8 @@ def of_file(name: str) -> str:
     said = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
     if name.startswith("proxy_length/"):
         return lengths(said)
+    if "switching" in said:
+        return switching(said)
     if "centres" in said:
         return centres(said)
     if "gradients" in said:

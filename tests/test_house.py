@@ -34,6 +34,8 @@ ELSEWHERE = {
     "training/learner.py": "training/test_train.py",
     "training/callbacks.py": "training/test_train.py",
     "training/demo.py": "cli/test_demo.py",
+    "explore/explore.py": "cli/test_explore.py",
+    "explore/thumbnails.py": "explore/test_parquet.py",
     "cli/_index.py": "cli/test_index.py and its own example",
     "cli/search.py": "cli/test_index.py",
     "index/build.py": "cli/test_index.py",

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 ANCHORS = ("class", "data", "mixed")
 COLOURS = {"fixed": "#0072B2", "free": "#E69F00", "kaiming": "#999999"}
+NAMES = {"fixed": "length held at 1", "free": "length 1 at the start", "kaiming": "published initialisation, free"}
 MANY = ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#0072b2", "#e69f00", "#333333", "#999999")  # Okabe and Ito
 OF_ANCHOR = {"class": "#0072B2", "data": "#E69F00", "mixed": "#009E73"}
 
@@ -29,9 +30,10 @@ def lines_of(name: str) -> dict:
     return {line["label"]: line for line in said["lines"]}
 
 
-def proxy_length() -> None:
+def proxy_length(data: str, name: str) -> None:
     """Validation over the proxies' rate; below it, how far proxies turn in the last epoch."""
-    lines, rates = lines_of("proxy_length/cars196_half_features.json"), (1, 3, 10, 30, 100)
+    lines = lines_of(f"proxy_length/{data}.json")
+    rates = sorted({int(label.partition("-x")[2]) for label in lines if "decay" not in label})
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     axes = figure.subplots(2, 6, sharex=True, sharey="row")
     for column, (anchor, k) in enumerate((anchor, k) for anchor in ANCHORS for k in (1, 10)):
@@ -40,15 +42,71 @@ def proxy_length() -> None:
             axes[0, column].plot(
                 rates, [one["validation"]["mean"] for one in found], "o-", ms=3, color=colour, label=kind
             )
-            axes[1, column].plot(rates, [one["proxies"]["turn_last"] for one in found], "o-", ms=3, color=colour)
+            axes[1, column].plot(rates, [one["proxies"]["turn"][-1] for one in found], "o-", ms=3, color=colour)
         axes[0, column].set_title(f"{anchor}, K = {k}", fontsize=10)
         axes[1, column].set(xscale="log", yscale="log", xlabel="proxies' rate / head's")
     axes[0, 0].set_ylabel("MAP@R, held-out classes")
     axes[1, 0].set_ylabel("turn in the last epoch, degrees")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    names = {"fixed": "length held at 1", "free": "length 1 at the start", "kaiming": "published initialisation, free"}
-    figure.legend(handles, [names[label] for label in labels], loc="outside lower center", ncols=3, frameon=False)
-    save(figure, axes.flat, "proxy_length.svg")
+    figure.legend(handles, [NAMES[label] for label in labels], loc="outside lower center", ncols=3, frameon=False)
+    save(figure, axes.flat, name)
+
+
+def proxy_turn() -> None:
+    """How far proxies turn in each epoch, K = 10, at ten and at a hundred times the head's rate."""
+    lines = lines_of("proxy_length/cars196_half_features.json")
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, anchor in zip(axes, ANCHORS, strict=True):
+        for kind, colour in COLOURS.items():
+            for rate, style in ((10, "-"), (100, "--")):
+                turn = lines[f"{anchor}-k10-{kind}-x{rate}"]["proxies"]["turn"]
+                label = f"{NAMES[kind]}, rate x {rate}"
+                axis.plot(range(1, len(turn) + 1), turn, style, color=colour, label=label)
+        axis.set(title=f"{anchor}, K = 10", yscale="log", xlabel="epoch")
+    axes[0].set_ylabel("turn of a proxy in the epoch, degrees")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    save(figure, axes, "proxy_turn.svg")
+
+
+def steadiness() -> None:
+    """Over seeds: how well each measure tells methods apart, and whether two seeds agree on their order."""
+    shown = {"recall@1": "R@1", "recall@8": "R@8", "ndcg@8": "nDCG@8", "r_precision": "R-precision", "map@r": "MAP@R"}
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    sets = {"cifar100_coarse": "CIFAR-100", "cars196_half_features": "Cars features"}
+    titles = {"agreement": "Kendall's tau of two seeds", "discrimination": "between methods / between seeds"}
+    for axis, (what, title) in zip(axes, titles.items(), strict=True):
+        for place, ((folder, label), colour) in enumerate(zip(sets.items(), COLOURS.values(), strict=False)):
+            said = json.loads((ROOT / "results" / folder / "stability.json").read_text(encoding="utf-8"))
+            values = [said["over_seeds"][name][what] for name in shown]
+            rows = [row + 0.38 * (place - 0.5) for row in range(len(shown))]
+            axis.barh(rows, values, 0.34, color=colour, label=label)
+        axis.set(title=f"{title} (more is steadier)", xlim=(0, None))
+        axis.title.set_fontsize(10)
+    axes[0].set_yticks(range(len(shown)), shown.values())
+    axes[0].invert_yaxis()
+    axes[1].legend(frameon=False)
+    save(figure, axes, "steadiness.svg")
+
+
+def fine_tuned() -> None:
+    """Each method's mean over seeds with the seeds' own values around it."""
+    lines = lines_of("cars196_half_96px/comparison.json")
+    order = sorted(lines, key=lambda label: lines[label]["means"]["map@r"]["mean"])
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, (name, title) in zip(
+        axes, {"recall@1": "R@1", "ndcg@8": "nDCG@8", "map@r": "MAP@R"}.items(), strict=True
+    ):
+        for row, label in enumerate(order):
+            found = lines[label]["means"][name]
+            colour = OF_ANCHOR.get(label.partition("-")[0], "#333333")
+            half = 0 if found["high"] is None else found["high"] - found["mean"]
+            axis.errorbar(found["mean"], row, xerr=half, fmt="o", color=colour, ms=5, capsize=3)
+        axis.set(title=title, yticks=range(len(order)))
+        axis.set_yticklabels(order)
+    save(figure, axes, "fine_tuned.svg")
 
 
 def local_centres() -> None:
@@ -114,6 +172,10 @@ def save(figure: Figure, axes: object, name: str) -> None:
 
 
 if __name__ == "__main__":
-    proxy_length()
+    proxy_length("cars196_half_features", "proxy_length.svg")
+    proxy_length("cifar100", "proxy_length_cifar100.svg")
+    proxy_turn()
     local_centres()
+    steadiness()
     gradients()
+    fine_tuned()

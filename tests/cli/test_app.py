@@ -24,6 +24,7 @@ def test_version(capsys):
         "data",
         "data list",
         "data verify",
+        "explore",
         "compare",
         "analyze",
         "analyze gradients",

@@ -387,3 +387,11 @@ def test_needs_torch_alone():
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "4", done.stderr
+
+
+def test_a_gallery_that_is_the_queries_is_said():
+    vectors, labels = clusters(20, 4, 8)
+    same = evaluate_retrieval(vectors, labels, gallery=vectors.clone(), gallery_labels=labels)
+    other = evaluate_retrieval(vectors, labels, gallery=vectors.flip(0), gallery_labels=labels.flip(0))
+    assert [len(report.notes) for report in (same, other)] == [1, 0]
+    assert same.means["recall@1"] == 1 and "each finds itself" in same.notes[0]

@@ -96,3 +96,19 @@ def test_nothing_finished_is_said(tmp_path):
     folder.begin(Plan(Config(), parse_methods(["class"]), 1, 0, "class"))
     with pytest.raises(ValueError, match="no run in .* is finished yet"):
         judge(folder)
+
+
+@pytest.mark.parametrize(("seeds", "warned"), [(1, False), (2, True), (5, False)])
+def test_few_seeds_are_said(tmp_path, seeds, warned):
+    notes = judge(fabricate(tmp_path, seeds=seeds)[0]).notes
+    assert any(f"of {seeds} seeds" in note for note in notes) == warned
+
+
+def test_the_turn_of_the_proxies_epoch_by_epoch(tmp_path):
+    folder, _ = fabricate(tmp_path, seeds=2)
+    for seed, turns in enumerate([(8.0, 2.0), (4.0, 1.0)]):
+        run = folder.run("class", seed)
+        rows = [{"proxy_turn": turn, "proxy_length": 1.0 + seed} for turn in turns]
+        write_json(run.results, json.loads(run.results.read_text()) | {"epochs": rows})
+    line = next(line for line in judge(folder).lines if line.label == "class")
+    assert line.proxies == {"turn": [6.0, 1.5], "length": [1.5, 1.5]}

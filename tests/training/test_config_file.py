@@ -38,7 +38,7 @@ def test_what_is_written_is_read_back(tmp_path):
         ("loss.anchor", "--set takes section.key=value, got 'loss.anchor'"),
         ("alpha=3", "--set takes section.key=value, got 'alpha=3'"),
         ("images.size=512", "images.resize must be at least images.size = 512, got 256"),
-        ("run.select=map", "run.select must be one of recall@1.*got 'map'"),
+        ("run.select=map", "run.select must be one of recall@1.*got 'map'; did you mean 'map@r'"),
         ("optim.warmup_epochs=50", "optim.warmup_epochs must be below run.epochs = 20, got 50"),
     ],
 )

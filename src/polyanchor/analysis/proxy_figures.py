@@ -40,6 +40,7 @@ def _centres(study: ProxyStudy) -> Any:
     for (label, values), colour in zip(numbers.items(), COLOURS, strict=False):
         axes.hist(values, bins, label=label, color=colour, histtype="stepfilled", alpha=0.55)
     axes.set(xlabel=f"effective number of centres, of {most}", ylabel="classes", xlim=(0.5, most + 0.5))
+    axes.yaxis.get_major_locator().set_params(integer=True)  # few classes: no quarter of one
     axes.legend(frameon=False)
     return figure
 

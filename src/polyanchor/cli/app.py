@@ -11,7 +11,19 @@ import typer
 
 from polyanchor import __version__
 from polyanchor._extras import MissingExtraError
-from polyanchor.cli import analyze, compare, data, demo, embed, evaluate, export, index, search, train
+from polyanchor.cli import (
+    analyze,
+    compare,
+    data,
+    demo,
+    embed,
+    evaluate,
+    explore,
+    export,
+    index,
+    search,
+    train,
+)
 
 app = typer.Typer(
     name="polyanchor",
@@ -43,6 +55,7 @@ app.add_typer(data.app, name="data")
 app.command("train", short_help="Train an embedding and measure it.")(train.train)
 app.command("evaluate", short_help="Measure how well a model or vectors retrieve.")(evaluate.evaluate)
 app.command("embed", short_help="Write the vectors of a data set to a file.")(embed.embed)
+app.command("explore", short_help="Write vectors and thumbnails for viewers, start one.")(explore.explore)
 app.command("compare", short_help="Compare losses: equal budgets, several seeds, tests.")(compare.compare)
 app.add_typer(analyze.app, name="analyze")
 app.command("export", short_help="Write a model for other programs.")(export.export)

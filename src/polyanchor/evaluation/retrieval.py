@@ -76,6 +76,8 @@ def evaluate_retrieval(
         _check.one_device("embeddings", embeddings, "gallery", gallery)
     if isinstance(notes, str):
         raise TypeError("notes must be a sequence of sentences, got one string; write notes=(...,)")
+    if gallery is not None and embeddings.shape == gallery.shape and torch.equal(embeddings, gallery):
+        notes = (*notes, "the gallery is the queries, so each finds itself; leave it out to leave each query out")
     reachable = len(embeddings) - 1 if gallery is None else len(gallery)
     if reachable == 0:
         raise ValueError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")

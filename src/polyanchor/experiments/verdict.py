@@ -32,6 +32,9 @@ class Tests:
     classes: Paired
 
 
+FEW_SEEDS = 5  # with fewer, a t-test rests on the normal shape of differences that nobody can see
+
+
 @dataclass(frozen=True)
 class Line:
     """What is known of one method.
@@ -43,8 +46,8 @@ class Line:
         failed: those that ended in values that are not finite.
         seconds: of a run, on average.
         validation: the selecting measure on the held-out training classes, at the chosen epochs; None without them.
-        proxies: ``turn_first``, ``turn_last`` (median angle that proxies turned in the first and last epoch, degrees)
-            and ``length`` (at the end), means over seeds; empty for a loss without proxies.
+        proxies: ``turn`` (median angle that proxies turned in an epoch, degrees) and ``length`` (mean at its end), a
+            number for each epoch, means over seeds; empty for a loss without proxies.
         means: measure -> mean over seeds with its 95 % interval.
         tests: measure -> against the reference; empty for the reference itself, or without a common seed.
     """
@@ -55,7 +58,7 @@ class Line:
     failed: int
     seconds: float
     validation: Interval | None
-    proxies: Mapping[str, float]
+    proxies: Mapping[str, Sequence[float]]
     means: Mapping[str, Interval]
     tests: Mapping[str, Tests]
 
@@ -122,6 +125,9 @@ def judge(folder: ComparisonFolder) -> Verdict:
     select = plan.base.run.select
     lines.sort(key=lambda line: -line.means[select].mean)
     notes = dict.fromkeys(note for found in runs.values() for run in found for note in run.results["test"]["notes"])
+    if 1 < max(line.runs for line in lines) < FEW_SEEDS:
+        most = max(line.runs for line in lines)
+        notes[f"p over seeds is of {most} seeds: a spread is hardly known from so few; {FEW_SEEDS} or more tell"] = None
     return Verdict(plan.base.data.source, plan.against, select, plan.trials, tuple(lines), tuple(notes))
 
 
@@ -188,12 +194,15 @@ def _validation(runs: Sequence[_Run]) -> Interval | None:
     return mean_interval(values) if values else None
 
 
-def _proxies(runs: Sequence[_Run]) -> dict[str, float]:
+def _proxies(runs: Sequence[_Run]) -> dict[str, list[float]]:
     watched = [run.results["epochs"] for run in runs if "proxy_turn" in (run.results.get("epochs") or [{}])[0]]
     if not watched:
         return {}
-    places = {"turn_first": ("proxy_turn", 0), "turn_last": ("proxy_turn", -1), "length": ("proxy_length", -1)}
-    return {name: sum(epochs[at][key] for epochs in watched) / len(watched) for name, (key, at) in places.items()}
+    epochs = list(zip(*watched, strict=True))  # of each epoch, the rows of all runs
+    return {
+        name: [sum(row[f"proxy_{name}"] for row in rows) / len(watched) for rows in epochs]
+        for name in ("turn", "length")
+    }
 
 
 def _chosen(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from polyanchor import _check, _extras
 from polyanchor.functional import unit_rows
+from polyanchor.models import bn_inception
 from polyanchor.models.weights import load_weights
 
 ModelPooling = Literal["avg", "max", "avg+max"]
@@ -40,8 +41,8 @@ class EmbeddingModel(nn.Module):
 
     Example:
         >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
-        >>> model(torch.ones(3, 6)).norm(dim=1)
-        tensor([1., 1., 1.], grad_fn=<LinalgVectorNormBackward0>)
+        >>> torch.allclose(model(torch.ones(3, 6)).norm(dim=1), torch.ones(3))
+        True
     """
 
     def __init__(
@@ -95,7 +96,8 @@ def create_model(
     """A model by the name of its backbone.
 
     Args:
-        backbone: any timm model name, or ``"none"`` for vectors of width ``features``.
+        backbone: any timm model name, ``"bn_inception"`` (extra ``bn-inception``), or ``"none"`` for vectors of width
+            ``features``.
         embedding_dim: D.
         pooling: ``"avg+max"`` is timm's ``avgmax``, half the sum; the head and the unit length take up the half.
         weights: ``""`` for random, ``"hub"`` for timm's own from the model hub, else the path of a ``.safetensors``
@@ -116,14 +118,26 @@ def create_model(
     if backbone == "none":
         _check.count("features", features)
         return EmbeddingModel(None, features=features, embedding_dim=embedding_dim)
+    if weights and weights != "hub" and not Path(weights).is_file():
+        raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
+    if backbone == "bn_inception":
+        network: nn.Module = bn_inception.create(_TIMM_POOLING[pooling], weights=weights)
+        width, statistics = bn_inception.FEATURES, InputStatistics(bn_inception.MEAN, bn_inception.STD)
+    else:
+        network, width, statistics = _from_timm(backbone, pooling, weights)
+    return EmbeddingModel(
+        network, features=width, embedding_dim=embedding_dim, statistics=statistics, freeze_bn=freeze_bn
+    )
+
+
+def _from_timm(backbone: str, pooling: ModelPooling, weights: str) -> tuple[nn.Module, int, InputStatistics]:
+    """The network without its classifier, the width of what it gives, and what it wants its images to be."""
     timm = _extras.load("timm", "train")
     if not timm.is_model(backbone.partition(".")[0]):
         raise ValueError(
-            f"backbone must be a timm model name or 'none', got {backbone!r}"
-            f"{_check.nearest(backbone, timm.list_models())}"
+            f"backbone must be a timm model name, 'bn_inception' or 'none', got {backbone!r}"
+            f"{_check.nearest(backbone, [*timm.list_models(), 'bn_inception'])}"
         )
-    if weights and weights != "hub" and not Path(weights).is_file():
-        raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
     try:
         network: Any = timm.create_model(backbone, pretrained=weights == "hub")
     except RuntimeError as error:  # a tag of pretrained weights that there is not
@@ -140,13 +154,8 @@ def create_model(
     except (AssertionError, TypeError) as error:
         raise ValueError(f"{backbone} does not support pooling {pooling!r}: {error}") from error
     config = network.pretrained_cfg
-    return EmbeddingModel(
-        network,
-        features=getattr(network, "head_hidden_size", None) or network.num_features,
-        embedding_dim=embedding_dim,
-        statistics=InputStatistics(tuple(config["mean"]), tuple(config["std"])),
-        freeze_bn=freeze_bn,
-    )
+    width = getattr(network, "head_hidden_size", None) or network.num_features
+    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"]))
 
 
 def restored_model(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from polyanchor import _check
 from polyanchor.training.loss_config import Loss, MultiProxyAnchor
 from polyanchor.training.section import Above0, AtLeast0, Count, Section
 
@@ -79,7 +80,7 @@ class Model(Section):
     """The network."""
 
     backbone: str = "resnet18"
-    """Any timm model, or `none` for features."""
+    """Any timm model, `bn_inception`, or `none` for features."""
     weights: str = ""
     """Empty: random; `hub`: timm's pretrained ones; else a .safetensors file or state dict."""
     pooling: Literal["avg", "max", "avg+max"] = "avg+max"
@@ -168,7 +169,8 @@ class Config(Section):
         known = [f"{name}@{k}" for name in ("recall", "precision", "ndcg") for k in self.run.k]
         known += ["mrr", "r_precision", "map@r"]
         if self.run.select not in known:
-            raise ValueError(f"run.select must be one of {', '.join(known)}, got {self.run.select!r}")
+            near = _check.nearest(self.run.select, known)
+            raise ValueError(f"run.select must be one of {', '.join(known)}, got {self.run.select!r}{near}")
         if self.optim.warmup_epochs >= self.run.epochs:
             raise ValueError(
                 f"optim.warmup_epochs must be below run.epochs = {self.run.epochs}, got {self.optim.warmup_epochs}"

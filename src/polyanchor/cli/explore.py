@@ -1,0 +1,56 @@
+"""``polyanchor explore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyanchor.cli._settings import changed
+
+
+def explore(
+    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="RUN/explore")] = None,
+    part: Annotated[str, typer.Option(help="Of the run's data: test, gallery, train, validation or all.")] = "test",
+    start: Annotated[bool, typer.Option(help="Start embedding-atlas, where it is installed.")] = True,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
+    ] = None,
+    on_bad_image: Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print files and commands as JSON.")] = False,
+) -> None:
+    """Write vectors, thumbnails and what is known of each item for viewers, and start one.
+
+    Example: polyanchor explore runs/photos --no-start
+
+    The table is opened by embedding-atlas and by Hugging Face's datasets, the folder beside it by TensorBoard's
+    projector; the commands are printed. docs/exploring.md shows what to do there.
+    """
+    import shlex
+    import subprocess
+    from contextlib import suppress
+
+    from polyanchor.cli._output import note, print_json
+    from polyanchor.explore.explore import ATLAS, explore_run, installed
+
+    changes = changed(settings, on_bad_image=on_bad_image)
+    found = explore_run(run, out or run / "explore", part=part, settings=changes)
+    if found.skipped:
+        note(f"{len(found.skipped)} image(s) could not be read and were left out, first {found.skipped[0]}")
+    if as_json:
+        written = {"parquet": str(found.parquet), "projector": str(found.projector), "items": found.items}
+        print_json(written | {"commands": {name: shlex.join(words) for name, words in found.commands.items()}})
+    else:
+        print(f"{found.items} items are in {found.parquet}; look at them with either of")
+        for words in found.commands.values():
+            print(f"  {shlex.join(words)}", flush=True)  # before the viewer says something
+    program = installed(ATLAS)
+    if program is None:
+        note(f"{ATLAS} is not installed; run, in an environment of its own: pip install {ATLAS}")
+    elif start:
+        note("starting embedding-atlas; Ctrl-C ends it")
+        with suppress(KeyboardInterrupt):
+            subprocess.run([program, *found.commands[ATLAS][1:]], check=False)

@@ -1,0 +1,1 @@
+"""A run's vectors as files that other people's viewers open."""

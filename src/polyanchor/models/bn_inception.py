@@ -1,0 +1,69 @@
+"""BN-Inception, the backbone of most published numbers: timm does not have it, pretrainedmodels does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polyanchor import _extras
+from polyanchor.models.weights import load_weights
+
+FEATURES = 1024
+# The Caffe model saw BGR in [0, 255] less (104, 117, 128); for RGB in [0, 1] that is:
+MEAN = (128 / 255, 117 / 255, 104 / 255)
+STD = (1 / 255, 1 / 255, 1 / 255)
+
+
+class BNInception(nn.Module):
+    """RGB images to pooled features; the network itself sees the channels as BGR, as it was trained.
+
+    Args:
+        network: ``BNInception`` of the package pretrainedmodels.
+        pooling: from the feature map to ``(B, 1024)``.
+
+    References:
+        Ioffe and Szegedy, Batch Normalization, ICML 2015; the weights are those of the released Proxy Anchor code.
+    """
+
+    def __init__(self, network: Any, pooling: nn.Module) -> None:
+        super().__init__()
+        network.last_linear = nn.Identity()  # the classes of ImageNet
+        self.network, self.pooling = network, pooling
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` RGB, normalised with :data:`MEAN` and :data:`STD` -> ``(B, 1024)``."""
+        pooled: Tensor = self.pooling(self.network.features(images.flip(1)))
+        return pooled
+
+
+def create(timm_pooling: str, *, weights: str = "") -> BNInception:
+    """The backbone with its pooling.
+
+    Args:
+        timm_pooling: as timm names it: ``avg``, ``max``, ``avgmax``.
+        weights: ``""`` for random, ``"hub"`` to fetch the published file, checked by its hash, else that file.
+
+    Raises:
+        ConnectionError: the published file cannot be fetched.
+        MissingExtraError: pretrainedmodels is not installed.
+        ValueError: the file does not fit.
+    """
+    module = _extras.load("pretrainedmodels.models.bninception", "bn-inception")
+    network = module.BNInception(num_classes=1000)
+    if weights == "hub":
+        url = module.pretrained_settings["bninception"]["imagenet"]["url"]
+        try:
+            state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        except OSError as error:
+            raise ConnectionError(
+                f"the weights of bn_inception could not be fetched from {url} ({error}); without a network, give "
+                "model.weights a local file"
+            ) from error
+        network.load_state_dict(state)
+    elif weights:
+        load_weights(network, Path(weights))
+    pooling = _extras.load("timm.layers", "train").SelectAdaptivePool2d(pool_type=timm_pooling, flatten=True)
+    return BNInception(network, pooling)
