@@ -6,7 +6,7 @@ from polyanchor.training.config_file import load_config
 from polyanchor.training.resume import check_resume
 from polyanchor.training.run_folder import RunFolder, write_json
 
-SPLIT = {"source": "x", "fingerprint": "f", "train_classes": [0, 1], "validation_classes": [2]}
+SPLIT = {"source": "x", "fingerprint": "f", "contents": "c", "train_classes": [0, 1], "validation_classes": [2]}
 
 
 @pytest.fixture
@@ -32,3 +32,14 @@ def test_the_message_names_the_key_and_both_values(folder):
 def test_other_items_or_other_held_out_classes(folder, key):
     with pytest.raises(ValueError, match="held-out classes differ"):
         check_resume(folder, load_config(), {**SPLIT, key: "other"})
+
+
+def test_the_same_names_with_other_contents(folder):
+    with pytest.raises(ValueError, match=r"have the names that they had .* find FOLDER -newer .*split.json"):
+        check_resume(folder, load_config(), {**SPLIT, "contents": "other"})
+    accepting = load_config(settings=["data.on_changed=accept"])
+    assert check_resume(folder, accepting, {**SPLIT, "contents": "other"})
+    assert not check_resume(folder, accepting, SPLIT)
+    assert not check_resume(folder, load_config(), {**SPLIT, "contents": "other"}, trained=False)
+    write_json(folder.split, {key: value for key, value in SPLIT.items() if key != "contents"})
+    check_resume(folder, load_config(), SPLIT)  # begun by a former version

@@ -11,6 +11,7 @@ import typer
 
 from polyanchor import __version__
 from polyanchor._extras import MissingExtraError
+from polyanchor._files import JobFailedError, no_room
 from polyanchor.cli import (
     analyze,
     compare,
@@ -70,8 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code says how it ended.
 
     Bad input (``ValueError``, ``TypeError``, ``OSError``, a missing extra) ends in a message on stderr and exit
-    code 2; anything else is a fault of ours or of the machine and ends in exit code 1. ``--debug``, before the
-    command, shows the traceback of both.
+    code 2; a job that failed (``JobFailedError``, a full disk) in a message and exit code 1, as does anything else,
+    which is a fault of ours. ``--debug``, before the command, shows the traceback of all.
     """
     try:
         code = app(args=list(arguments), prog_name="polyanchor", standalone_mode=False)
@@ -92,9 +93,10 @@ def _explain(error: Exception, *, debug: bool) -> int:
         return int(code)
     if debug:
         traceback.print_exception(error)
-    expected = isinstance(error, (ValueError, TypeError, OSError, MissingExtraError))
+    failed = isinstance(error, JobFailedError) or no_room(error) is not None
+    expected = not failed and isinstance(error, (ValueError, TypeError, OSError, MissingExtraError))
     text = str(error) or type(error).__name__
-    if not expected:
+    if not (expected or failed):
         text = f"{type(error).__name__}: {text} (polyanchor --debug ... shows the traceback)"
     print(f"polyanchor: {text}", file=sys.stderr)
     return 2 if expected else 1

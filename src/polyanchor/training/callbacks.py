@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -54,17 +55,18 @@ class StopRequest:
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``last.ckpt`` after every epoch and on request, ``best.ckpt`` when the validation measure improves.
+    """Writes ``last.ckpt`` and ``best.ckpt``.
 
-    Beside Lightning's own state (weights with proxies, optimizer, schedule, loops) a checkpoint holds the place
-    in the data and the state of the random generators. Files are replaced in one step: a crash while writing leaves
-    the checkpoint before.
+    The first after every epoch, within it every so many minutes and on request, the second when the validation measure
+    improves. Beside Lightning's own state (weights with proxies, optimizer, schedule, loops) a checkpoint holds the
+    place in the data and the state of the random generators. :mod:`polyanchor.training.checkpoint_file` writes it.
 
     Args:
         folder: where the two files go.
         batches: the batch sampler, whose place is saved and restored.
         monitor: logged measure that decides; None takes no best.
         stop: looked at after every step and every epoch.
+        minutes: between two checkpoints within an epoch; 0: none there.
         about: put into every checkpoint: what a reader needs to know to use it.
     """
 
@@ -75,10 +77,12 @@ class Checkpoints(Checkpoint):
         *,
         monitor: str | None,
         stop: StopRequest,
+        minutes: float,
         about: Mapping[str, Any],
     ) -> None:
         self.folder, self.batches, self.monitor, self.stop = folder, batches, monitor, stop
-        self.about = dict(about)
+        self.minutes, self.about = minutes, dict(about)
+        self._saved = time.monotonic()
         self.best = float("-inf")
         self.best_epoch = -1
         self._place = batches.state_dict()
@@ -102,11 +106,13 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Save and stop where the user asked to, except after the last batch, which ends in the epoch's own save."""
+        """Save where the user asked to stop, or it is time to; the last batch ends in the epoch's own save."""
         self._place = {"epoch": trainer.current_epoch, "position": batch_idx + 1}
-        if self.stop.made and batch_idx + 1 < len(self.batches):
+        stop = self.stop.made
+        if batch_idx + 1 < len(self.batches) and (stop or self._is_time()):
             self._save(trainer, "last.ckpt")
-            raise Interrupted
+            if stop:
+                raise Interrupted
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; keep the best."""
@@ -142,10 +148,11 @@ class Checkpoints(Checkpoint):
         self.batches.load_state_dict(self._place)
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{name}.writing"
-        trainer.save_checkpoint(unfinished)
-        unfinished.replace(self.folder / name)
+        trainer.save_checkpoint(self.folder / name)
+        self._saved = time.monotonic()
+
+    def _is_time(self) -> bool:
+        return self.minutes > 0 and time.monotonic() - self._saved >= 60 * self.minutes
 
 
 class ShowProgress(Checkpoint):

@@ -34,6 +34,8 @@ class Data(Section):
     """Use an incomplete copy of a benchmark; the report says so."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """A file that does not decode stops the run, or is skipped and counted."""
+    on_changed: Literal["stop", "accept"] = "stop"
+    """Files that changed since a run was begun stop it from being resumed, or are accepted and noted."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode images beside the one that trains; 0 is best on a CPU, several on an accelerator."""
 
@@ -135,6 +137,8 @@ class Run(Section):
     """CPU threads of torch; 0: torch's own choice."""
     accelerator: str = "auto"
     """As Lightning names them: auto, cpu, gpu."""
+    checkpoint_minutes: AtLeast0 = 10.0
+    """Minutes between two checkpoints within an epoch, beside the one after it; 0: none."""
     select: str = "map@r"
     """Measure on the validation classes whose best epoch is kept."""
     k: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)

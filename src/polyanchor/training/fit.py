@@ -6,7 +6,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -14,17 +14,21 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from polyanchor import __version__
-from polyanchor.data.dataset import fingerprint
+from polyanchor.data.contents import contents
+from polyanchor.data.dataset import ItemDataset, fingerprint
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_items, left_out
 from polyanchor.training.callbacks import Checkpoints, ShowProgress, StopRequest
+from polyanchor.training.checkpoint_file import to_resume_from
 from polyanchor.training.config import Config
+from polyanchor.training.failures import explained
 from polyanchor.training.history import History
 from polyanchor.training.learner import Learner
 from polyanchor.training.loggers import close, make_loggers, require_loggers
 from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.not_finite import FiniteSteps
 from polyanchor.training.pictures import Pictures
 from polyanchor.training.resume import check_resume
 from polyanchor.training.run_folder import RunFolder, write_json
@@ -111,13 +115,13 @@ def fit(
     )
     split = _describe_split(config, parts)
     _fitting_cutoffs(config, parts)
+    checkpoint = to_resume_from(folder, announce) if resume else None
     if resume:
-        check_resume(folder, config, split)
+        split["changed"] = check_resume(folder, config, split, trained=checkpoint is not None)
     else:
         folder.begin()
     folder.write_config(config)
     write_json(folder.split, split)
-    checkpoint = folder.last if resume and folder.last.is_file() else None
     if resume and checkpoint is None:
         announce("no checkpoint has been written yet: beginning anew")
     for line in describe(config, parts, learner, batches.size):
@@ -128,12 +132,13 @@ def fit(
         batches,
         monitor=None if validation is None else f"val/{config.run.select}",
         stop=stop,
+        minutes=config.run.checkpoint_minutes,
         about={"version": __version__, "config": config.model_dump(mode="json"), "split": split},
     )
     loader = make_loader(config, parts.train, train_view, batches)
-    history = History(loss)
+    history, finite = History(loss), FiniteSteps(folder, cast(ItemDataset, loader.dataset))
     gc.collect()  # trainer and learner of a run before refer to each other, and hold its data
-    watching = [*callbacks, ShowProgress(announce, f"val/{config.run.select}"), history, checkpoints]
+    watching = [*callbacks, finite, ShowProgress(announce, f"val/{config.run.select}"), history, checkpoints]
     if config.run.log_images:
         drawn = partial(embed, description="pictures", **_reading(config, test_view))
         watching.insert(0, Pictures(config.run.log_images, parts, drawn, folder.path / "logs" / "pictures"))
@@ -141,12 +146,14 @@ def fit(
         loggers = make_loggers(config, folder.path)
         try:
             trainer = make_trainer(config, loggers, watching)
-            trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
+            with finite.explained(), explained(folder.path):
+                trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
         except BaseException:
             close(loggers, "failed")
             raise
 
     notes = learner.notes + ((left_out(sorted(learner.skipped), " in training"),) if learner.skipped else ())
+    notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
     if validation is None:
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
     state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]
@@ -175,6 +182,7 @@ def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:
     return {
         "source": parts.split.name,
         "fingerprint": "".join(fingerprint(items) for items in everything if items is not None),
+        "contents": "".join(contents(items) for items in everything if items is not None),
         "train_classes": parts.train.classes.tolist(),
         "validation_classes": [] if held is None else held.tolist(),
         "test_classes": parts.split.test.classes.tolist(),

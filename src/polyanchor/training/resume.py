@@ -10,19 +10,32 @@ from polyanchor.training.run_folder import RunFolder
 
 # These change nothing about what is computed; anything else is in the optimizer's state, the order of the batches
 # or the shape of the proxies, and would be taken in part, or not at all.
-CHANGEABLE = ("run.epochs", "run.threads", "run.accelerator", "data.workers", "data.root", "data.on_bad_image")
+CHANGEABLE = (
+    "run.epochs",
+    "run.threads",
+    "run.accelerator",
+    "run.checkpoint_minutes",
+    "data.workers",
+    "data.root",
+    "data.on_bad_image",
+    "data.on_changed",
+)
 
 
-def check_resume(folder: RunFolder, config: Config, split: dict[str, Any]) -> None:
+def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, trained: bool = True) -> bool:
     """Refuse to resume with another configuration or other data.
 
     Args:
         folder: of the run.
         config: what it would go on with.
         split: what the data source gives now, in the form of ``split.json``.
+        trained: whether there is a checkpoint to go on from; if not, the items may hold what they like.
+
+    Returns:
+        Whether items have changed since the run was begun, and ``data.on_changed`` accepts it.
 
     Raises:
-        ValueError: a key that matters was changed, or the items or held-out classes are others.
+        ValueError: a key that matters was changed, or the items, what they hold or the held-out classes are others.
     """
     before, now = _flat(folder.read_config()), _flat(config)
     changed = [key for key in now if now[key] != before[key] and key not in CHANGEABLE]
@@ -33,7 +46,7 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any]) -> No
             f"{now[key]!r} now; begin a new run for that"
         )
     if not folder.split.is_file():
-        return
+        return False
     then = json.loads(folder.split.read_text(encoding="utf-8"))
     same = all(then[key] == split[key] for key in ("fingerprint", "train_classes", "validation_classes"))
     if not same:
@@ -41,6 +54,16 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any]) -> No
             f"the items of {split['source']} are not those that {folder.path} was begun with (names, labels or "
             "held-out classes differ); put the data back as it was, or begin a new run"
         )
+    if not trained or then.get("contents", split["contents"]) == split["contents"]:  # runs of former versions have none
+        return bool(then.get("changed", False))
+    if config.data.on_changed == "stop":
+        raise ValueError(
+            f"the items of {split['source']} have the names that they had when {folder.path} was begun, and other "
+            f"contents (sizes of files, values of vectors); files changed since are listed by: find FOLDER -newer "
+            f"{folder.split}. Put the data back as it was, begin a new run, or go on all the same with "
+            "--set data.on_changed=accept"
+        )
+    return True
 
 
 def _flat(config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 ``per_query.safetensors``  each measure of each test query, with the query's class
 ``results.json``        measures on the test classes, how the epoch was chosen, versions, machine, commit
 ``logs/``               curves
+``not_finite.safetensors``  the batch at which a training met NaN, see :mod:`polyanchor.training.not_finite`
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from polyanchor import _extras
+from polyanchor._files import replacing
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
@@ -70,9 +72,13 @@ class RunFolder:
     def results(self) -> Path:
         return self.path / "results.json"
 
+    @property
+    def not_finite(self) -> Path:
+        return self.path / "not_finite.safetensors"
+
     def begin(self) -> None:
         """Make the folder; refuses one that holds something."""
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(file.suffix != ".writing" for file in self.path.iterdir()):
             raise FileExistsError(
                 f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
             )
@@ -80,7 +86,8 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """The resolved configuration; of a resumed run, what it goes on with."""
-        self.config.write_text(dump_config(config), encoding="utf-8")
+        with replacing(self.config) as unfinished:
+            unfinished.write_text(dump_config(config), encoding="utf-8")
 
     def read_config(self, settings: tuple[str, ...] = ()) -> Config:
         """The configuration of the run, with changes."""
@@ -131,10 +138,9 @@ class RunFolder:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """One readable JSON file, replaced in one step: it is there whole or not at all. NaN becomes null."""
-    unfinished = path.with_suffix(".writing")
     text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def without_nan(value: Any) -> Any:
@@ -160,9 +166,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, s
         said: texts to put beside them.
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    unfinished = path.with_suffix(".writing")
-    _extras.load("safetensors.torch", "train").save_file(whole, unfinished, said)
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        _extras.load("safetensors.torch", "train").save_file(whole, unfinished, said)
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:

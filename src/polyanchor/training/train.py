@@ -9,6 +9,7 @@ from typing import Any
 from polyanchor.training.callbacks import StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.environment import environment
+from polyanchor.training.failures import explained
 from polyanchor.training.fit import fit, measuring
 from polyanchor.training.loggers import closing, log_measures
 from polyanchor.training.run_folder import RunFolder, as_json, write_json
@@ -41,19 +42,20 @@ def train(
 
     Raises:
         Interrupted: a stop was requested; the checkpoint is written.
+        JobFailedError: the disk is full, a worker process was killed, memory ran out; says how to go on.
+        DivergedError: the loss or a gradient is NaN or infinite; names the batch.
         ValueError: the configuration, the data or the checkpoint is not usable; says why.
     """
     begun = time.perf_counter()
     folder = RunFolder(Path(out))
     fitted = fit(config, folder, resume=resume, announce=announce, stop=stop)
     learner, split = fitted.learner, fitted.parts.split
-    with quiet(), closing(fitted.loggers):
+    with explained(folder.path), quiet(), closing(fitted.loggers):
         folder.save_model(learner.model, learner.loss, fitted.parts.train.classes)
         model = learner.model.to(device_of(config))  # Lightning has put it back on the CPU
         measure = measuring(config, make_transforms(config, model.statistics)[1])
         report: RetrievalReport = measure(model, split.test, split.gallery, notes=split.notes + fitted.notes)
         log_measures(fitted.loggers, report.means, config, step=(fitted.epoch + 1) * learner.steps_per_epoch)
-    folder.save_per_query(report)
     results: dict[str, Any] = {
         "test": as_json(report),
         "epoch": fitted.epoch + 1,
@@ -64,5 +66,7 @@ def train(
         "config": config.model_dump(mode="json"),
         "environment": environment(),
     }
-    write_json(folder.results, results)
+    with explained(folder.path):
+        folder.save_per_query(report)
+        write_json(folder.results, results)
     return report

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
+from polyanchor.training.checkpoint_file import CheckpointFiles
 from polyanchor.training.config import Config
 
 
@@ -26,6 +27,7 @@ def make_trainer(config: Config, loggers: Sequence[Logger], callbacks: list[Call
         gradient_clip_algorithm=None if optim.clip == "none" else optim.clip,
         logger=list(loggers),
         callbacks=callbacks,
+        plugins=[CheckpointFiles()],
         log_every_n_steps=10,
         enable_progress_bar=False,
         enable_model_summary=False,
