@@ -142,12 +142,11 @@ def fit(
     if config.run.log_images:
         drawn = partial(embed, description="pictures", **_reading(config, test_view))
         watching.insert(0, Pictures(config.run.log_images, parts, drawn, folder.path / "logs" / "pictures"))
-    with quiet(), stop.listening():
+    with quiet(), stop.listening(), finite.explained(), explained(folder.path):
         loggers = make_loggers(config, folder.path)
         try:
             trainer = make_trainer(config, loggers, watching)
-            with finite.explained(), explained(folder.path):
-                trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
         except BaseException:
             close(loggers, "failed")
             raise
