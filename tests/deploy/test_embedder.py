@@ -216,7 +216,7 @@ def test_files_of_two_models(saved, tmp_path):
     [
         ({"embedding_dim": 5}, "gives 4 dimensions, its description says 5"),
         ({"backbone": "resnet18"}, "the weights are not those of resnet18"),
-        ({"backbone": "local-dir:/etc"}, "must be a timm model name or 'none'"),
+        ({"backbone": "local-dir:/etc"}, "must be a timm model name, 'bn_inception' or 'none'"),
         ({"format": "polyanchor-embedder-9"}, "another version"),
         ({"color": 1}, "color: Extra inputs are not permitted"),
         ({"fingerprint": None}, "has no fingerprint"),

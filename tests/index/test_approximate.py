@@ -1,6 +1,8 @@
 """faiss against a plain product, and its files."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -24,6 +26,17 @@ def test_it_finds_nearly_all_and_says_their_cosines(kind):
     cosines = (queries @ vectors.T).gather(1, found.ids)
     torch.testing.assert_close(found.scores, cosines)
     assert (found.scores.diff(dim=1) <= 0).all()
+
+
+@pytest.mark.parametrize("kind", approximate.KINDS)
+def test_it_searches_too_where_another_library_has_changed_the_search_of_faiss(kind):
+    script = (
+        "import faiss, faiss.contrib.torch_utils, torch\n"  # pytorch-metric-learning imports it, for the whole process
+        "from polyanchor.index import approximate\n"
+        f"index = approximate.build(torch.eye(8), {kind!r})\n"
+        "assert approximate.search(index, torch.eye(8)[[5]], 1, breadth=8).ids.tolist() == [[5]]"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize(("kind", "all_of_it"), [("hnsw", 500), ("ivf", 12)])

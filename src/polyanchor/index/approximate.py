@@ -76,13 +76,12 @@ def search(index: Any, queries: Tensor, k: int, *, breadth: int | None = None) -
     Returns:
         ``(Q, k)`` rows and scores; row -1 and score -inf where faiss found fewer.
     """
-    faiss = load("faiss", "search")
+    # On the index, not as `params=`: pytorch-metric-learning loads faiss's torch_utils, whose `search` takes none.
     if hasattr(index, "nlist"):
-        lists = breadth or max(8, index.nlist // _LISTS_LOOKED)
-        options = faiss.SearchParametersIVF(nprobe=min(lists, index.nlist))
+        index.nprobe = min(breadth or max(8, index.nlist // _LISTS_LOOKED), index.nlist)
     else:
-        options = faiss.SearchParametersHNSW(efSearch=max(breadth or _LOOKING, k + 1))
-    found = index.search(queries.contiguous().numpy(), k, params=options)
+        index.hnsw.efSearch = max(breadth or _LOOKING, k + 1)
+    found = index.search(queries.contiguous().numpy(), k)
     scores, rows = (torch.from_numpy(part) for part in found)
     by_row = rows.argsort(dim=1)
     order = by_row.gather(1, scores.gather(1, by_row).argsort(dim=1, descending=True, stable=True))
