@@ -8,7 +8,7 @@ from polyanchor.search import floors, symmetric
 
 
 @contextmanager
-def small_tiles(*, tile=8, tiles=2, sample=4, hopeless=1.0):
+def small_tiles(*, tile=8, sample=4, hopeless=1.0):
     """Take it for every size and depth; the number of sweeps begun is noted in the list that is given."""
     begun = []
 
@@ -18,7 +18,7 @@ def small_tiles(*, tile=8, tiles=2, sample=4, hopeless=1.0):
 
     sweep = symmetric.sweep
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"TILE": tile, "TILES": tiles, "SMALLEST": 2, "_LONGEST": 0, "sweep": noted}.items():
+        for name, value in {"TILE": tile, "SMALLEST": 2, "_LONGEST": 0, "sweep": noted}.items():
             patch.setattr(symmetric, name, value)
         patch.setattr(floors, "_SAMPLES", (sample,))
         patch.setattr(floors, "_HOPELESS", hopeless)

@@ -15,20 +15,18 @@ def tables(size, side, seed=0):
     return scores, padded.view(count, side, count, side).transpose(1, 2), torch.randint(2, 9, (size,)).float()
 
 
-def filled(scores, tiles, floor, side, together, longest):
+def filled(tiles, floor, side, longest):
     lists = Lists(floor, side, longest)
     for row in range(len(tiles)):
-        for first in range(row, len(tiles), together):
-            some = tiles[row, first : first + together].contiguous()
-            lists.add(some, torch.empty_like(some, dtype=torch.bool), row, first)
+        for column in range(row, len(tiles)):
+            lists.add(tiles[row, column].contiguous(), row, column)
         yield lists.take(row)
 
 
-@pytest.mark.parametrize("together", [1, 2, 5])
 @pytest.mark.parametrize("size", [5, 16, 41])
-def test_lists_hold_what_exceeds_the_floor_in_order_of_the_items(size, together):
+def test_lists_hold_what_exceeds_the_floor_in_order_of_the_items(size):
     scores, tiles, floor = tables(size, 8)
-    for row, (values, ids, length) in enumerate(filled(scores, tiles, floor, 8, together, size)):
+    for row, (values, ids, length) in enumerate(filled(tiles, floor, 8, size)):
         for place in range(min(8, size - row * 8)):
             query = row * 8 + place
             want = [n for n in range(size) if scores[query, n] > floor[query]]
@@ -39,10 +37,10 @@ def test_lists_hold_what_exceeds_the_floor_in_order_of_the_items(size, together)
 
 
 def test_a_list_much_longer_than_expected_is_not_built():
-    scores, tiles, floor = tables(41, 8)
+    _, tiles, floor = tables(41, 8)
     floor[:] = 7.5
     floor[3] = -1
-    for row, (values, ids, length) in enumerate(filled(scores, tiles, floor, 8, 2, 8)):
+    for row, (values, ids, length) in enumerate(filled(tiles, floor, 8, 8)):
         assert (length[3] == 0 and (ids[3] == -1).all()) == (row in (0, 5))  # row 43 does not exist
         assert values.shape[1] <= 4 * 8 + 1
         assert length.sum() == (ids >= 0).sum()

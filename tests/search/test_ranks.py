@@ -16,25 +16,23 @@ def test_rank_in_whole_scores():
     assert rank_in(scores, items).tolist() == [by_sorting(scores, q, int(n)) for q, n in enumerate(items)]
 
 
-def counted(tiles, targets, floor, together):
+def counted(tiles, targets, floor):
     counts = Counts(targets, floor, 8)
     for row in range(len(tiles)):
-        for first in range(row, len(tiles), together):
-            some = tiles[row, first : first + together].contiguous()
-            counts.add(some, row, first)
+        for column in range(row, len(tiles)):
+            counts.add(tiles[row, column].contiguous(), row, column)
     return counts
 
 
-@pytest.mark.parametrize("together", [1, 2, 5])
 @pytest.mark.parametrize("size", [5, 16, 41])
-def test_counts_what_stands_before_the_target(size, together):
+def test_counts_what_stands_before_the_target(size):
     """Nine distinct scores: most targets have equals left and right of them, and in their own tile."""
     scores, tiles, floor = tables(size, 8)
     query = torch.arange(size)
     ids = torch.randint(size, (size,), generator=torch.Generator().manual_seed(2))
     ids[ids == query] = -1
     targets = Targets(ids, scores[query, ids])
-    counts = counted(tiles, targets, floor, together)
+    counts = counted(tiles, targets, floor)
     deep = [n >= 0 and scores[q, n] <= floor[q] for q, n in enumerate(ids.tolist())]
     assert counts.deep.view(-1)[:size].tolist() == deep
     assert not counts.differs.any()
@@ -50,5 +48,5 @@ def test_a_target_with_another_score_in_the_tile_is_noted():
     wrong = exact.clone()
     wrong[::3] += 0.25
     floor[:] = 20
-    assert not counted(tiles, Targets(ids, exact), floor, 2).differs.any()
-    assert counted(tiles, Targets(ids, wrong), floor, 2).differs.view(-1)[:41].tolist() == (exact != wrong).tolist()
+    assert not counted(tiles, Targets(ids, exact), floor).differs.any()
+    assert counted(tiles, Targets(ids, wrong), floor).differs.view(-1)[:41].tolist() == (exact != wrong).tolist()

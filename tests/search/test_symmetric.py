@@ -18,7 +18,7 @@ from tests.search.test_exact import ranked
 @settings(deadline=None, max_examples=200)
 def test_others_match_a_full_ranking(vectors, data):
     k = data.draw(st.integers(1, len(vectors) - 1))
-    with small_tiles(tiles=data.draw(st.integers(1, 3)), sample=data.draw(st.integers(1, 9))) as begun:
+    with small_tiles(sample=data.draw(st.integers(1, 9))) as begun:
         found = search_others(torch.tensor(vectors).float(), k)
     assert len(begun) == 1
     assert found.ids.tolist() == [ranked(v, vectors, but=i)[:k] for i, v in enumerate(vectors)]

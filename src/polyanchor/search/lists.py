@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polyanchor.search.masks import marked
+from polyanchor.search.candidates import GROUP, candidates, least_of_groups
 
-ENTRY_BYTES, FOUND_BYTES, LISTED_BYTES = 10, 48, 64  # of a kept score; while it is looked for; while it is ordered
+ENTRY_BYTES, FOUND_BYTES, LISTED_BYTES = 10, 160, 64  # of a kept score; while it is looked for; while it is ordered
 _CROWDED = 4  # a list that many times longer than expected is not built
 
 Part = tuple[Tensor, Tensor, Tensor]  # row within its block int16, item int32, score
@@ -41,40 +41,24 @@ class Lists:
     def __init__(self, floor: Tensor, side: int, longest: float) -> None:
         self.side, self.longest = side, int(_CROWDED * longest) + 1
         self.floor = by_block(floor, side, torch.inf)
+        self._least = least_of_groups(self.floor)
         self._parts: list[list[Part]] = [[] for _ in self.floor]
 
-    def add(self, tiles: Tensor, mask: Tensor, row: int, first: int) -> None:
-        """Keep what exceeds the floors of the rows, and of the columns but those of the diagonal tile.
+    def add(self, tile: Tensor, row: int, column: int) -> None:
+        """Keep what exceeds the floors of the rows, and those of the columns unless it is the diagonal tile.
 
         Args:
-            tiles: ``(n, side, side)``, scores of one block of rows with n blocks of columns.
-            mask: bool of the same shape, to work in.
+            tile: ``(side, side)``, contiguous, scores of a block of rows with a block of columns.
             row: number of the block of rows.
-            first: number of the first block of columns, not below ``row``.
+            column: number of the block of columns, not below ``row``.
         """
-        side, blocks = self.side, slice(first, first + len(tiles))
-        torch.gt(tiles, self.floor[row, :, None], out=mask)
-        line, column, score = self._kept(tiles, mask)
-        tile = line.div(side, rounding_mode="floor")
-        item = column.add_(tile, alpha=side).add_(first * side)
-        self._parts[row].append((line.sub_(tile, alpha=side).short(), item.int(), score))
-
-        torch.gt(tiles, self.floor[blocks, None], out=mask)
-        if first == row:
-            mask[0] = False  # it has every pair twice
-        line, column, score = self._kept(tiles, mask)
-        ends = torch.arange(len(tiles) + 1, device=line.device) * side
-        cuts = torch.searchsorted(line, ends).tolist()
-        place, item = column.short(), line.remainder_(side).add_(row * side).int()
-        for parts, start, stop in zip(self._parts[blocks], cuts, cuts[1:], strict=False):
-            parts.append((place[start:stop], item[start:stop], score[start:stop]))
-
-    def _kept(self, tiles: Tensor, mask: Tensor) -> Part:
-        """Row among those of all tiles, column, and score where the mask is set."""
-        at = marked(mask)
-        line = at.div(self.side, rounding_mode="floor")
-        score = tiles.view(-1).index_select(0, at)
-        return line, at.sub_(line, alpha=self.side), score
+        near = candidates(tile, self._least[row], self.floor[column])
+        at = near.above(self.floor[row].view(GROUP, -1).index_select(1, near.line))
+        self._parts[row].append((near.rows(at).short(), near.columns(at).add_(column * self.side).int(), near.score(at)))
+        if column > row:  # the diagonal tile has every pair twice
+            at = near.above(self.floor[column].index_select(0, near.column))
+            place, item = near.columns(at).short(), near.rows(at).add_(row * self.side).int()
+            self._parts[column].append((place, item, near.score(at)))
 
     def take(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
         """The lists of a block that has met all others; they are held no longer.

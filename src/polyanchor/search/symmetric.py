@@ -28,7 +28,7 @@ from polyanchor.search.topk import best
 from polyanchor.types import Neighbours
 
 HELD_BYTES = 256 * 2**20
-TILE, TILES = 1008, 4  # rows and columns of a tile, a multiple of 48; tiles looked at together
+TILE = 1008  # rows and columns of a tile, a multiple of 48
 SMALLEST = 6_000  # below this many rows the plain search is as fast
 _PLAIN_ROWS, _TRIED = 16, 144  # rows of the plain search, and of a tile, that are tried for equal bits
 _WHOLE_BYTES = 8 * 2**20  # for rows that are searched the plain way
@@ -59,9 +59,9 @@ def pays(task: Task, depth: Tensor, *, held_bytes: int = HELD_BYTES) -> Plan | N
     if chosen.length * _LONGEST > task.size:
         return None
     pending = ENTRY_BYTES * chosen.length * task.size / 4  # the middle rows' lists are half full at half time
-    tiles = (TILES + 1) * TILE**2 * (task.gallery.element_size() + 1 + FOUND_BYTES * chosen.length / task.size)
+    tile = TILE**2 * (2 * task.gallery.element_size() + FOUND_BYTES * chosen.length / task.size)
     block = LISTED_BYTES * chosen.longest * TILE
-    return chosen if pending + tiles + block + _WHOLE_BYTES <= held_bytes and _same_both_ways(task) else None
+    return chosen if pending + tile + block + _WHOLE_BYTES <= held_bytes and _same_both_ways(task) else None
 
 
 def sweep(task: Task, chosen: Plan, targets: Targets | None = None) -> Iterator[tuple[int, Neighbours, Rank]] | None:
@@ -84,16 +84,14 @@ def sweep(task: Task, chosen: Plan, targets: Targets | None = None) -> Iterator[
 def _blocks(task: Task, chosen: Plan, floor: Tensor, targets: Targets | None) -> Iterator[tuple[int, Neighbours, Rank]]:
     lists = Lists(floor, TILE, chosen.longest)
     counts = None if targets is None else Counts(targets, floor, TILE)
-    tiles = task.gallery.new_empty(TILES, TILE, TILE)
-    mask = torch.empty(tiles.shape, dtype=torch.bool, device=tiles.device)
+    tile = task.gallery.new_empty(TILE, TILE)
     count = len(lists.floor)
     for row in range(count):
-        for first in range(row, count, TILES):
-            some = slice(0, min(TILES, count - first))
-            _fill(task, tiles[some], row, first)
-            lists.add(tiles[some], mask[some], row, first)
+        for column in range(row, count):
+            _fill(task, tile, row, column)
+            lists.add(tile, row, column)
             if counts is not None:
-                counts.add(tiles[some], row, first)
+                counts.add(tile, row, column)
         start, size = row * TILE, min(TILE, task.size - row * TILE)
         values, ids, length = (part[:size] for part in lists.take(row))
         found = _nearest(task, chosen.depth[start : start + size], start, values, ids, length)
@@ -103,16 +101,14 @@ def _blocks(task: Task, chosen: Plan, floor: Tensor, targets: Targets | None) ->
             yield start, found, partial(_ranks, task, targets, counts, start, Neighbours(ids, values))
 
 
-def _fill(task: Task, tiles: Tensor, row: int, first: int) -> None:
-    """Scores of a block of rows with blocks of columns; -inf on the diagonal and outside of the gallery."""
-    rows = task.gallery[row * TILE : (row + 1) * TILE]
-    for column, tile in enumerate(tiles, start=first):
-        columns = task.gallery[column * TILE : (column + 1) * TILE]
-        torch.mm(rows, columns.T, out=tile[: len(rows), : len(columns)])  # with out=, autocast leaves it alone
-        if column == row:
-            tile.fill_diagonal_(-torch.inf)
-        tile[:, max(task.size - column * TILE, 0) :] = -torch.inf
-        tile[max(task.size - row * TILE, 0) :] = -torch.inf
+def _fill(task: Task, tile: Tensor, row: int, column: int) -> None:
+    """Scores of a block of rows with a block of columns; -inf on the diagonal and outside of the gallery."""
+    rows, columns = (task.gallery[block * TILE : (block + 1) * TILE] for block in (row, column))
+    torch.mm(rows, columns.T, out=tile[: len(rows), : len(columns)])  # with out=, autocast leaves it alone
+    if column == row:
+        tile.fill_diagonal_(-torch.inf)
+    tile[:, max(task.size - column * TILE, 0) :] = -torch.inf
+    tile[max(task.size - row * TILE, 0) :] = -torch.inf
 
 
 def _nearest(task: Task, depth: Tensor, start: int, values: Tensor, ids: Tensor, length: Tensor) -> Neighbours:
