@@ -108,11 +108,13 @@ def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Te
     computed = torch.promote_types(dtype or vectors.dtype, torch.float32)
     padded = vectors.new_zeros(_up(len(vectors), _GALLERY_ROWS), vectors.shape[1], dtype=computed)
     unit = padded[: len(vectors)].copy_(vectors.detach())
-    largest = torch.linalg.vector_norm(unit, ord=float("inf"), dim=1)
-    extreme = ((largest > 0) & ((largest > _LONG) | (largest < _SHORT))).nonzero().squeeze(1)
-    if len(extreme):
-        unit[extreme] /= largest[extreme, None]
     length = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    extreme = ((length > _LONG) | (length < _SHORT)).squeeze(1).nonzero().squeeze(1)  # zero rows are among them
+    if len(extreme):
+        rows = unit[extreme]
+        largest = rows.abs().amax(dim=1, keepdim=True)
+        unit[extreme] = rows.div_(largest.masked_fill_(largest == 0, 1.0))
+        length[extreme] = torch.linalg.vector_norm(unit[extreme], dim=1, keepdim=True)
     unit.div_(length.masked_fill_(length == 0, 1.0))
     return padded
 
