@@ -65,11 +65,11 @@ def formulas(loss: str) -> list[str]:
     return [
         family,
         "nDCG@k: gains of 1 for the query's class, discount 1/log2(rank + 1), divided by the best possible order of "
-        "the whole gallery. The query is left out by its identity. recall@k: any hit among the first k. MAP@R as Musgrave "
-        "et al. (2020).",
+        "the whole gallery. The query is left out by its identity. recall@k: any hit among the first k. "
+        "MAP@R as Musgrave et al. (2020).",
         "Intervals: percentile bootstrap, 95 %. Over queries: other queries of the same classes, with the same "
-        "gallery. Over classes: other classes of the same kind; queries of one class share its difficulty, so this is the wider "
-        "and the more honest one. Neither says anything about another training with another seed.",
+        "gallery. Over classes: other classes of the same kind; queries of one class share its difficulty, so this is "
+        "the wider and the more honest one. Neither says anything about another training with another seed.",
     ]
 
 

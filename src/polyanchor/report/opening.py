@@ -22,7 +22,7 @@ from polyanchor.training.trained import Trained, open_trained
 from polyanchor.types import Neighbours, RetrievalReport
 
 PARTS = ("test", "validation", "train")
-SHOWN = 10
+SHOWN = 8
 """Neighbours that a gallery shows at most."""
 _AGREES = 1e-3
 

@@ -56,8 +56,8 @@ def render(content: Mapping[str, Any], sprites: tuple[bytes, ...] = ()) -> str:
 def plotly() -> tuple[str, str]:
     """plotly.js as its package ships it, and packed for the page.
 
-    The package has one bundle, of 4.8 MB; packed it takes 2 MB, and browsers unpack it in a tenth of a second. Its smaller
-    bundles would have to come from a network, or be kept here.
+    The package has one bundle, of 4.8 MB; packed it takes 2 MB, and browsers unpack it in a tenth of a second. plotly's
+    smaller bundles would have to come from a network, or be kept here.
 
     Returns:
         The source, and its gzip in base64.

@@ -37,7 +37,7 @@ def measure_tables(report: RetrievalReport) -> list[dict[str, Any]]:
 
 
 def _measure_row(one: Measure, before: Measure | None) -> dict[str, Any]:
-    first = before is not None and one.name.partition("@")[2] != before.name.partition("@")[2]
+    first = before is not None and _cutoff(one.name) != _cutoff(before.name)
     bars = [
         {"kind": kind, "low": round(100 * found.low, 2), "width": round(max(100 * (found.high - found.low), 0.2), 2)}
         for kind, found in (("classes", one.over_classes), ("queries", one.over_queries))
@@ -46,6 +46,11 @@ def _measure_row(one: Measure, before: Measure | None) -> dict[str, Any]:
     if one.over_queries is not None:
         bars.append({"kind": "mean", "low": round(100 * one.over_queries.mean, 2), "width": 0.3})
     return {"measure": one, "first": first, "bars": bars}
+
+
+def _cutoff(name: str) -> str:
+    k = name.partition("@")[2]
+    return k if k.isdigit() else ""
 
 
 def gallery(opened: Opened, title: str, about: str, queries: Sequence[Shown], src: Picture, labels: Labels) -> Any:
@@ -129,9 +134,9 @@ def confusion_tables(found: Confusion, chosen: Sequence[int], labels: Labels) ->
     rows = []
     for own, a in enumerate(listed):
         shares = [found.share(a, b) for b in listed]
-        rows.append({"name": labels[a], "own": own, "shares": shares, "rest": max(0.0, 1 - sum(shares))})
-    left_out = len(listed) < len(found.queries)
-    return {"strongest": pairs, "rows": rows, "pairs": wrong, "left_out": left_out or len(pairs) < wrong}
+        rest = found.queries[a] - sum(found.counts.get((a, b), 0) for b in listed)
+        rows.append({"name": labels[a], "own": own, "shares": shares, "rest": rest / found.queries[a]})
+    return {"strongest": pairs, "rows": rows, "pairs": wrong, "all": not any(row["rest"] for row in rows)}
 
 
 def map_section(found: Sequence[Layer], class_names: Sequence[str], names: Sequence[str], about: str) -> dict[str, Any]:
