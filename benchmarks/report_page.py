@@ -1,8 +1,8 @@
 """How long does the page of `polyanchor report` take to open with 10,000 points, and how large is it?
 
-Opening is from the start of the navigation until map, curves and classes are drawn, in a fresh headless Chromium without
-a GPU, whose WebGL is computed by the processor. The pictures are noise on smooth ground, which compresses worse than photos.
-Needs Chromium and selenium; without them the size alone is measured. Run: python -m benchmarks.report_page
+Opening is from the start of the navigation until map, curves and classes are drawn, in a fresh headless Chromium
+without a GPU, whose WebGL is computed by the processor. The pictures are noise on smooth ground, which compresses worse
+than photos. Needs Chromium and selenium; without them the size alone is measured. Run: python -m benchmarks.report_page
 """
 
 from __future__ import annotations

@@ -172,6 +172,7 @@ def defined(values: Tensor) -> Tensor:
     """Rows whose value is not NaN.
 
     Example:
+        >>> import torch
         >>> defined(torch.tensor([0.5, float("nan"), 1.0])).tolist()
         [0, 2]
     """

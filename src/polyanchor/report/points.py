@@ -60,17 +60,19 @@ class View:
 def layers(opened: Opened, *, points: int) -> list[Layer]:
     """The items and proxies to draw.
 
-    Queries come first; a gallery has as many places as the queries, and training items have a quarter of all. Where
-    there are more than places, each class gives its share. Proxies come in addition, :data:`PROXIES` at most.
+    Queries come first; a gallery has as many places as the queries, and training items have a quarter of all, or
+    what is left. Where there are more than places, each class gives its share. Proxies come in addition,
+    :data:`PROXIES` at most.
 
     Args:
         opened: the run.
         points: items, at most.
     """
     training = opened.training if opened.part != "train" else None
-    aside = 0 if training is None else min(len(training.items), points // 4)
-    both = points - aside
     found, gallery = [], opened.gallery
+    free = points - len(opened.queries.items) - (0 if gallery is None else len(gallery.items))
+    aside = 0 if training is None else min(len(training.items), max(points // 4, free))
+    both = points - aside
     if gallery is None:
         found.append(_some("query", opened.queries, both))
     else:

@@ -127,8 +127,8 @@ def chosen_classes(opened: Opened, names: Sequence[str]) -> list[int]:
     known |= {str(number): number for number in numbers if str(number) not in known}
     for name in names:
         if name not in known:
-            some = ", ".join(map(repr, list(known)[:3]))
-            near = _check.nearest(name, list(known)) or f"; there are {some} and {len(numbers) - 3} more"
+            some = ", ".join(repr(opened.class_name(number)) for number in numbers[:3])
+            near = _check.nearest(name, list(known)) or f"; the first of {len(numbers):,} are {some}"
             raise ValueError(
                 f"--class must be a class of the {opened.part} or of the training items, got {name!r}{near}"
             )

@@ -39,8 +39,8 @@ function traces() {
       type: hasWebGL ? "scattergl" : "scatter", mode: "markers", name: layer.name, hoverinfo: "none", showlegend: false,
       x: points.map((i) => x[i]), y: points.map((i) => y[i]), customdata: points,
       marker: {
-        symbol: SYMBOLS[layer.kind], size: proxy ? size + 4 : size, color: pointColours(points), opacity: proxy ? 1 : 0.8,
-        line: { width: proxy ? 1.5 : 0, color: ink("--ink") },
+        symbol: SYMBOLS[layer.kind], size: proxy ? (points.length > 200 ? 7 : 11) : size, color: pointColours(points),
+        opacity: proxy ? 1 : 0.8, line: { width: proxy ? (points.length > 200 ? 0.7 : 1.5) : 0, color: ink("--ink") },
       },
     };
   });
