@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ def _content(
         "lead": f"{opened.trained.parts.split.name}, {opened.part} classes {seen(opened).partition(':')[0]}; "
         f"{opened.trained.config.loss.name} on {opened.trained.config.model.backbone}",
         "version": __version__,
-        "command": f"polyanchor report {opened.run}",
+        "date": date.today().isoformat(),
         "parts": _PARTS,
         "headline": [one for one in rows if one.name in (*_HEADLINE, f"ndcg@{opened.k}")],
         "notes": opened.notes,
