@@ -21,10 +21,10 @@ def test_shares_by_brute_force():
         assert a not in [b for b, _ in wrong]
         assert wrong == sorted(wrong, key=lambda pair: -pair[1]) or len({share for _, share in wrong}) < len(wrong)
     best = max(
-        (found.share(a, b), found.counts[a, b])
+        (found.share(a, b), found.counts[a][b])
         for a in found.queries
         for b in found.queries
-        if (a, b) in found.counts and a != b
+        if b in found.counts[a] and a != b
     )
     a, b, count, share = strongest(found, 3)[0]
     assert (share, count) == best and a != b

@@ -102,6 +102,12 @@ def test_vectors_and_losses_of_every_kind(tmp_path, settings, words):
     assert ('class="shape proxy"' in page) == ("triplet" not in settings[0] or "softtriple" in settings[0])
 
 
+def test_whatever_cut_offs_the_run_has(tmp_path):
+    found = write_report(vectors(tmp_path, "run.k=[3]"), tmp_path / "r.html", part="train", queries=1, tsne=False)
+    assert "ndcg@3" in found.measures and "recall@1" not in found.measures
+    assert "seen: all 4 classes of the queries trained" in (tmp_path / "r.html").read_text()
+
+
 def test_queries_without_a_match_are_counted(tmp_path):
     save_file(
         {"vectors": torch.randn(13, 4), "labels": torch.tensor([0] * 4 + [1] * 4 + [2] * 2 + [3] * 2 + [4])},

@@ -19,19 +19,19 @@ class Confusion:
 
     Attributes:
         queries: class id -> number of its queries that have something to find.
-        counts: (a, b) -> number of the queries of a whose nearest neighbour is of b; pairs that occur.
+        counts: a -> b -> number of the queries of a whose nearest neighbour is of b; pairs that occur.
     """
 
     queries: dict[int, int]
-    counts: dict[tuple[int, int], int]
+    counts: dict[int, dict[int, int]]
 
     def share(self, asked: int, found: int) -> float:
         """The share, 0 for a pair that does not occur."""
-        return self.counts.get((asked, found), 0) / self.queries[asked]
+        return self.counts[asked].get(found, 0) / self.queries[asked]
 
     def of(self, asked: int) -> list[tuple[int, float]]:
         """The wrong classes that a class's queries find, with their shares, strongest first."""
-        wrong = [(b, self.share(a, b)) for a, b in self.counts if a == asked != b]
+        wrong = [(b, self.share(asked, b)) for b in self.counts[asked] if b != asked]
         return sorted(wrong, key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -50,18 +50,18 @@ def confusion(labels: Tensor, nearest: Tensor, known: Tensor) -> Confusion:
     """
     pairs, counts = torch.stack([labels, nearest], dim=1)[known].unique(dim=0, return_counts=True)
     asked, sizes = labels[known].unique(return_counts=True)
-    return Confusion(
-        dict(zip(asked.tolist(), sizes.tolist(), strict=True)),
-        {(a, b): count for (a, b), count in zip(pairs.tolist(), counts.tolist(), strict=True)},
-    )
+    found: dict[int, dict[int, int]] = {number: {} for number in asked.tolist()}
+    for (a, b), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        found[a][b] = count
+    return Confusion(dict(zip(asked.tolist(), sizes.tolist(), strict=True)), found)
 
 
-def strongest(found: Confusion, most: int) -> list[tuple[int, int, int, float]]:
+def strongest(found: Confusion, most: int | None = None) -> list[tuple[int, int, int, float]]:
     """The pairs of different classes with the largest shares: ``(a, b, queries, share)``.
 
     Of equal shares the one with more queries comes first.
     """
-    wrong = [(a, b, count, found.share(a, b)) for (a, b), count in found.counts.items() if a != b]
+    wrong = [(a, b, n, found.share(a, b)) for a, counts in found.counts.items() for b, n in counts.items() if a != b]
     return sorted(wrong, key=lambda pair: (-pair[3], -pair[2], pair[:2]))[:most]
 
 
@@ -77,7 +77,7 @@ def shown_classes(found: Confusion, chosen: Sequence[int], most: int) -> list[in
     if len(everything) <= most:
         return everything
     listed = dict.fromkeys(number for number in chosen if number in found.queries)
-    for a, b, *_ in strongest(found, len(found.counts)):
+    for a, b, *_ in strongest(found):
         for number in (a, b):
             if len(listed) < most and number in found.queries:
                 listed.setdefault(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,12 +30,8 @@ def class_labels(opened: Opened, numbers: Sequence[int]) -> dict[int, str]:
         numbers: class ids.
     """
     names = {number: opened.class_name(number) for number in numbers}
-    several = {name for name in names.values() if list(names.values()).count(name) > 1} if _repeats(names) else set()
-    return {number: f"{name} ({number})" if name in several else name for number, name in names.items()}
-
-
-def _repeats(names: Mapping[int, str]) -> bool:
-    return len(set(names.values())) < len(names)
+    times = Counter(names.values())
+    return {number: f"{name} ({number})" if times[name] > 1 else name for number, name in names.items()}
 
 
 def map_data(

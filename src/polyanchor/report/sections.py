@@ -117,7 +117,7 @@ def _class_row(opened: Opened, one: ClassScore, name: str, place: int) -> dict[s
 
 def confusion_tables(found: Confusion, chosen: Sequence[int], labels: Labels) -> dict[str, Any]:
     """The strongest confusions, and a table of few classes."""
-    wrong = sum(a != b for a, b in found.counts)
+    wrong = sum(a != b for a, counts in found.counts.items() for b in counts)
     order = {number: place for place, number in enumerate(labels)}
     pairs = [
         {
@@ -134,7 +134,7 @@ def confusion_tables(found: Confusion, chosen: Sequence[int], labels: Labels) ->
     rows = []
     for own, a in enumerate(listed):
         shares = [found.share(a, b) for b in listed]
-        rest = found.queries[a] - sum(found.counts.get((a, b), 0) for b in listed)
+        rest = found.queries[a] - sum(found.counts[a].get(b, 0) for b in listed)
         rows.append({"name": labels[a], "own": own, "shares": shares, "rest": rest / found.queries[a]})
     return {"strongest": pairs, "rows": rows, "pairs": wrong, "all": not any(row["rest"] for row in rows)}
 

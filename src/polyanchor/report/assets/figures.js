@@ -27,11 +27,13 @@ const hasWebGL = (() => {
 
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
-const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f"];
+const LIGHT = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f"];
+const DARK = ["#4ea3e0", "#f2b134", "#2fc29a", "#e394c3", "#9bd5f7", "#f28044", "#cbc43c", "#b4b4b4"];
+const palette = () => (isDark() ? DARK : LIGHT);
 
 /** Few classes have colours that are told apart by colour-blind people too; many go round the circle of hues. */
 function colourOf(place, count) {
-  if (count <= PALETTE.length) return PALETTE[place];
+  if (count <= LIGHT.length) return palette()[place];
   const light = isDark() ? [68, 58, 78] : [45, 35, 56];
   return `hsl(${Math.round((place * 137.508) % 360)} 62% ${light[place % 3]}%)`;
 }
@@ -55,7 +57,7 @@ function drawCurves() {
     const epochs = figure.lines[0].values.map((_, epoch) => epoch + 1);
     const traces = figure.lines.map((line, number) => ({
       x: epochs, y: line.values, name: line.name, type: "scatter", mode: epochs.length < 40 ? "lines+markers" : "lines",
-      line: { color: PALETTE[number], width: 2 }, marker: { size: 6 },
+      line: { color: palette()[number], width: 2 }, marker: { size: 6 },
     }));
     const kept = D.chosen ? [{ type: "line", xref: "x", yref: "paper", x0: D.chosen, x1: D.chosen, y0: 0, y1: 1,
       line: { color: ink("--soft"), width: 1, dash: "dot" } }] : [];
