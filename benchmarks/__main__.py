@@ -15,8 +15,8 @@ from benchmarks.origin import commit
 from benchmarks.table import table
 
 SCRIPTS = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "\nQUESTION = " in file.read_text("utf-8"))
-# settings of the allocator, a figure, reasons, what takes many GB: not what one repeats
-ASIDE = "kept_memory", "sharded_loss", "growth", "profiles", "piece_memory"
+# settings of the allocator, a figure, reasons, what takes many GB or a browser: not what one repeats
+ASIDE = "kept_memory", "sharded_loss", "growth", "profiles", "piece_memory", "report_page"
 QUESTIONS = [name for name in SCRIPTS if name not in ASIDE]
 
 

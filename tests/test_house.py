@@ -36,6 +36,8 @@ ELSEWHERE = {
     "training/demo.py": "cli/test_demo.py",
     "explore/explore.py": "cli/test_explore.py",
     "explore/thumbnails.py": "explore/test_parquet.py",
+    "report/content.py": "report/test_report.py",
+    "report/facts.py": "report/test_report.py",
     "cli/_index.py": "cli/test_index.py and its own example",
     "cli/search.py": "cli/test_index.py",
     "index/build.py": "cli/test_index.py",

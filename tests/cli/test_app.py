@@ -25,6 +25,7 @@ def test_version(capsys):
         "data list",
         "data verify",
         "explore",
+        "report",
         "compare",
         "analyze",
         "analyze gradients",

@@ -22,6 +22,7 @@ from polyanchor.cli import (
     explore,
     export,
     index,
+    report,
     search,
     train,
 )
@@ -57,6 +58,7 @@ app.command("train", short_help="Train an embedding and measure it.")(train.trai
 app.command("evaluate", short_help="Measure how well a model or vectors retrieve.")(evaluate.evaluate)
 app.command("embed", short_help="Write the vectors of a data set to a file.")(embed.embed)
 app.command("explore", short_help="Write vectors and thumbnails for viewers, start one.")(explore.explore)
+app.command("report", short_help="Write a run as one HTML page.")(report.report)
 app.command("compare", short_help="Compare losses: equal budgets, several seeds, tests.")(compare.compare)
 app.add_typer(analyze.app, name="analyze")
 app.command("export", short_help="Write a model for other programs.")(export.export)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_embeddings
 from polyanchor.training.reuse import PARTS
 from polyanchor.training.setup import device_of, make_transforms
-from polyanchor.training.trained import open_trained
+from polyanchor.training.trained import Trained, open_trained
 from polyanchor.types import Embeddings
 
 
@@ -54,6 +54,30 @@ def open_rows(
     """
     _check.one_of("part", part, PARTS)
     trained = open_trained(run, settings)
+    split, k = trained.parts.split, max(trained.config.run.k)
+    found, skipped = embed_parts(trained, [name for name in PARTS if part in ("all", name)])
+    if not found:
+        raise ValueError(f"{split.name} has no {part} part in this run")
+    test, gallery = found.get("test"), found.get("gallery")
+    if test is not None:
+        if gallery is None and split.gallery is not None:  # searched, and not asked for
+            gallery = embed_parts(trained, ["gallery"])[0]["gallery"]
+        searched = None if gallery is None else gallery.embeddings
+        report = evaluate_embeddings(test.embeddings, searched, k=[k], device=device_of(trained.config))
+        found["test"] = replace(test, ndcg=report.per_query[f"ndcg@{k}"])
+    return list(found.values()), k, skipped
+
+
+def embed_parts(trained: Trained, names: Sequence[str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
+    """Embed parts of a run's data, without measuring.
+
+    Args:
+        trained: the run, opened.
+        names: of the parts; those that it does not have are left out.
+
+    Returns:
+        Name -> part, in the order of training, validation, test, gallery; the names of images that could not be read.
+    """
     config, split = trained.config, trained.parts.split
     known = {
         "train": trained.parts.train,
@@ -61,29 +85,22 @@ def open_rows(
         "test": split.test,
         "gallery": split.gallery,
     }
-    embedded = partial(
-        embed,
-        trained.model.to(device_of(config)),
-        transform=make_transforms(config, trained.model.statistics)[1],
-        workers=config.data.workers,
-        on_bad=config.data.on_bad_image,
-        channels_last=config.run.channels_last,
-    )
-    rows: list[Rows] = []
+    transform = make_transforms(config, trained.model.statistics)[1]
+    model = trained.model.to(device_of(config))
+    found: dict[str, Rows] = {}
     skipped: tuple[str, ...] = ()
-    k = max(config.run.k)
     for name, items in known.items():
-        if items is None or part not in ("all", name):
+        if items is None or name not in names:
             continue
-        embeddings, bad = embedded(items=items, description=name)
+        embeddings, bad = embed(
+            model,
+            items,
+            transform,
+            workers=config.data.workers,
+            on_bad=config.data.on_bad_image,
+            channels_last=config.run.channels_last,
+            description=name,
+        )
         skipped += bad
-        rows.append(Rows(name, items.without(bad), embeddings, None))
-    if not rows:
-        raise ValueError(f"{split.name} has no {part} part in this run")
-    test, gallery = (next((one.embeddings for one in rows if one.part == name), None) for name in ("test", "gallery"))
-    if test is not None:
-        if gallery is None and split.gallery is not None:  # searched, and not asked for
-            gallery, _ = embedded(items=split.gallery, description="gallery")
-        report = evaluate_embeddings(test, gallery, k=[k], device=device_of(config))
-        rows = [replace(one, ndcg=report.per_query[f"ndcg@{k}"]) if one.part == "test" else one for one in rows]
-    return rows, k, skipped
+        found[name] = Rows(name, items.without(bad), embeddings, None)
+    return found, skipped

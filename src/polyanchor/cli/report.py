@@ -1,0 +1,62 @@
+"""``polyanchor report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyanchor.cli._settings import changed
+
+
+def report(
+    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="RUN/report.html")] = None,
+    part: Annotated[str, typer.Option(help="Whose items are the queries: test, validation or train.")] = "test",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="NAME", help="A class to show, by name or id; may be given again."),
+    ] = None,
+    queries: Annotated[int, typer.Option(min=0, help="Worst, and typical, queries to show.")] = 8,
+    centres: Annotated[
+        int, typer.Option(min=0, help="Classes whose local centres are shown, where no --class trained.")
+    ] = 4,
+    points: Annotated[int, typer.Option(min=1, max=50_000, help="Items in the map, at most.")] = 10_000,
+    tsne: Annotated[bool, typer.Option(help="Compute t-SNE for the map: half a minute for 10,000 items.")] = True,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
+    ] = None,
+    on_bad_image: Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the file and the measures as JSON.")] = False,
+) -> None:
+    """Write a run as one HTML page: measures, curves, queries, a map, confusions, local centres.
+
+    Example: polyanchor report runs/photos
+
+    The page needs no network and opens in any browser. docs/reporting.md explains its parts.
+    """
+    from dataclasses import asdict
+
+    from polyanchor.cli._output import note, print_json
+    from polyanchor.report.report import write_report
+    from polyanchor.training.run_folder import without_nan
+
+    written = write_report(
+        run,
+        out or run / "report.html",
+        part=part,
+        classes=classes or (),
+        queries=queries,
+        centres=centres,
+        points=points,
+        tsne=tsne,
+        settings=changed(settings, on_bad_image=on_bad_image),
+        announce=note,
+    )
+    if as_json:
+        print_json(without_nan(asdict(written) | {"path": str(written.path)}))
+        return
+    print(written.path)
+    note(f"{written.size / 1e6:.1f} MB: {written.queries:,} queries, {written.points:,} points in the map")

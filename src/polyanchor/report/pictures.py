@@ -1,0 +1,114 @@
+"""Thumbnails inside a page: some on their own, ten thousand in a few sprites."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from polyanchor._extras import load
+from polyanchor._progress import progress
+from polyanchor.data.images import Images
+from polyanchor.explore.rows import Rows
+from polyanchor.explore.thumbnails import thumbnails
+
+Place = tuple[str, int]
+"""An item: the part of the data and the row number in it."""
+SIDES = 112, 96, 80, 64, 56, 48, 40, 32, 24, 16
+"""Pixels: sides of a cell, the largest that the budget allows is taken."""
+ACROSS = 32
+"""Cells in a row and in a column of a sprite: a browser decodes one at a time."""
+BUDGET = 7_500_000
+"""Bytes of all sprites; in the page they are a third more."""
+_AT_ONCE, _LEAST_PER_PIXEL = 256, 0.15
+_QUALITY, _SPRITE_QUALITY, _SIDE = 78, 62, 112
+
+
+@dataclass(frozen=True)
+class Sprites:
+    """Thumbnails in order, :data:`ACROSS` x :data:`ACROSS` of them in each file.
+
+    Attributes:
+        side: of a cell in pixels.
+        files: WebP.
+    """
+
+    side: int
+    files: tuple[bytes, ...]
+
+
+def read_cells(wanted: Iterable[tuple[Rows, Iterable[int]]]) -> dict[Place, bytes]:
+    """Each image once, as a JPEG file of at most 128 pixels; a progress bar goes to stderr.
+
+    Args:
+        wanted: items and row numbers; vectors give nothing.
+
+    Raises:
+        BadImageError: an image cannot be read.
+    """
+    parts: dict[str, tuple[Images, dict[int, None]]] = {}
+    for rows, numbers in wanted:
+        if not isinstance(rows.items.inputs, Tensor):
+            parts.setdefault(rows.part, (rows.items.inputs, {}))[1].update(dict.fromkeys(numbers))
+    found: dict[Place, bytes] = {}
+    with progress("thumbnails", total=sum(len(rows) for _, rows in parts.values()), unit="images") as advance:
+        for part, (images, chosen) in parts.items():
+            for start in range(0, len(chosen), _AT_ONCE):
+                piece = list(chosen)[start : start + _AT_ONCE]
+                found |= zip(((part, number) for number in piece), thumbnails(images, piece), strict=True)
+                advance(len(piece))
+    return found
+
+
+def sprites(cells: Sequence[bytes], *, budget: int = BUDGET) -> Sprites:
+    """Put thumbnails into sprites, as large as the budget allows.
+
+    Args:
+        cells: encoded images.
+        budget: bytes of all files; if even the smallest cells take more, those are given all the same.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("RGB", (20, 10)).save(cell := io.BytesIO(), "PNG")
+        >>> made = sprites([cell.getvalue()] * 3)
+        >>> made.side, len(made.files)
+        (112, 1)
+    """
+    possible = [side for side in SIDES if len(cells) * side * side * _LEAST_PER_PIXEL <= budget] or [SIDES[-1]]
+    for side in possible:
+        files = [_sprite(cells[start : start + ACROSS**2], side) for start in range(0, len(cells), ACROSS**2)]
+        if sum(map(len, files)) <= budget:
+            break
+    return Sprites(side, tuple(files))
+
+
+def _sprite(cells: Sequence[bytes], side: int) -> bytes:
+    pil, ops = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
+    down = -(-len(cells) // ACROSS)
+    sheet = pil.new("RGB", (min(len(cells), ACROSS) * side, down * side), "white")
+    for number, cell in enumerate(cells):
+        with pil.open(io.BytesIO(cell)) as image:
+            sheet.paste(ops.pad(image, (side, side), color="white"), (number % ACROSS * side, number // ACROSS * side))
+    return _webp(sheet, _SPRITE_QUALITY)
+
+
+def inline(cell: bytes) -> str:
+    """One thumbnail as a ``data:`` address, of at most 112 pixels."""
+    pil = load("PIL.Image", "train")
+    with pil.open(io.BytesIO(cell)) as image:
+        image.thumbnail((_SIDE, _SIDE), pil.Resampling.BICUBIC)
+        return f"data:image/webp;base64,{text(_webp(image, _QUALITY))}"
+
+
+def text(content: bytes) -> str:
+    """Bytes as base64, which is safe anywhere in HTML."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def _webp(image: Any, quality: int) -> bytes:
+    image.save(encoded := io.BytesIO(), "WEBP", quality=quality, method=4)
+    return encoded.getvalue()

@@ -1,0 +1,127 @@
+"""From a run to its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polyanchor import _check
+from polyanchor._extras import load
+from polyanchor._files import replacing
+from polyanchor.report.content import gather
+from polyanchor.report.figures import class_labels
+from polyanchor.report.opening import Opened, open_run
+from polyanchor.report.page import render
+from polyanchor.training.summary import Announce
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page.
+
+    Attributes:
+        path: the file.
+        size: of it in bytes.
+        queries: number of queries.
+        points: items and proxies in the map.
+        thumbnail: side of the map's thumbnails in pixels; 0 for vectors.
+        measures: measure -> mean, and its intervals over queries and over classes as (low, high).
+        notes: what the page says to mind.
+    """
+
+    path: Path
+    size: int
+    queries: int
+    points: int
+    thumbnail: int
+    measures: dict[str, dict[str, Any]]
+    notes: tuple[str, ...]
+
+
+def write_report(
+    run: Path,
+    out: Path,
+    *,
+    part: str = "test",
+    classes: Sequence[str] = (),
+    queries: int = 8,
+    centres: int = 4,
+    points: int = 10_000,
+    tsne: bool = True,
+    settings: tuple[str, ...] = (),
+    announce: Announce = lambda line: None,
+) -> Written:
+    """Write the page of a finished run; ``out`` is replaced in one step.
+
+    Args:
+        run: its folder.
+        out: the file.
+        part: ``"test"``, ``"validation"`` or ``"train"``: whose items are the queries.
+        classes: names or ids of classes to show, of the queries' or of those that trained.
+        queries: worst queries, and typical ones, to show.
+        centres: classes whose local centres are shown, if none of ``classes`` trained; 0: no training items.
+        points: items in the map, at most.
+        tsne: whether the map has t-SNE beside the principal axes.
+        settings: changes to the run's ``data``, ``images``, ``batches`` and ``run`` keys.
+        announce: receives a line before each longer step.
+
+    Raises:
+        FileNotFoundError: no run, or one that is not finished.
+        ValueError: a part or class that there is not, an image that cannot be read, a number out of range.
+        MissingExtraError: plotly is not installed.
+    """
+    _check.at_least_0("queries", queries)
+    _check.at_least_0("centres", centres)
+    _check.count("points", points)
+    if out.is_dir():
+        raise IsADirectoryError(f"--out must be a file, got the folder {out}; take {out / 'report.html'}")
+    load("plotly.offline", "report"), load("jinja2", "report")  # before the work rather than after it
+    opened = open_run(run, part=part, settings=settings, training=bool(centres or classes))
+    chosen = chosen_classes(opened, classes)
+    found = gather(opened, chosen, queries=queries, centres=centres, points=points, tsne=tsne, announce=announce)
+    announce("writing the page")
+    page = render(found.content, () if found.sprites is None else found.sprites.files)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as unfinished:
+        unfinished.write_text(page, encoding="utf-8", newline="\n")
+    return Written(
+        path=out,
+        size=out.stat().st_size,
+        queries=opened.report.queries,
+        points=found.points,
+        thumbnail=0 if found.sprites is None else found.sprites.side,
+        measures={
+            one.name: {
+                "mean": one.over_queries.mean,
+                "over_queries": (one.over_queries.low, one.over_queries.high),
+                "over_classes": (one.over_classes.low, one.over_classes.high),
+            }
+            for one in found.measures
+            if one.over_queries is not None and one.over_classes is not None
+        },
+        notes=opened.notes,
+    )
+
+
+def chosen_classes(opened: Opened, names: Sequence[str]) -> list[int]:
+    """Class ids by name or number.
+
+    Raises:
+        ValueError: there is no such class; the nearest name is said.
+    """
+    sides = [rows for rows in (opened.queries, opened.training) if rows is not None]
+    numbers = torch.cat([rows.items.classes for rows in sides]).unique().tolist()
+    known = {name: number for number, name in reversed(class_labels(opened, numbers).items())}
+    known |= {str(number): number for number in numbers if str(number) not in known}
+    for name in names:
+        if name not in known:
+            some = ", ".join(repr(opened.class_name(number)) for number in numbers[:3])
+            near = _check.nearest(name, list(known)) or f"; the first of {len(numbers):,} are {some}"
+            raise ValueError(
+                f"--class must be a class of the {opened.part} or of the training items, got {name!r}{near}"
+            )
+    return list(dict.fromkeys(known[name] for name in names))
