@@ -32,8 +32,8 @@ class Docstrings(griffe.Extension):
 def as_markdown(text: str, obj: griffe.Object) -> str:
     """One docstring.
 
-    ``Example:`` becomes ``Examples:``, the name under which griffe knows the section; ``.. math::`` and ``:math:`` become
-    dollars; a role becomes a link where the site has its target, and code where it has not.
+    ``Example:`` becomes ``Examples:``, the name under which griffe knows the section; ``.. math::`` and ``:math:``
+    become dollars; a role becomes a link where the site has its target, and code where it has not.
     """
     text = re.sub(r"^( *)Example:$", r"\1Examples:", text, flags=re.MULTILINE)
     text = re.sub(r":math:`([^`]+)`", r"$\1$", text)

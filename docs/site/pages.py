@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
@@ -37,19 +38,16 @@ def in_docs(text: str) -> str:
 def commands() -> str:
     """Every command with its ``--help``, as the command line prints it."""
     import typer
-    from click import Context, Group
 
     from polyanchor.cli.app import app
 
-    sections = ["# Command line", "What `--help` says, command by command. Exit codes: 0 done, 1 the job failed, 2 wrong usage."]
+    sections = ["# Command line\n\nExit codes: 0 done, 1 the job failed, 2 wrong usage or bad input."]
 
-    def visit(command, name: str, parent: Context | None) -> None:
-        context = Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
-        title = context.command_path
-        sections.append(f"## {title}\n\n```text\n{command.get_help(context).rstrip()}\n```")
-        if isinstance(command, Group):
-            for child in command.list_commands(context):
-                visit(command.get_command(context, child), child, context)
+    def visit(command: Any, name: str, parent: Any) -> None:
+        context = command.context_class(command, info_name=name, parent=parent, terminal_width=100)
+        sections.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```")
+        for child in command.list_commands(context) if hasattr(command, "list_commands") else ():
+            visit(command.get_command(context, child), child, context)
 
     visit(typer.main.get_command(app), "polyanchor", None)
     return "\n\n".join(sections) + "\n"
@@ -57,14 +55,12 @@ def commands() -> str:
 
 def on_page_content(content: str, **_: object) -> str:
     """Formulas, which arithmatex has marked, as MathML."""
-    content = re.sub(
+    return re.sub(
         r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
         lambda found: as_mathml(html.unescape(found[2]), display="block" if found[1] == "div" else "inline"),
         content,
         flags=re.DOTALL,
     )
-    # A wide table scrolls by itself, and the page stays as wide as the screen.
-    return content
 
 
 def as_mathml(latex: str, *, display: str) -> str:

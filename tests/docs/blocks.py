@@ -28,24 +28,24 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """What is to be done with it: ``not run``, ``doctest``, ``text``, ``python``, ``sh``, ``toml`` or ``unknown``."""
+        """What is to be done: ``not run``, ``doctest``, ``text``, ``python``, ``sh``, ``toml``, or ``unknown``."""
         if any(re.match(r"not run: \S", comment) for comment in self.comments):
             return "not run"
         if ">>> " in self.code:
             return "doctest"
         if self.language in ("", "sh", "bash", "console") and re.match(r"(\$ )?polyanchor ", self.code):
             return "sh"
-        known = {"bash": "sh", "console": "sh"}
-        return known.get(self.language, self.language if self.language in ("text", "python", "sh", "toml") else "unknown")
+        known = {name: name for name in ("text", "python", "sh", "toml")} | {"bash": "sh", "console": "sh"}
+        return known.get(self.language, "unknown")
 
     @property
     def to_run(self) -> str:
-        """The code with what ``<!-- run with `new` for `old`: reason -->`` puts in; an ``old`` that is not there is an error."""
+        """The code with what ``<!-- run with `new` for `old`: reason -->`` puts in; an ``old`` has to be there."""
         code = self.code
         for comment in self.comments:
             if comment.startswith("run with "):
                 swaps = re.findall(r"`([^`]*)` for `([^`]+)`", comment)
-                assert swaps and ": " in comment, f"{self.where}: write `run with `new` for `old`: reason`, not {comment!r}"
+                assert swaps and ": " in comment, f"{self.where}: no `new` for `old`: reason in {comment!r}"
                 for new, old in swaps:
                     assert old in code, f"{self.where}: {old!r} is not in the block"
                     code = code.replace(old, new)

@@ -1,10 +1,11 @@
 """Every code block of README and docs is run, or says before it why not.
 
-The blocks of a page are run in their order, in a folder of the page's own that holds what the pages speak of (`prepared`).
-``python`` goes into one namespace a page, ``sh`` line by line to the command line, ``toml`` is read as a configuration;
-what the tests do not do as printed stands in `CHEAP` below or in a comment on the page.
+The blocks of a page are run in their order, in a folder of the page's own that holds what the pages speak of
+(`prepared`). ``python`` goes into one namespace a page, ``sh`` line by line to the command line, ``toml`` is read as a
+configuration; what the tests do not do as printed stands in `CHEAP` below or in a comment on the page.
 """
 
+import itertools
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from polyanchor.cli.app import run
@@ -23,7 +23,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 TINY = ["model.backbone=test_resnet", "model.weights=", "model.embedding_dim=16", "images.size=16", "images.resize=16"]
 QUICK = ["run.epochs=1", "run.threads=1"]
 
-# What is appended to a command: one epoch of a tiny network with random weights, as there is no network to fetch weights from.
+# What is appended to a command: one epoch of a tiny network with random weights, as weights cannot be fetched.
 CHEAP = {
     "train": [*TINY, *QUICK],
     "compare": [*QUICK, "--seeds=2", "--trials=0", "--method=class", "--method=data"],
@@ -84,9 +84,10 @@ def test_every_block_runs_or_says_why_not(page, prepared, tmp_path, monkeypatch)
 
 
 def made_by(blocks):
-    """Folders that the page's own commands make: they are not prepared for it."""
+    """Folders that the page's own commands make, with --out or cp: they are not prepared for it."""
     commands = [words for block in blocks if block.kind == "sh" for words in lines_of(block)]
-    return [after for words in commands for word, after in zip(words, words[1:], strict=False) if word == "--out"]
+    outs = [after for words in commands for word, after in itertools.pairwise(words) if word == "--out"]
+    return outs + [words[-1] for words in commands if words[0] == "cp"]
 
 
 def lines_of(block):
@@ -98,24 +99,27 @@ def lines_of(block):
 
 
 def do_commands(block: Block, _names):
-    commands = lines_of(block)
-    if all(words[0] == "polyanchor" for words in commands):
-        for words in commands:
+    if "<<" in block.to_run:  # a here-document is one command
+        in_bash(block, block.to_run)
+        return
+    for words in lines_of(block):
+        if words[0] == "polyanchor":
             arguments = words[1:] + appended(words[1:])
             assert run(arguments) == 0, f"{block.where}: polyanchor {shlex.join(arguments)}"
-        return
-    done = subprocess.run(
-        ["bash", "-e", "-c", f'PATH="{Path(sys.executable).parent}:$PATH"\n{block.to_run}'], capture_output=True, text=True
-    )
+        else:
+            in_bash(block, shlex.join(words))
+
+
+def in_bash(block, command):
+    command = f'PATH="{Path(sys.executable).parent}:$PATH"\n{command}'
+    done = subprocess.run(["bash", "-e", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0, f"{block.where}:\n{done.stdout}{done.stderr}"
 
 
 def do_python(block: Block, names):
     file = block.where
     try:
-        exec(compile(block.to_run, file, "exec"), names)  # noqa: S102
-    except pytest.skip.Exception:
-        raise
+        exec(compile(block.to_run, file, "exec"), names)
     except Exception as error:
         raise AssertionError(f"{file} does not run: {type(error).__name__}: {error}") from error
 
@@ -131,7 +135,8 @@ def do_toml(block: Block, _names):
 def do_text(block: Block, _names):
     """Nothing to run; but what is a command must not hide as text."""
     starts = ("polyanchor ", "$ ", "pip install", "python ", "make ", ">>> ", "import ")
-    assert not [line for line in block.code.splitlines() if line.startswith(starts)], f"{block.where}: a command, as text"
+    commands = [line for line in block.code.splitlines() if line.startswith(starts)]
+    assert commands == [], f"{block.where}: a command, as text"
 
 
 def do_doctest(block: Block, _names):
@@ -141,8 +146,8 @@ def do_doctest(block: Block, _names):
 
 def refuse(block: Block, _names):
     raise AssertionError(
-        f"{block.where}: nothing says how to run this block. Tag its fence python, sh, toml or, for output and drawings, "
-        "text; or write <!-- not run: the reason --> directly before it"
+        f"{block.where}: nothing says how to run this block. Tag its fence python, sh, toml or, for output and "
+        "drawings, text; or write <!-- not run: the reason --> directly before it"
     )
 
 
@@ -165,8 +170,9 @@ def page_of(tmp_path, monkeypatch, text):
 
 def test_blocks_of_every_form_are_found(tmp_path, monkeypatch):
     text = (
-        "a\n\n    indented\n\n- item\n\n  ```sh\n  polyanchor data list\n  ```\n\n<!-- not run: a server -->\n```sh\nmake\n```\n"
-        "\n<!-- not run: -->\n```\nmake\n```\n~~~python\n>>> 1\n1\n~~~\n<!-- run with `1` for `2`: cheaper -->\n```python\nx = 2\n```\n"
+        "a\n\n    indented\n\n- item\n\n  ```sh\n  polyanchor data list\n  ```\n\n"
+        "<!-- not run: a server -->\n```sh\nmake\n```\n\n<!-- not run: -->\n```\nmake\n```\n"
+        "~~~python\n>>> 1\n1\n~~~\n<!-- run with `1` for `2`: cheaper -->\n```python\nx = 2\n```\n"
     )
     found = page_of(tmp_path, monkeypatch, text)
     kinds = ["unknown", "sh", "not run", "unknown", "doctest", "python"]
@@ -197,4 +203,3 @@ def test_a_wrong_configuration_fails(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="source"):
         DO[block.kind](block, {})
-    assert torch.get_num_threads() == 1
