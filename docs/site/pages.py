@@ -44,7 +44,7 @@ def commands() -> str:
     sections = ["# Command line\n\nExit codes: 0 done, 1 the job failed, 2 wrong usage or bad input."]
 
     def visit(command: Any, name: str, parent: Any) -> None:
-        context = command.context_class(command, info_name=name, parent=parent, terminal_width=100)
+        context = command.context_class(command, info_name=name, parent=parent, terminal_width=88)
         sections.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```")
         for child in command.list_commands(context) if hasattr(command, "list_commands") else ():
             visit(command.get_command(context, child), child, context)
