@@ -54,7 +54,7 @@ def response(
         seed: of the directions.
 
     Returns:
-        ``"all"``, ``"pull"`` and ``"push"``: ``(B, J)`` float64, of the whole gradient and of its two parts.
+        For ``"all"``, ``"pull"`` and ``"push"`` a ``(B, J)`` float64, of the whole gradient and of its two parts.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss

@@ -58,7 +58,7 @@ def anchor_loss(
         \text{class pull:}\quad & -\frac{\alpha}{|C^+|} \frac{h_{i c}}{1 + \sum_{j: y_j = c} h_{jc}} &
         \text{data pull:}\quad & -\frac{\alpha}{B} \frac{h_{i y_i}}{1 + h_{i y_i}} \\
         \text{class push:}\quad & \frac{\alpha}{C} \frac{h_{ic}}{1 + \sum_{j: y_j \ne c} h_{jc}} &
-        \text{data push:}\quad & \frac{\alpha}{B} \frac{h_{ic}}{1 + \sum_{c' \ne y_i} h_{ic'}}
+        \text{data push:}\quad & \frac{\alpha}{B} \frac{h_{ic}}{1 + \sum_{d \ne y_i} h_{id}}
 
     Args:
         similarity: ``(B, C)`` floating, in [-1, 1].

@@ -1,0 +1,71 @@
+"""What the site needs beyond the pages in docs/: a hook of mkdocs.
+
+README, CHANGELOG and CONTRIBUTING stand at the root for those who read the repository; here they become pages, their
+links into docs/ with them. The page of the commands is made from their own help. Formulas become MathML, which
+browsers show by themselves: no script, no font, no other machine.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
+AS_THEY_ARE = "LICENSE", "CITATION.cff"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for name, page in PAGES.items():
+        files.append(File.generated(config, page, content=in_docs((ROOT / name).read_text(encoding="utf-8"))))
+    for name in AS_THEY_ARE:
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    files.append(File.generated(config, "reference/commands.md", content=commands()))
+    return files
+
+
+def in_docs(text: str) -> str:
+    """A page of the root as it reads from docs/: ``docs/losses.md`` is ``losses.md``, README the home page."""
+    return re.sub(r"\]\(README\.md", "](index.md", re.sub(r"\]\(docs/", "](", text))
+
+
+def commands() -> str:
+    """Every command with its ``--help``, as the command line prints it."""
+    import typer
+
+    from polyanchor.cli.app import app
+
+    sections = ["# Command line\n\nExit codes: 0 done, 1 the job failed, 2 wrong usage or bad input."]
+
+    def visit(command: Any, name: str, parent: Any) -> None:
+        context = command.context_class(command, info_name=name, parent=parent, terminal_width=88)
+        sections.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```")
+        for child in command.list_commands(context) if hasattr(command, "list_commands") else ():
+            visit(command.get_command(context, child), child, context)
+
+    visit(typer.main.get_command(app), "polyanchor", None)
+    return "\n\n".join(sections) + "\n"
+
+
+def on_page_content(content: str, **_: object) -> str:
+    """Formulas, which arithmatex has marked, as MathML."""
+    return re.sub(
+        r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
+        lambda found: as_mathml(html.unescape(found[2]), display="block" if found[1] == "div" else "inline"),
+        content,
+        flags=re.DOTALL,
+    )
+
+
+def as_mathml(latex: str, *, display: str) -> str:
+    """One formula; several lines, or columns, are aligned at ``&`` as Sphinx does it."""
+    latex = re.sub(r"\\operatorname\{(\w+)\}", r"\\text{\1}", latex.strip())
+    if re.search(r"\\\\|(?<!\\)&", latex):
+        latex = rf"\begin{{align*}}{latex}\end{{align*}}"
+    return convert(latex, display=display)
