@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from polyanchor.data.items import Items
-from polyanchor.training.callbacks import Interrupted, StopRequest
 from polyanchor.training.config_file import load_config
 from polyanchor.training.learner import parameter_groups
 from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.setup import make_loss, make_model, open_parts
+from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.experiments import features
 from tests.runs import config

@@ -1,4 +1,4 @@
-"""Any loss on a batch that is spread over processes: the loss and the gradients of one process with the joined batch."""
+"""Any loss on a batch that is spread over processes: loss and gradients of one process with the joined batch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class DataParallelLoss(nn.Module):
     equal where ranks round differently, or outside of it, without a message for them.
 
     Args:
-        loss: ``(B, D)`` embeddings, ``(B,)`` labels -> ``()``: of this package, of pytorch-metric-learning, or your own; it
-            must not draw random numbers, or draw the same on all ranks.
+        loss: ``(B, D)`` embeddings, ``(B,)`` labels -> ``()``: of this package, of pytorch-metric-learning, or your
+            own; it must not draw random numbers, or draw the same on all ranks.
         mesh: the ranks, of one dimension; by default all ranks of the process group.
 
     Raises:

@@ -151,6 +151,14 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         ]
         return sample.proxies, [piece for piece in pieces if piece.classes.start < piece.classes.stop]
 
+    def some_rows(self, most: int) -> Tensor:
+        """``(W, D)`` copies of at most so many proxies, evenly spread over all classes, on every rank; all call it."""
+        rows = _local(self.proxies.detach()).flatten(0, 1)
+        centres = self.proxies.shape[1]
+        step = -(-len(self.proxies) * centres // most)
+        here = rows[-self.first * centres % step :: step]
+        return rows_of_all(here, self.mesh, counts_of_all(len(here), self.mesh)).clone()
+
     @property
     def family(self) -> Family:
         """The options as the kernels take them."""
