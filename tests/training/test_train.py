@@ -208,6 +208,15 @@ def test_a_batch_in_pieces_resumes_exactly(photos, tmp_path):
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_double_precision_resumes_exactly(tmp_path):
+    of = features.config(features.write(tmp_path / "v.safetensors"), "run.precision=64-true")
+    train(of, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(of, tmp_path / "parts", stop=StopAfter(1))
+    train(of, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 @pytest.mark.parametrize(
     "change", ["optim.lr=1e-2", "run.seed=1", "data.val_share=0.6", "batches.images=4", "run.select=mrr"]
 )

@@ -17,9 +17,8 @@ from polyanchor.distributed.data_parallel import all_ranks
 from polyanchor.distributed.exchange import counts_of_all, rows_of_all
 
 Value = TypeVar("Value")
-_PATIENCE = timedelta(
-    days=1
-)  # one rank may measure for hours while the others wait; one that is gone is noticed at once
+# one may measure for hours while the others wait; one that is gone is noticed at once
+_PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ def fit(
         if validation is None
         else partial(measuring(config, test_view, ranks), test=validation, gallery=None, description="validating"),
     )
+    if config.run.precision == "64-true":
+        learner.double()  # Lightning does so too, but after a checkpoint was read, which it would round
     split = _describe_split(config, parts)
     _same_data(ranks, split)
     _fitting_cutoffs(config, parts)

@@ -138,12 +138,13 @@ def _started(environment: Mapping[str, str] = os.environ) -> Started | None:
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # takes seconds to import
 
-        slurm = SLURMEnvironment(auto_requeue=False)
+        nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", "127.0.0.1"))
         return Started(
             int(environment["SLURM_PROCID"]),
             int(environment["SLURM_STEP_NUM_TASKS"]),
-            slurm.main_address,
-            slurm.main_port,
+            environment.get("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes)),
+            # jobs that share a node need different ports
+            int(environment.get("MASTER_PORT", 10_000 + int(environment.get("SLURM_JOB_ID", "0")) % 50_000)),
         )
     return None
 

@@ -105,7 +105,8 @@ class Learner(LightningModule):
             raise JobFailedError(
                 "model.sync_bn needs items on every device in every step, and one has none; make the batch larger"
             )
-        return torch.zeros(0, self.config.model.embedding_dim, device=self.device, requires_grad=True)
+        head = self.model.head  # used, so that this rank takes part in the reduction of gradients
+        return head(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
 
     def _embedded(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 4:  # images come channels-last: no copy, unless the other format is asked for
