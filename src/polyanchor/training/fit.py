@@ -169,12 +169,16 @@ def fit(
     notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
     if validation is None:
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
-    best = torch.load(folder.best, map_location="cpu", weights_only=True)
-    if isinstance(loss, ShardedMultiProxyAnchorLoss):
-        sharded_proxies.put_in(best, loss)
-        sharded_proxies.load(folder.checkpoints / best[sharded_proxies.KEY], loss)
-    learner.load_state_dict(best["state_dict"])
+    _take_best(folder, learner)
     return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers)
+
+
+def _take_best(folder: RunFolder, learner: Learner) -> None:
+    best = torch.load(folder.best, map_location="cpu", weights_only=True)
+    if isinstance(learner.loss, ShardedMultiProxyAnchorLoss):
+        sharded_proxies.load(folder.checkpoints / best[sharded_proxies.KEY], learner.loss)
+        sharded_proxies.put_in(best, learner.loss)
+    learner.load_state_dict(best["state_dict"])
 
 
 def _nothing(line: str) -> None:
