@@ -16,7 +16,7 @@ from benchmarks.table import table
 
 SCRIPTS = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "\nQUESTION = " in file.read_text("utf-8"))
 # settings of the allocator, a figure, reasons, what takes many GB: not what one repeats
-ASIDE = "kept_memory", "sharded_loss", "growth", "profiles", "piece_memory"
+ASIDE = "kept_memory", "sharded_loss", "data_parallel", "million_classes", "growth", "profiles", "piece_memory"
 QUESTIONS = [name for name in SCRIPTS if name not in ASIDE]
 
 

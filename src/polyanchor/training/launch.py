@@ -21,6 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from polyanchor._files import JobFailedError
+from polyanchor.distributed.ranks import leave
 from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
 from polyanchor.training.joining import LostRankError, backend_of
@@ -201,14 +202,14 @@ def _rank(
         )
         value = work(**arguments, announce=announce, stop=StopRequest())
         say("done", value if rank == 0 else None)
-        dist.barrier()  # who leaves while another still talks to it makes that one fail
-        dist.destroy_process_group()
     except Interrupted as error:
         say("failed", (error, ""))
     except Exception as error:
         say("failed", (_portable(error), traceback.format_exc()))
-        sender.close()
-        os._exit(1)  # not waiting for threads of a group that has lost a member
+        leave(1)
+    dist.barrier()  # who leaves while another still talks to it makes that one fail
+    dist.destroy_process_group()
+    leave()
 
 
 def _settle(rank: int, threads: int, device: torch.device) -> None:
