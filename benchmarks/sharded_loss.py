@@ -1,8 +1,9 @@
 """What does a step of the loss and of its AdamW take on each rank, if two ranks share the classes?
 
 One process with all classes beside two ranks with half of them each, a thread for each process, the same batch of B
-items (B / 2 from each of two ranks); and one process with two threads, which is what two cores do without ranks. Wall time of the slower rank; processor time of a rank, which does not grow where
-others use the machine too; and memory of a rank at its peak beyond the program itself, in fresh processes.
+items (B / 2 from each of two ranks); and one process with two threads, which is what two cores do without ranks. Wall
+time of the slower rank; processor time of a rank, which does not grow where others use the machine too; and memory of a
+rank at its peak beyond the program itself, in fresh processes.
 
 Run: python -m benchmarks.sharded_loss [--size long]
 """
