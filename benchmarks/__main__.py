@@ -15,8 +15,17 @@ from benchmarks.origin import commit
 from benchmarks.table import table
 
 SCRIPTS = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if "\nQUESTION = " in file.read_text("utf-8"))
-# settings of the allocator, a figure, reasons, what takes many GB or a browser: not what one repeats
-ASIDE = "kept_memory", "sharded_loss", "growth", "profiles", "piece_memory", "report_page"
+# settings of the allocator, a figure, reasons, what takes many GB, several processes or a browser: not what one repeats
+ASIDE = (
+    "kept_memory",
+    "sharded_loss",
+    "data_parallel",
+    "million_classes",
+    "growth",
+    "profiles",
+    "piece_memory",
+    "report_page",
+)
 QUESTIONS = [name for name in SCRIPTS if name not in ASIDE]
 
 

@@ -1,8 +1,9 @@
 """What does a step of the loss and of its AdamW take on each rank, if two ranks share the classes?
 
 One process with all classes beside two ranks with half of them each, a thread for each process, the same batch of B
-items (B / 2 from each of two ranks). Wall time of the slower rank; processor time of a rank, which does not grow where
-others use the machine too; and memory of a rank at its peak beyond the program itself, in fresh processes.
+items (B / 2 from each of two ranks); and one process with two threads, which is what two cores do without ranks. Wall
+time of the slower rank; processor time of a rank, which does not grow where others use the machine too; and memory of a
+rank at its peak beyond the program itself, in fresh processes.
 
 Run: python -m benchmarks.sharded_loss [--size long]
 """
@@ -23,9 +24,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from benchmarks.common import Row, Target, child, main, row
 from benchmarks.losses import ANCHORS
 from benchmarks.memory import extra_mib
+from polyanchor.distributed.ranks import leave
 
 QUESTION = "sharded_loss"
-WHOLE, HALF = "one process", "each of two ranks"
+WHOLE, BOTH, HALF = "one process", "one process of two threads", "each of two ranks"
 SHAPES = {"tiny": [(8, 20, 1, 16)], "short": [(180, 11_318, 10, 512), (180, 100_000, 1, 512)]}
 SHAPES["long"] = [(180, 11_318, 1, 512), *SHAPES["short"]]
 ROUNDS = {"tiny": 1, "short": 7, "long": 15}
@@ -54,7 +56,7 @@ def rows(size: str) -> list[Row]:
 def by_round(seconds: list[dict[str, Any]], clock: str) -> dict[str, list[tuple[float, ...]]]:
     """Of each round, the numbers of the ranks that worked; rank 0 alone for one process."""
     return {
-        WHOLE: [(value,) for value in seconds[0][f"{WHOLE}, {clock}"]],
+        **{name: [(value,) for value in seconds[0][f"{name}, {clock}"]] for name in (WHOLE, BOTH)},
         HALF: list(zip(*(rank[f"{HALF}, {clock}"] for rank in seconds), strict=True)),
     }
 
@@ -74,13 +76,14 @@ def one(kind: str, anchor: str, rounds: int, *shape: int) -> Any:
         return extra_mib(lambda: step_of(anchor, None if dist.get_world_size() == 1 else ring(), *shape)()())
     steps = {HALF: step_of(anchor, ring(), *shape)()}
     if dist.get_rank() == 0:
-        steps[WHOLE] = step_of(anchor, None, *shape)()
+        steps[WHOLE] = steps[BOTH] = step_of(anchor, None, *shape)()
     found: dict[str, list[float]] = {f"{name}, {clock}": [] for name in steps for clock in ("wall", "own")}
     for turn in range(-1, rounds):
-        for name in (WHOLE, HALF) if turn % 2 else (HALF, WHOLE):
+        for name in (WHOLE, BOTH, HALF) if turn % 2 else (HALF, BOTH, WHOLE):
             dist.barrier()
             if name not in steps:
                 continue
+            torch.set_num_threads(2 if name == BOTH else 1)
             wall, own = time.perf_counter(), time.process_time()
             steps[name]()
             if turn >= 0:
@@ -135,5 +138,6 @@ if __name__ == "__main__":
             print(json.dumps(everyone), flush=True)
         dist.barrier()  # a rank that leaves while another still talks to it can end badly
         dist.destroy_process_group()
+        leave()
     else:
         main(QUESTION, rows, __doc__)

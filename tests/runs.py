@@ -1,5 +1,8 @@
 """A small run on the `photos` folder, as settings: 4 of 6 classes train, 2 of those validate, 2 test."""
 
+import numpy as np
+from PIL import Image
+
 from polyanchor.training.config_file import load_config
 
 SETTINGS = {
@@ -27,3 +30,14 @@ def config(photos, *changes):
 
 def arguments(photos, *changes):
     return [word for setting in settings(photos, *changes) for word in ("--set", setting)]
+
+
+def write_photos(folder):
+    """6 classes x 8 PNG files of 16 x 16 pixels; a class is a colour, an image is noise around it."""
+    rng = np.random.default_rng(0)
+    for number, colour in enumerate(rng.integers(40, 215, (6, 3))):
+        (folder / f"class{number}").mkdir(parents=True)
+        for image in range(8):
+            pixels = np.clip(colour + rng.normal(0, 25, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"class{number}" / f"{image}.png")
+    return folder

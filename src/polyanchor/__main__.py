@@ -2,4 +2,5 @@
 
 from polyanchor.cli import main
 
-main()
+if __name__ == "__main__":  # processes of a run on several devices import this module too
+    main()

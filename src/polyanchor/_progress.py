@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -35,13 +36,20 @@ def progress(description: str, *, total: int, unit: str, done: int = 0) -> Itera
         bars.TimeRemainingColumn(),
         text("{task.fields[note]}"),
     ]
-    with bars.Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+    with bars.Progress(*columns, console=console, disable=not (console.is_terminal and _speaks())) as shown:
         task = shown.add_task(description, total=total, completed=done, note="")
 
         def advance(count: int, *, note: str | None = None) -> None:
             shown.update(task, advance=count, **({} if note is None else {"note": note}))
 
         yield advance
+
+
+def _speaks() -> bool:
+    """Of several processes that work together the first alone shows anything."""
+    torch = sys.modules.get("torch")  # not imported for the sake of a bar
+    group = None if torch is None or not torch.distributed.is_available() else torch.distributed
+    return group is None or not group.is_initialized() or group.get_rank() == 0
 
 
 def _rate_column(bars: object, unit: str, done: int) -> object:

@@ -14,7 +14,7 @@ from polyanchor.experiments import comparison, tuning
 from polyanchor.experiments.comparison import compare
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import parse_methods
-from polyanchor.training.callbacks import Interrupted, StopRequest
+from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.experiments import features
 

@@ -6,8 +6,8 @@ import math
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.training.callbacks import Interrupted, StopRequest
 from polyanchor.training.history import turned, watched
+from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.experiments import features
 

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from polyanchor._extras import MissingExtraError
-from polyanchor.training.callbacks import Interrupted
+from polyanchor.training.stopping import Interrupted
 from polyanchor.training.train import train
 from tests.runs import config
 from tests.training.test_train import StopAfter

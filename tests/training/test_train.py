@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from polyanchor.data.items import Items
-from polyanchor.training.callbacks import Interrupted, StopRequest
 from polyanchor.training.config_file import load_config
 from polyanchor.training.learner import parameter_groups
 from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.setup import make_loss, make_model, open_parts
+from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.experiments import features
 from tests.runs import config
@@ -201,6 +201,15 @@ def test_a_batch_in_pieces_is_the_same_training(photos, tmp_path, monkeypatch):
 
 def test_a_batch_in_pieces_resumes_exactly(photos, tmp_path):
     of = config(photos, "run.epochs=2", "batches.images=4", "batches.piece=3")
+    train(of, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(of, tmp_path / "parts", stop=StopAfter(1))
+    train(of, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_double_precision_resumes_exactly(tmp_path):
+    of = features.config(features.write(tmp_path / "v.safetensors"), "run.precision=64-true")
     train(of, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(of, tmp_path / "parts", stop=StopAfter(1))

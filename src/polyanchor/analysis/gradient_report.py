@@ -28,10 +28,11 @@ from polyanchor.analysis.gradients import (
 from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import change_config
+from polyanchor.training.device import device_of
 from polyanchor.training.fit import fit
 from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
 from polyanchor.training.run_folder import RunFolder, without_nan, write_json
-from polyanchor.training.setup import device_of, make_loss, make_transforms
+from polyanchor.training.setup import make_loss, make_transforms
 from polyanchor.training.summary import Announce
 from polyanchor.training.trained import Trained, open_trained
 

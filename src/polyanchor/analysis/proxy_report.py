@@ -17,8 +17,9 @@ from polyanchor.analysis.proxy_figures import draw_study
 from polyanchor.data.items import Items
 from polyanchor.evaluation.embed import embed
 from polyanchor.losses.proxies import proxies_of
+from polyanchor.training.device import device_of
 from polyanchor.training.run_folder import write_json
-from polyanchor.training.setup import device_of, make_transforms
+from polyanchor.training.setup import make_transforms
 from polyanchor.training.trained import Trained, open_trained
 
 NAMES = 8

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage or bad input.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from polyanchor._extras import MissingExtraError, load
@@ -20,4 +21,7 @@ def main() -> None:
         sys.exit(2)
     from polyanchor.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "polyanchor.distributed.ranks" in sys.modules and ("WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ):
+        sys.modules["polyanchor.distributed.ranks"].leave(code)
+    sys.exit(code)

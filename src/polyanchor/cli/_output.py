@@ -18,6 +18,10 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def silent(line: str) -> None:
+    """In the place of :func:`note`, where another process says it."""
+
+
 def print_json(content: Mapping[str, Any]) -> None:
     """For machines."""
     print(json.dumps(content, indent=1, ensure_ascii=False))

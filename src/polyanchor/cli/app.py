@@ -97,6 +97,8 @@ def _explain(error: Exception, *, debug: bool) -> int:
         traceback.print_exception(error)
     failed = isinstance(error, JobFailedError) or no_room(error) is not None
     expected = not failed and isinstance(error, (ValueError, TypeError, OSError, MissingExtraError))
+    if not getattr(error, "heard", True):  # another process of the same run says it
+        return 2 if expected else 1
     text = str(error) or type(error).__name__
     if not (expected or failed):
         text = f"{type(error).__name__}: {text} (polyanchor --debug ... shows the traceback)"

@@ -52,8 +52,8 @@ def compare(
     from polyanchor.experiments.comparison import compare as run_comparison
     from polyanchor.experiments.folder import Plan
     from polyanchor.experiments.methods import parse_methods
-    from polyanchor.training.callbacks import Interrupted
     from polyanchor.training.config_file import load_config
+    from polyanchor.training.stopping import Interrupted
 
     methods = parse_methods(method or ["all"])
     labels = [one.label for one in methods]

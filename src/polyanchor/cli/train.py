@@ -38,13 +38,16 @@ def train(
 
     Example: polyanchor train --set data.source=folder:photos --set loss.anchor=data --out runs/photos
 
+    On several devices: --set run.devices=2, or torchrun or srun around the command (docs/scaling.md).
+
     Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos goes on from there, exactly. The
     keys and their defaults are in docs/training.md.
     """
-    from polyanchor.cli._output import note, print_run
-    from polyanchor.training.callbacks import Interrupted
+    from polyanchor.cli._output import note, print_run, silent
     from polyanchor.training.config_file import load_config, with_effective_batch
+    from polyanchor.training.joining import one_voice
     from polyanchor.training.run_folder import RunFolder
+    from polyanchor.training.stopping import Interrupted
     from polyanchor.training.train import train as run_training
 
     changes = changed(settings, on_bad_image=on_bad_image)
@@ -58,8 +61,11 @@ def train(
     if effective_batch is not None:
         resolved = with_effective_batch(resolved, effective_batch)
     try:
-        run_training(resolved, folder, resume=resume is not None, announce=note)
+        with one_voice() as first:
+            run_training(resolved, folder, resume=resume is not None, announce=note if first else silent)
     except Interrupted:
-        note(f"stopped; go on with: polyanchor train --resume {folder}")
+        if first:
+            note(f"stopped; go on with: polyanchor train --resume {folder}")
         raise typer.Exit(1) from None
-    print_run(folder, as_json=as_json)
+    if first:
+        print_run(folder, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -28,8 +29,8 @@ class EpochBatches(Sampler[list[Key]]):
         size: rows in a batch, over all processes together.
         seed: 0 or more.
         rank: number of this process.
-        ranks: number of processes; ``size`` is a multiple of it. Their parts of a batch, put together in the
-            order of their ranks, are the batch of a single process.
+        ranks: number of processes. Their parts of a batch, put together in the order of their ranks, are the batch
+            of a single process. Parts differ by at most one row; of a batch smaller than ``ranks``, some are empty.
 
     Attributes:
         epoch: epoch that the next iteration goes through.
@@ -42,10 +43,6 @@ class EpochBatches(Sampler[list[Key]]):
             raise ValueError(f"seed must be 0 or more, got {seed}")
         if not 0 <= rank < ranks:
             raise ValueError(f"rank must lie in [0, ranks), got rank {rank} of {ranks}")
-        if size % ranks:
-            raise ValueError(
-                f"a batch of {size} cannot be divided among {ranks} processes; make it a multiple of {ranks}"
-            )
         self.size, self.seed, self.rank, self.ranks = size, seed, rank, ranks
         self.epoch = self.position = 0
 
@@ -72,12 +69,17 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, position = self.epoch, self.position
-        part = self.size // self.ranks
-        begin = self.rank * part
-        generator = load("numpy", "train").random.default_rng((self.seed, epoch))
-        for number, rows in enumerate(self.rows(generator)):
+        for number, rows in enumerate(self._batches(epoch)):
             if number >= position:
-                yield [(epoch, row) for row in rows[begin : begin + part]]
+                begin, end = (len(rows) * rank // self.ranks for rank in (self.rank, self.rank + 1))
+                yield [(epoch, row) for row in rows[begin:end]]
+
+    def whole(self, epoch: int, position: int) -> list[int]:
+        """The rows of one batch, of all processes together."""
+        return next(islice(self._batches(epoch), position, None))
+
+    def _batches(self, epoch: int) -> Iterator[list[int]]:
+        return self.rows(load("numpy", "train").random.default_rng((self.seed, epoch)))
 
 
 class ClassBalancedBatches(EpochBatches):
@@ -96,8 +98,7 @@ class ClassBalancedBatches(EpochBatches):
         ranks: number of processes.
 
     Raises:
-        ValueError: fewer than ``classes`` classes, a number below 1, or a batch that ``ranks`` does not
-            divide.
+        ValueError: fewer than ``classes`` classes, or a number below 1.
 
     Example:
         >>> import torch
@@ -157,7 +158,7 @@ class ShuffledBatches(EpochBatches):
         ranks: number of processes.
 
     Raises:
-        ValueError: fewer items than ``size``, a number below 1, or a batch that ``ranks`` does not divide.
+        ValueError: fewer items than ``size``, or a number below 1.
 
     Example:
         >>> [len(batch) for batch in ShuffledBatches(7, size=3, seed=0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,23 +11,29 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 
-def rows_of_all(rows: Tensor, mesh: DeviceMesh) -> Tensor:
-    """The rows of all ranks, in order of rank; ranks may hold different numbers of them, and none.
+def counts_of_all(count: int, mesh: DeviceMesh) -> list[int]:
+    """A number of each rank, in order of rank; one message."""
+    return stack_of_all(torch.tensor(count, device=mesh.device_type), mesh).tolist()
 
-    The gradient of a row is the sum of what all ranks found for it, sent to its owner alone.
+
+def rows_of_all(rows: Tensor, mesh: DeviceMesh, counts: Sequence[int], *, each_finds_all: bool = False) -> Tensor:
+    """The rows of all ranks, in order of rank; ranks may hold different numbers of them, and none.
 
     Args:
         rows: ``(b, ...)`` of this rank.
         mesh: of one dimension.
+        counts: rows of each rank, see :func:`counts_of_all`.
+        each_finds_all: the gradient of a row is that which its owner finds, without a message back, as every rank finds
+            the same; by default it is the sum of what all ranks find for it, sent to its owner alone.
 
     Returns:
         ``(B, ...)``, the same on every rank.
     """
-    counts = stack_of_all(torch.tensor(len(rows), device=rows.device), mesh).tolist()
     longest = max(counts)
     padded = F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, longest - len(rows)))
     shard = DTensor.from_local(padded, mesh, [Shard(0)], run_check=False)
-    everyone = shard.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
+    back = Replicate() if each_finds_all else Partial()
+    everyone = shard.redistribute(placements=[Replicate()]).to_local(grad_placements=[back])
     if min(counts) == longest:
         return everyone
     return torch.cat([everyone[rank * longest :][:count] for rank, count in enumerate(counts)])

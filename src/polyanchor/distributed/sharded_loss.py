@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor import empty as empty_shards
 
 from polyanchor import _check
-from polyanchor.distributed.exchange import rows_of_all, sum_of_all
+from polyanchor.distributed.data_parallel import all_ranks
+from polyanchor.distributed.exchange import counts_of_all, rows_of_all, sum_of_all
 from polyanchor.distributed.negative_sampling import Sample, draw_sample
 from polyanchor.distributed.shard_sweep import Piece, shard_loss
 from polyanchor.functional import Anchor, Pooling, merging_penalty
@@ -59,6 +59,7 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             the joined batch, so that all ranks raise the same.
 
     Example:
+        >>> import torch.distributed as dist
         >>> store = dist.HashStore()
         >>> dist.init_process_group("gloo", store=store, rank=0, world_size=1)
         >>> loss = ShardedMultiProxyAnchorLoss(num_classes=3, embedding_dim=8)
@@ -102,7 +103,7 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             )
         self.negative_share = negative_share
         self.sample: Sample | None = None
-        self.mesh = _all_ranks() if mesh is None else mesh
+        self.mesh = all_ranks() if mesh is None else mesh
         self.first = _first_class(num_classes, self.mesh)
         shape = num_classes, proxies_per_class, embedding_dim
         self.proxies = nn.Parameter(
@@ -122,7 +123,8 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         labels = _check.integer_labels("labels", labels, len(embeddings))
         classes = len(self.proxies)
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings, labels = rows_of_all(embeddings, self.mesh), rows_of_all(labels, self.mesh)
+            counts = counts_of_all(len(embeddings), self.mesh)
+            embeddings, labels = (rows_of_all(rows, self.mesh, counts) for rows in (embeddings, labels))
             proxies = _local(self.proxies)
             _check.loss_inputs(embeddings, proxies, labels)
             _check.finite("embeddings", embeddings)
@@ -149,6 +151,14 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         ]
         return sample.proxies, [piece for piece in pieces if piece.classes.start < piece.classes.stop]
 
+    def some_rows(self, most: int) -> Tensor:
+        """``(W, D)`` copies of at most so many proxies, evenly spread over all classes, on every rank; all call it."""
+        rows = _local(self.proxies.detach()).flatten(0, 1)
+        centres = self.proxies.shape[1]
+        step = -(-len(self.proxies) * centres // most)
+        here = rows[-self.first * centres % step :: step]
+        return rows_of_all(here, self.mesh, counts_of_all(len(here), self.mesh)).clone()
+
     @property
     def family(self) -> Family:
         """The options as the kernels take them."""
@@ -158,16 +168,6 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
 def _local(proxies: Tensor) -> Tensor:
     assert isinstance(proxies, DTensor)
     return proxies.to_local()
-
-
-def _all_ranks() -> DeviceMesh:
-    if not dist.is_initialized():
-        raise RuntimeError(
-            "class-sharded proxies need a process group: call torch.distributed.init_process_group() first, "
-            "and start the script with torchrun"
-        )
-    here = torch.accelerator.current_accelerator() if "nccl" in dist.get_backend() else None
-    return init_device_mesh("cpu" if here is None else here.type, (dist.get_world_size(),))
 
 
 def _first_class(classes: int, mesh: DeviceMesh) -> int:

@@ -14,6 +14,7 @@ from polyanchor._progress import progress
 from polyanchor.data.dataset import ItemDataset, collate, deaf
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
+from polyanchor.distributed.ranks import Ranks
 from polyanchor.types import Embeddings
 
 
@@ -39,6 +40,7 @@ def embed(
     on_bad: Literal["stop", "skip"] = "stop",
     channels_last: bool = True,
     description: str = "embedding",
+    ranks: Ranks | None = None,
 ) -> tuple[Embeddings, tuple[str, ...]]:
     """Embed every item, in order, on the device of the model's parameters; a progress bar goes to stderr.
 
@@ -51,6 +53,8 @@ def embed(
         on_bad: what an image that does not decode does, see :class:`~polyanchor.data.dataset.ItemDataset`.
         channels_last: memory format of the images.
         description: what the progress bar calls it.
+        ranks: processes that share the work, all of which call it: each embeds some of the batches, every item once,
+            and gets all embeddings; the same as in one process, to the last bit on the same kind of device.
 
     Returns:
         The embeddings, float32 on the CPU, and the names of the images that were skipped (they have no row).
@@ -60,16 +64,19 @@ def embed(
         ValueError: no image could be read at all.
     """
     weight = next(model.parameters(), torch.zeros(()))
+    ranks = ranks or Ranks()
+    batches = list(torch.arange(len(items)).split(batch_size))
+    mine = [batches[number].tolist() for number in ranks.part(len(batches))]
     loader = DataLoader(
         ItemDataset(items, transform, on_bad=on_bad),
-        batch_size=batch_size,
+        batch_sampler=mine,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=deaf,
         generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
     )
-    vectors, labels, rows, skipped = [], [], [], []
-    with _evaluating(model), progress(description, total=len(items), unit="items") as advance:
+    vectors, rows, skipped = [], [], []
+    with _evaluating(model), progress(description, total=sum(map(len, mine)), unit="items") as advance:
         for batch in loader:
             skipped += batch.skipped
             if len(batch.labels):
@@ -77,13 +84,15 @@ def embed(
                 if channels_last and inputs.ndim == 4:
                     inputs = inputs.contiguous(memory_format=torch.channels_last)
                 vectors.append(model(inputs).float().cpu())
-                labels.append(batch.labels)
                 rows.append(batch.rows)
             advance(len(batch.labels) + len(batch.skipped))
-    if not vectors:
+    skipped = [name for names in ranks.of_all(skipped) for name in names]
+    width = max(ranks.of_all(vectors[0].shape[1] if vectors else -1))
+    if width < 0:
         raise ValueError(f"none of the {len(items)} images could be read, first {skipped[:1]}")
-    kept = torch.cat(rows)
+    everything = ranks.rows(torch.cat(vectors) if vectors else torch.empty(0, width))
+    kept = ranks.rows(torch.cat(rows) if rows else torch.empty(0, dtype=torch.int64))
     names = tuple(map(items.name, kept.tolist()))
     sublabels = None if items.sublabels is None else items.sublabels[kept]
-    found = Embeddings(torch.cat(vectors), torch.cat(labels), names, dict(items.class_names), sublabels)
+    found = Embeddings(everything, items.labels[kept], names, dict(items.class_names), sublabels)
     return found, tuple(skipped)

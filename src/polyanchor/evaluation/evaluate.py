@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
+from polyanchor.distributed.ranks import Ranks
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.retrieval import evaluate_retrieval
 from polyanchor.types import Embeddings, RetrievalReport
@@ -40,6 +41,7 @@ def evaluate_items(
     on_bad: Literal["stop", "skip"] = "stop",
     channels_last: bool = True,
     description: str = "test",
+    ranks: Ranks | None = None,
 ) -> RetrievalReport:
     """Embed the test items (and the gallery) and measure retrieval.
 
@@ -54,15 +56,17 @@ def evaluate_items(
         on_bad: likewise.
         channels_last: likewise.
         description: what the progress bar calls the queries.
+        ranks: processes that share the embedding, all of which call it; the first one searches, and all get the report.
     """
-    options: dict[str, Any] = {"workers": workers, "on_bad": on_bad, "channels_last": channels_last}
+    ranks = ranks or Ranks()
+    options: dict[str, Any] = {"workers": workers, "on_bad": on_bad, "channels_last": channels_last, "ranks": ranks}
     queries, skipped = embed(model, test, transform, description=description, **options)
     found: Embeddings | None = None
     if gallery is not None:
         found, more = embed(model, gallery, transform, description="gallery", **options)
         skipped += more
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    report = evaluate_embeddings(queries, found, k=k, device=device)
+    report = ranks.on_first(lambda: evaluate_embeddings(queries, found, k=k, device=device))
     if skipped:
         notes += (left_out(skipped),)
     return replace(report, notes=report.notes + notes)

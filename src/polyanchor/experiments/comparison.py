@@ -10,10 +10,10 @@ from polyanchor.experiments.methods import Method
 from polyanchor.experiments.table import write
 from polyanchor.experiments.tuning import tune
 from polyanchor.experiments.verdict import Verdict, judge
-from polyanchor.training.callbacks import Interrupted, StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import change_config
 from polyanchor.training.setup import open_parts
+from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.summary import Announce
 from polyanchor.training.train import train
 

@@ -11,11 +11,11 @@ from typing import Any
 from polyanchor._check import NotFiniteError
 from polyanchor._extras import load
 from polyanchor.experiments.methods import Method
-from polyanchor.training.callbacks import StopRequest
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import change_config
 from polyanchor.training.fit import fit
 from polyanchor.training.run_folder import RunFolder, write_json
+from polyanchor.training.stopping import StopRequest
 from polyanchor.training.summary import Announce
 
 SEED = 1_000  # of every trial: other held-out classes and batches than those of the runs that count

@@ -12,8 +12,9 @@ from polyanchor import _check
 from polyanchor.data.items import Items
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_embeddings
+from polyanchor.training.device import device_of
 from polyanchor.training.reuse import PARTS
-from polyanchor.training.setup import device_of, make_transforms
+from polyanchor.training.setup import make_transforms
 from polyanchor.training.trained import Trained, open_trained
 from polyanchor.types import Embeddings
 

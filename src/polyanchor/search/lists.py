@@ -54,7 +54,9 @@ class Lists:
         """
         near = candidates(tile, self._least[row], self.floor[column])
         at = near.above(self.floor[row].view(GROUP, -1).index_select(1, near.line))
-        self._parts[row].append((near.rows(at).short(), near.columns(at).add_(column * self.side).int(), near.score(at)))
+        self._parts[row].append(
+            (near.rows(at).short(), near.columns(at).add_(column * self.side).int(), near.score(at))
+        )
         if column > row:  # the diagonal tile has every pair twice
             at = near.above(self.floor[column].index_select(0, near.column))
             place, item = near.columns(at).short(), near.rows(at).add_(row * self.side).int()

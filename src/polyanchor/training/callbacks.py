@@ -1,12 +1,10 @@
-"""What happens around the steps: the place in the data, checkpoints, a request to stop, the progress bar."""
+"""What happens around the steps: the place in the data, checkpoints, the progress bar."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +15,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from polyanchor._progress import Advance, progress
 from polyanchor.data.dataset import Batch
 from polyanchor.data.sampling import EpochBatches
-
-
-class Interrupted(Exception):  # noqa: N818  (not an error: it was asked for)
-    """The user asked to stop; a checkpoint has been written."""
-
-
-class StopRequest:
-    """Ctrl-C as a request: the step under way is finished and saved first. A second Ctrl-C stops at once.
-
-    Args:
-        announce: is told that the request was heard.
-    """
-
-    def __init__(self, announce: Callable[[str], None] = lambda line: None) -> None:
-        self.announce = announce
-        self.made = False
-
-    @contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """Take SIGINT while the context lasts."""
-
-        def ask(number: int, frame: object) -> None:
-            if self.made:
-                raise KeyboardInterrupt
-            self.made = True
-            self.announce("stopping after the step under way; Ctrl-C again stops at once")
-
-        if threading.current_thread() is not threading.main_thread():  # signals come to the main thread alone
-            yield self
-            return
-        before = signal.signal(signal.SIGINT, ask)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGINT, before)
+from polyanchor.distributed.ranks import Ranks
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
+from polyanchor.training import sharded_proxies
+from polyanchor.training.stopping import Interrupted, StopRequest
 
 
 class Checkpoints(Checkpoint):
@@ -68,6 +35,9 @@ class Checkpoints(Checkpoint):
         stop: looked at after every step and every epoch.
         minutes: between two checkpoints within an epoch; 0: none there.
         about: put into every checkpoint: what a reader needs to know to use it.
+        ranks: processes that train together. A request to one of them stops all after the same step, and the first
+            one's clock counts. A checkpoint holds the random generators of each; proxies that are spread over them
+            lie in a folder beside it, which is there before the file that names it.
     """
 
     def __init__(
@@ -79,23 +49,32 @@ class Checkpoints(Checkpoint):
         stop: StopRequest,
         minutes: float,
         about: Mapping[str, Any],
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
+        self._proxies: dict[str, str] = {}  # checkpoint -> folder of its proxies
+        self._resumed: str | None = None
+        self._writing = ""
         self.folder, self.batches, self.monitor, self.stop = folder, batches, monitor, stop
         self.minutes, self.about = minutes, dict(about)
         self._saved = time.monotonic()
         self.best = float("-inf")
         self.best_epoch = -1
         self._place = batches.state_dict()
-        self._generators: dict[str, torch.Tensor] = {}
+        self._generators: list[dict[str, torch.Tensor]] = []
         self._cuda: torch.device | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the random generators of a resumed run, after everything that draws while setting up."""
         device = trainer.strategy.root_device
-        if self._generators:
-            torch.set_rng_state(self._generators["cpu"])
-            if device.type == "cuda" and "cuda" in self._generators:
-                torch.cuda.set_rng_state(self._generators["cuda"], device)
+        if self.ranks.rank < len(self._generators):  # there may be more ranks than before
+            generators = self._generators[self.ranks.rank]
+            torch.set_rng_state(generators["cpu"])
+            if device.type == "cuda" and "cuda" in generators:
+                torch.cuda.set_rng_state(generators["cuda"], device)
+        loss = getattr(pl_module, "loss", None)
+        if self._resumed is not None and isinstance(loss, ShardedMultiProxyAnchorLoss):
+            sharded_proxies.load(self.folder / self._resumed, loss, trainer.optimizers[0])
         self._cuda = device if device.type == "cuda" else None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,9 +87,10 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save where the user asked to stop, or it is time to; the last batch ends in the epoch's own save."""
         self._place = {"epoch": trainer.current_epoch, "position": batch_idx + 1}
-        stop = self.stop.made
-        if batch_idx + 1 < len(self.batches) and (stop or self._is_time()):
-            self._save(trainer, "last.ckpt")
+        if batch_idx + 1 < len(self.batches):
+            stop, save = self.ranks.most(self.stop.made, self.ranks.first and self._is_time())
+            if stop or save:
+                self._save(trainer, "last.ckpt")
             if stop:
                 raise Interrupted
 
@@ -125,11 +105,16 @@ class Checkpoints(Checkpoint):
                 # Before last.ckpt, which says which epoch was best: killed in between, the epoch is done again.
                 self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        if self.stop.made and self._place["epoch"] < (trainer.max_epochs or 0):
+        if self._place["epoch"] < (trainer.max_epochs or 0) and self.ranks.most(self.stop.made)[0]:
             raise Interrupted
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["polyanchor"] = self.about
+        if self._proxies:
+            checkpoint[sharded_proxies.KEY] = self._proxies[self._writing]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._resumed = checkpoint.get(sharded_proxies.KEY)
 
     def state_dict(self) -> dict[str, Any]:
         generators = {"cpu": torch.get_rng_state()}
@@ -139,16 +124,28 @@ class Checkpoints(Checkpoint):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "place": self._place,
-            "generators": generators,
+            "generators": self.ranks.of_all(generators),
+            "proxies": self._proxies,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self._place, self._generators = state_dict["place"], state_dict["generators"]
+        self._place, generators = state_dict["place"], state_dict["generators"]
+        self._generators = [generators] if isinstance(generators, dict) else list(generators)  # once of one process
+        self._proxies = dict(state_dict.get("proxies", {}))
         self.batches.load_state_dict(self._place)
 
     def _save(self, trainer: Trainer, name: str) -> None:
+        loss = getattr(trainer.lightning_module, "loss", None)
+        self._writing = name
+        if isinstance(loss, ShardedMultiProxyAnchorLoss):
+            folder = sharded_proxies.folder_name(trainer.global_step)
+            if folder not in self._proxies.values() or name == "best.ckpt":
+                sharded_proxies.save(self.folder / folder, loss, trainer.optimizers[0])
+            self._proxies[name] = folder
         trainer.save_checkpoint(self.folder / name)
+        if self._proxies and name == "last.ckpt" and self.ranks.first:
+            sharded_proxies.tidy(self.folder, self._proxies.values())
         self._saved = time.monotonic()
 
     def _is_time(self) -> bool:

@@ -91,6 +91,8 @@ class Model(Section):
     """Columns of the embedding."""
     freeze_bn: bool = False
     """Keep the running statistics of batch norms (for pretrained backbones and small batches)."""
+    sync_bn: bool = False
+    """Batch norms see the batch of all devices, as one device would, rather than their own part; not on CPUs."""
 
 
 class Optim(Section):
@@ -137,6 +139,10 @@ class Run(Section):
     """CPU threads of torch; 0: torch's own choice."""
     accelerator: str = "auto"
     """As Lightning names them: auto, cpu, gpu."""
+    devices: Count = 1
+    """Devices of a node, each with a process of its own and its part of every batch; on CPUs, processes."""
+    nodes: Count = 1
+    """Machines; more than one are started with torchrun or srun."""
     checkpoint_minutes: AtLeast0 = 10.0
     """Minutes between two checkpoints within an epoch, beside the one after it; 0: none."""
     select: str = "map@r"
@@ -179,4 +185,21 @@ class Config(Section):
             raise ValueError(
                 f"optim.warmup_epochs must be below run.epochs = {self.run.epochs}, got {self.optim.warmup_epochs}"
             )
+        return self
+
+    @property
+    def sharded(self) -> bool:
+        """Whether devices hold different classes' proxies."""
+        return isinstance(self.loss, MultiProxyAnchor) and self.loss.proxy_sharding == "class"
+
+    @model_validator(mode="after")
+    def _devices_fit(self) -> Config:
+        if self.sharded and self.run.precision == "16-mixed":
+            raise ValueError(
+                "run.precision = '16-mixed' scales gradients by what one device sees, and with "
+                "loss.proxy_sharding = 'class' they see different ones; take bf16-mixed"
+            )
+        if self.model.sync_bn and (self.model.freeze_bn or self.batches.piece):
+            other = "model.freeze_bn" if self.model.freeze_bn else "batches.piece"
+            raise ValueError(f"model.sync_bn and {other} exclude each other: statistics of the whole batch, or not")
         return self

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,13 +19,18 @@ from polyanchor.data.contents import contents
 from polyanchor.data.dataset import ItemDataset, fingerprint
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import Transform
+from polyanchor.distributed.ranks import Ranks
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_items, left_out
-from polyanchor.training.callbacks import Checkpoints, ShowProgress, StopRequest
+from polyanchor.training import sharded_proxies
+from polyanchor.training.callbacks import Checkpoints, ShowProgress
 from polyanchor.training.checkpoint_file import to_resume_from
 from polyanchor.training.config import Config
+from polyanchor.training.device import device_of
 from polyanchor.training.failures import explained
 from polyanchor.training.history import History
+from polyanchor.training.joining import joined
 from polyanchor.training.learner import Learner
 from polyanchor.training.loggers import close, make_loggers, require_loggers
 from polyanchor.training.memory import keep_freed_memory
@@ -34,7 +40,6 @@ from polyanchor.training.resume import check_resume
 from polyanchor.training.run_folder import RunFolder, write_json
 from polyanchor.training.setup import (
     Parts,
-    device_of,
     make_batches,
     make_loader,
     make_loss,
@@ -42,6 +47,7 @@ from polyanchor.training.setup import (
     make_transforms,
     open_parts,
 )
+from polyanchor.training.stopping import StopRequest
 from polyanchor.training.summary import Announce, describe
 from polyanchor.training.trainer import make_trainer, quiet
 
@@ -77,6 +83,7 @@ def fit(
     announce: Announce = lambda line: None,
     stop: StopRequest | None = None,
     callbacks: Sequence[Callback] = (),
+    ranks: Ranks | None = None,
 ) -> Fitted:
     """Train and choose the best epoch on held-out training classes.
 
@@ -87,7 +94,13 @@ def fit(
         announce: likewise.
         stop: likewise.
         callbacks: of Lightning, beside our own.
+        ranks: processes that train together, all of which call this; the first one alone writes and announces.
     """
+    if ranks is None:
+        with joined(config) as ranks:
+            return fit(config, folder, resume=resume, announce=announce, stop=stop, callbacks=callbacks, ranks=ranks)
+    if not ranks.first:
+        announce = _nothing
     stop = stop or StopRequest(announce)
     device_of(config)  # refuses an accelerator that there is not, before anything is written
     require_loggers(config)
@@ -100,30 +113,29 @@ def fit(
     model = make_model(config, parts.train)
     train_view, test_view = make_transforms(config, model.statistics)
     classes = parts.train.classes
-    loss = make_loss(config, len(classes))
-    batches = make_batches(config, parts.train.labels)
+    loss = make_loss(config, len(classes), ranks)
+    if ranks.rank:  # what is drawn from here on, by dropout, differs from rank to rank
+        torch.manual_seed(int(torch.randint(2**62, (ranks.rank,))[-1]))
+    batches = make_batches(config, parts.train.labels, ranks)
     validation = parts.validation
     learner = Learner(
         model,
         loss,
         config,
         classes=classes,
+        batch_items=batches.size,
         steps_per_epoch=len(batches),
+        ranks=ranks,
         validate=None
         if validation is None
-        else partial(measuring(config, test_view), test=validation, gallery=None, description="validating"),
+        else partial(measuring(config, test_view, ranks), test=validation, gallery=None, description="validating"),
     )
+    if config.run.precision == "64-true":
+        learner.double()  # Lightning does so too, but after a checkpoint was read, which it would round
     split = _describe_split(config, parts)
+    _same_data(ranks, split)
     _fitting_cutoffs(config, parts)
-    checkpoint = to_resume_from(folder, announce) if resume else None
-    if resume:
-        split["changed"] = check_resume(folder, config, split, trained=checkpoint is not None)
-    else:
-        folder.begin()
-    folder.write_config(config)
-    write_json(folder.split, split)
-    if resume and checkpoint is None:
-        announce("no checkpoint has been written yet: beginning anew")
+    checkpoint, split = ranks.on_first(partial(_begin, config, folder, split, resume=resume, announce=announce))
     for line in describe(config, parts, learner, batches.size):
         announce(line)
 
@@ -134,35 +146,75 @@ def fit(
         stop=stop,
         minutes=config.run.checkpoint_minutes,
         about={"version": __version__, "config": config.model_dump(mode="json"), "split": split},
+        ranks=ranks,
     )
     loader = make_loader(config, parts.train, train_view, batches)
-    history, finite = History(loss), FiniteSteps(folder, cast(ItemDataset, loader.dataset))
+    history, finite = History(loss), FiniteSteps(folder, cast(ItemDataset, loader.dataset), batches, ranks)
     gc.collect()  # trainer and learner of a run before refer to each other, and hold its data
     watching = [*callbacks, finite, ShowProgress(announce, f"val/{config.run.select}"), history, checkpoints]
     if config.run.log_images:
         drawn = partial(embed, description="pictures", **_reading(config, test_view))
         watching.insert(0, Pictures(config.run.log_images, parts, drawn, folder.path / "logs" / "pictures"))
     with quiet(), stop.listening(), finite.explained(), explained(folder.path):
-        loggers = make_loggers(config, folder.path)
+        loggers = make_loggers(config, folder.path) if ranks.first else []
         try:
-            trainer = make_trainer(config, loggers, watching)
+            trainer = make_trainer(config, loggers, watching, ranks)
             trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
         except BaseException:
             close(loggers, "failed")
             raise
 
-    notes = learner.notes + ((left_out(sorted(learner.skipped), " in training"),) if learner.skipped else ())
+    skipped = sorted(set().union(*ranks.of_all(learner.skipped)))
+    notes = learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
     notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
     if validation is None:
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
-    state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]
-    learner.load_state_dict(state)
+    _take_best(folder, learner)
     return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers)
 
 
-def measuring(config: Config, transform: Transform | None) -> partial[Any]:
+def _take_best(folder: RunFolder, learner: Learner) -> None:
+    best = torch.load(folder.best, map_location="cpu", weights_only=True)
+    if isinstance(learner.loss, ShardedMultiProxyAnchorLoss):
+        sharded_proxies.load(folder.checkpoints / best[sharded_proxies.KEY], learner.loss)
+        sharded_proxies.put_in(best, learner.loss)
+    learner.load_state_dict(best["state_dict"])
+
+
+def _nothing(line: str) -> None:
+    """What ranks other than the first announce."""
+
+
+def _begin(
+    config: Config, folder: RunFolder, split: dict[str, Any], *, resume: bool, announce: Announce
+) -> tuple[Path | None, dict[str, Any]]:
+    """Begin the folder, or look whether its run can go on, and from which checkpoint."""
+    checkpoint = to_resume_from(folder, announce) if resume else None
+    if resume:
+        split = split | {"changed": check_resume(folder, config, split, trained=checkpoint is not None)}
+    else:
+        folder.begin()
+    folder.write_config(config)
+    write_json(folder.split, split)
+    if resume and checkpoint is None:
+        announce("no checkpoint has been written yet: beginning anew")
+    return checkpoint, split
+
+
+def _same_data(ranks: Ranks, split: dict[str, Any]) -> None:
+    """Refuse nodes whose copies of the data differ: their rows would stand for different items."""
+    seen = ranks.of_all((split["fingerprint"], split["contents"]))
+    other = [rank for rank, found in enumerate(seen) if found != seen[0]]
+    if other:
+        raise ValueError(
+            f"all processes must see the same items, got others of {split['source']} in process {other[0]} than in "
+            "process 0; give each node a copy of the same data, or a shared folder"
+        )
+
+
+def measuring(config: Config, transform: Transform | None, ranks: Ranks | None = None) -> partial[Any]:
     """:func:`~polyanchor.evaluation.evaluate.evaluate_items` as the configuration wants it."""
-    return partial(evaluate_items, k=config.run.k, **_reading(config, transform))
+    return partial(evaluate_items, k=config.run.k, ranks=ranks, **_reading(config, transform))
 
 
 def _reading(config: Config, transform: Transform | None) -> dict[str, Any]:

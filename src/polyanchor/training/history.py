@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.functional import unit_rows
 from polyanchor.losses.proxies import proxies_of
 
@@ -61,6 +62,8 @@ def watched(loss: nn.Module) -> Tensor | None:
     proxies = proxies_of(loss)
     if proxies is None:
         return None
+    if isinstance(loss, ShardedMultiProxyAnchorLoss):
+        return loss.some_rows(_WATCHED).cpu()
     rows = proxies.detach().flatten(0, 1)
     step = -(-len(rows) // _WATCHED)
     return rows[::step].cpu().clone()

@@ -10,13 +10,22 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
+from polyanchor._files import JobFailedError
 from polyanchor.data.dataset import Batch
+from polyanchor.distributed.data_parallel import joined_batch_loss
+from polyanchor.distributed.negative_sampling import step_samples
+from polyanchor.distributed.ranks import Ranks
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.proxies import fixed_lengths
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.models.pieces import embed_in_pieces
+from polyanchor.training import sharded_proxies
 from polyanchor.training.config import Config
+from polyanchor.training.gradients import clip
 from polyanchor.training.schedule import factor
 from polyanchor.types import RetrievalReport
 
@@ -31,7 +40,9 @@ class Learner(LightningModule):
         loss: embeddings, class numbers -> loss; its parameters are the proxies.
         config: of the run.
         classes: ``(C,)`` int64 ascending, the data source's ids of the training classes; position is class number.
+        batch_items: items of a batch, of all ranks together.
         steps_per_epoch: batches in an epoch.
+        ranks: processes that train together, each with its part of a batch.
         validate: measures the model on the held-out classes, or None if there are none.
     """
 
@@ -44,29 +55,69 @@ class Learner(LightningModule):
         config: Config,
         *,
         classes: Tensor,
+        batch_items: int,
         steps_per_epoch: int,
+        ranks: Ranks | None = None,
         validate: Validate | None = None,
     ) -> None:
         super().__init__()
         self.model, self.loss, self.config = model, loss, config
+        self.batch_items = batch_items
         self.steps_per_epoch, self.validate = steps_per_epoch, validate
+        self.ranks = ranks or Ranks()
+        self._nobody = False  # has an item in this step
         self.register_buffer("classes", classes)
+        if isinstance(loss, ShardedMultiProxyAnchorLoss):  # each rank has the whole gradient of other proxies
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, ["loss.proxies"])
         self.skipped: set[str] = set()
         self.notes: tuple[str, ...] = ()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """``batch`` -> ``()`` loss; None (the step is left out) if every image of it was skipped."""
+        """``batch`` -> ``()`` loss of all ranks; None (the step is left out) if every image of it was skipped."""
         self.skipped.update(batch.skipped)
-        if len(batch.labels) == 0:
+        count = self._items_of_all(batch)
+        self._nobody = count == 0
+        if count == 0 and self.ranks.size == 1:
             return None
-        inputs = batch.inputs
+        embeddings = self._embedded(batch.inputs) if len(batch.labels) else self._none()
+        if self._nobody:  # DistributedDataParallel wants a backward pass all the same
+            return embeddings.sum()
+        numbers = torch.searchsorted(self.classes, batch.labels)
+        loss: Tensor
+        if self.ranks.mesh is None or isinstance(self.loss, ShardedMultiProxyAnchorLoss):
+            loss = self.loss(embeddings, numbers)
+        else:
+            loss = joined_batch_loss(self.loss, embeddings, numbers, self.ranks.mesh)
+        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=count)
+        return loss
+
+    def _items_of_all(self, batch: Batch) -> int:
+        """Items of the step on all ranks together."""
+        if self.ranks.size == 1:
+            return len(batch.labels)
+        if self.config.data.on_bad_image == "stop":
+            return self.batch_items
+        return sum(self.ranks.of_all(len(batch.labels)))
+
+    def _none(self) -> Tensor:
+        """The embeddings of no items, ``(0, D)``."""
+        if self.config.model.sync_bn:
+            raise JobFailedError(
+                "model.sync_bn needs items on every device in every step, and one has none; make the batch larger"
+            )
+        head = self.model.head  # used, so that this rank takes part in the reduction of gradients
+        return head(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
+
+    def _embedded(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 4:  # images come channels-last: no copy, unless the other format is asked for
             channels_last = self.config.run.channels_last
             inputs = inputs.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        embeddings = embed_in_pieces(self.model, inputs, self.config.batches.piece)
-        loss: Tensor = self.loss(embeddings, torch.searchsorted(self.classes, batch.labels))
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=len(batch.labels))
-        return loss
+        return embed_in_pieces(self.model, inputs, self.config.batches.piece)
+
+    def on_after_backward(self) -> None:
+        """A step without items leaves everything as it is, weight decay and moments included."""
+        if self._nobody:
+            self.zero_grad(set_to_none=True)
 
     def on_train_start(self) -> None:
         """A run that resumes inside an epoch gets no ``on_train_epoch_start`` for it."""
@@ -79,7 +130,7 @@ class Learner(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Measure on the held-out classes; what is logged here chooses the best epoch."""
-        if isinstance(self.loss, MultiProxyAnchorLoss):
+        if isinstance(self.loss, MultiProxyAnchorLoss) and not isinstance(self.loss, ShardedMultiProxyAnchorLoss):
             self.loss.check()  # a bad batch that an accelerator found must not get into a checkpoint unsaid
         if self.validate is None:
             return
@@ -92,10 +143,31 @@ class Learner(LightningModule):
         with fixed_lengths(self.loss) if self.config.optim.proxy_length == "fixed" else nullcontext():
             super().optimizer_step(*args, **options)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As always; of proxies that are spread over the ranks, as if one process had all of them."""
+        if isinstance(self.loss, ShardedMultiProxyAnchorLoss):
+            clip(optimizer, self.loss, self.ranks.mesh, gradient_clip_algorithm, gradient_clip_val or 0.0)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if isinstance(self.loss, ShardedMultiProxyAnchorLoss):
+            sharded_proxies.put_in(checkpoint, self.loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        sharded_proxies.leave_out(checkpoint)
+
     def configure_optimizers(self) -> Any:
         """AdamW with the groups ``backbone``, ``head``, ``proxies``, and the schedule on all of them."""
         optim = self.config.optim
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.loss, self.config))
+        if isinstance(self.loss, ShardedMultiProxyAnchorLoss) and self.loss.negative_share < 1:
+            step_samples(self.loss, optimizer)
         schedule = partial(factor, steps_per_epoch=self.steps_per_epoch, epochs=self.config.run.epochs, optim=optim)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polyanchor.training.section import Above0, AtLeast0, Count, Finite, Section
 
@@ -34,6 +34,20 @@ class MultiProxyAnchor(Section):
     """Length 1 for every proxy, or the published initialisation."""
     merging: AtLeast0 = 0.0
     """Weight of the penalty that merges local centres of a class, as SoftTriple's tau; 0: none."""
+    proxy_sharding: Literal["none", "class"] = "none"
+    """`class`: each device holds some of the classes' proxies, with their optimizer state; the loss is the same."""
+    negative_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Below 1, an approximation: share of the classes without an item that take part in a step; needs sharding."""
+
+    @model_validator(mode="after")
+    def _can_be_sampled(self) -> MultiProxyAnchor:
+        if self.negative_share < 1 and self.proxy_sharding == "none":
+            raise ValueError(
+                f"loss.negative_share = {self.negative_share} needs loss.proxy_sharding = 'class', on one device too"
+            )
+        if self.negative_share < 1 and self.merging > 0:
+            raise ValueError("loss.merging is a mean over all proxies; set loss.negative_share to 1 with it")
+        return self
 
 
 class ProxyNca(Section):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from polyanchor._check import NotFiniteError
 from polyanchor._files import JobFailedError
 from polyanchor.data.dataset import Batch, ItemDataset, collate
+from polyanchor.data.sampling import EpochBatches
+from polyanchor.distributed.ranks import Ranks
+from polyanchor.training.gradients import parted, total_norm
 from polyanchor.training.run_folder import RunFolder, save_tensors
 
 _LOOK_EVERY = 10  # steps on an accelerator: as often as the progress bar reads the loss, and waits for it
@@ -43,10 +46,14 @@ class FiniteSteps(Callback):
     Args:
         folder: of the run, where the batch is saved.
         dataset: gives the batch once more, augmented as it was.
+        batches: knows what all ranks together had in a step.
+        ranks: processes that train together. All of them find the same; the first one saves the batch.
     """
 
-    def __init__(self, folder: RunFolder, dataset: ItemDataset) -> None:
-        self.folder, self.dataset = folder, dataset
+    def __init__(
+        self, folder: RunFolder, dataset: ItemDataset, batches: EpochBatches, ranks: Ranks | None = None
+    ) -> None:
+        self.folder, self.dataset, self.batches, self.ranks = folder, dataset, batches, ranks or Ranks()
         self._step: Step | None = None
         self._unread: list[tuple[Step, str, Tensor]] = []
         self._every, self._epochs = 1, 0
@@ -63,9 +70,9 @@ class FiniteSteps(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            largest = torch.nn.utils.get_total_norm(gradients, norm_type=float("inf"))
+        alike, parts = parted(optimizer, cast(nn.Module, pl_module.loss))
+        if alike or parts:
+            largest = total_norm(alike, parts, self.ranks.mesh, float("inf"))
             self._watch("a gradient", largest.isfinite())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,7 +117,8 @@ class FiniteSteps(Callback):
             advice = "Resuming comes to the same step again: begin a new run with a lower optim.lr, or mend the items"
             if self._step is None:
                 raise DivergedError(f"after epoch {self._epochs}: {reason}. {kept}{advice}") from error
-            names = self._save(self._step, reason)
+            step = self._step
+            names = self.ranks.on_first(lambda: self._save(step, reason))
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise DivergedError(
                 f"epoch {self._step.epoch + 1}, step {self._step.number + 1}: {reason}. Its batch of {len(names)} "
@@ -119,7 +127,7 @@ class FiniteSteps(Callback):
 
     def _save(self, step: Step, reason: str) -> list[str]:
         """The batch as the network saw it, with the names of its items."""
-        rows = step.rows.tolist()
+        rows = step.rows.tolist() if self.ranks.size == 1 else self.batches.whole(step.epoch, step.number)
         batch = collate(self.dataset.__getitems__([(step.epoch, row) for row in rows]))
         names = [self.dataset.items.name(row) for row in batch.rows.tolist()]
         said = {

@@ -18,6 +18,7 @@ from polyanchor.losses.proxies import proxies_of
 from polyanchor.training.learner import Learner
 from polyanchor.training.loggers import log_picture
 from polyanchor.training.setup import Parts
+from polyanchor.training.sharded_proxies import whole
 from polyanchor.types import Embeddings
 
 if TYPE_CHECKING:
@@ -53,11 +54,16 @@ class Pictures(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if epoch % self.every or not trainer.is_global_zero:
+        if epoch % self.every:
             return
         assert isinstance(pl_module, Learner)
+        proxies = proxies_of(pl_module.loss)
+        if proxies is not None:
+            proxies = whole(proxies.detach())  # where they are spread over ranks, each sends its own
+        if not trainer.is_global_zero:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        drawn = {"proxies": self._proxies(pl_module, epoch)}
+        drawn = {"proxies": self._proxies(pl_module, proxies, epoch)}
         if self.validation is not None and not self.validation.is_vectors:
             drawn["queries"] = self._queries(pl_module, self.validation, epoch)
         for name, picture in drawn.items():
@@ -71,9 +77,8 @@ class Pictures(Callback):
         title = f"epoch {epoch}: held-out training classes, each query among {len(items) - 1} items"
         return query_sheet(items, found, queries.tolist(), k=NEIGHBOURS, title=title)
 
-    def _proxies(self, learner: Learner, epoch: int) -> Image:
+    def _proxies(self, learner: Learner, proxies: Tensor | None, epoch: int) -> Image:
         found, _ = self.embed(learner.model, self.some)
-        proxies = proxies_of(learner.loss)
         if proxies is not None:
             proxies = proxies.detach().cpu()[torch.searchsorted(learner.classes.cpu(), self.shown)]
         names = [self.train.class_names.get(label, f"class {label}") for label in self.shown.tolist()]

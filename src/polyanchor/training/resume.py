@@ -14,6 +14,8 @@ CHANGEABLE = (
     "run.epochs",
     "run.threads",
     "run.accelerator",
+    "run.devices",
+    "run.nodes",
     "run.checkpoint_minutes",
     "data.workers",
     "data.root",

@@ -19,8 +19,9 @@ from polyanchor.evaluation.evaluate import evaluate_embeddings, evaluate_items
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
+from polyanchor.training.device import device_of
 from polyanchor.training.run_folder import RunFolder, save_tensors
-from polyanchor.training.setup import Parts, device_of, make_model, make_transforms, open_parts
+from polyanchor.training.setup import Parts, make_model, make_transforms, open_parts
 from polyanchor.training.summary import Announce
 from polyanchor.types import Embeddings, RetrievalReport
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyanchor import _extras
 from polyanchor._files import replacing
@@ -111,10 +111,10 @@ class RunFolder:
         """What :meth:`save_per_query` wrote."""
         return read_state(self.per_query)
 
-    def save_model(self, model: EmbeddingModel, loss: nn.Module, classes: Tensor) -> None:
-        """Weights, proxies and the class ids that the proxies stand for, without optimizer."""
+    def save_model(self, model: EmbeddingModel, loss: Mapping[str, Tensor], classes: Tensor) -> None:
+        """Weights, the loss's state with the proxies, and the class ids that they stand for, without optimizer."""
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-        tensors |= {f"loss.{name}": tensor for name, tensor in loss.state_dict().items()}
+        tensors |= {f"loss.{name}": tensor for name, tensor in loss.items()}
         tensors["classes"] = classes
         save_tensors(tensors, self.model)
 

@@ -9,16 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from polyanchor._extras import load
 from polyanchor.data.dataset import ItemDataset, collate, deaf, yielding
 from polyanchor.data.holdout import hold_out_classes
 from polyanchor.data.items import Items, Split
 from polyanchor.data.sampling import ClassBalancedBatches, EpochBatches, ShuffledBatches
 from polyanchor.data.sources import open_source
 from polyanchor.data.transforms import Transform, test_transform, train_transform
+from polyanchor.distributed.ranks import Ranks
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.pml import baseline
 from polyanchor.models.embedding import EmbeddingModel, InputStatistics, create_model
 from polyanchor.training.config import Config
+from polyanchor.training.device import device_of
 from polyanchor.training.loss_config import MultiProxyAnchor
 
 
@@ -67,13 +71,15 @@ def make_transforms(config: Config, statistics: InputStatistics | None) -> tuple
     )
 
 
-def make_batches(config: Config, labels: Tensor) -> EpochBatches:
-    """The batch sampler; asks for no more classes, or items, than there are."""
-    batches, seed = config.batches, config.run.seed
+def make_batches(config: Config, labels: Tensor, ranks: Ranks | None = None) -> EpochBatches:
+    """The batch sampler of a process; asks for no more classes, or items, than there are."""
+    ranks = ranks or Ranks()
+    batches = config.batches
+    options: dict[str, Any] = {"seed": config.run.seed, "rank": ranks.rank, "ranks": ranks.size}
     classes = min(batches.classes, len(labels.unique()))
     if batches.kind == "balanced":
-        return ClassBalancedBatches(labels, classes=classes, images=batches.images, seed=seed)
-    return ShuffledBatches(labels, size=min(batches.classes * batches.images, len(labels)), seed=seed)
+        return ClassBalancedBatches(labels, classes=classes, images=batches.images, **options)
+    return ShuffledBatches(labels, size=min(batches.classes * batches.images, len(labels)), **options)
 
 
 def make_loader(config: Config, items: Items, transform: Transform | None, batches: EpochBatches) -> DataLoader[Any]:
@@ -89,20 +95,6 @@ def make_loader(config: Config, items: Items, transform: Transform | None, batch
         pin_memory=device == "cuda",
         generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
     )
-
-
-def device_of(config: Config) -> torch.device:
-    """Where this configuration computes.
-
-    Raises:
-        ValueError: ``run.accelerator`` names something that this machine does not have.
-    """
-    asked = config.run.accelerator
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    known = ["auto", "cpu"] + ([] if found is None else ["gpu", found.type])
-    if asked not in known:
-        raise ValueError(f"run.accelerator must be {' or '.join(known)} on this machine, got {asked!r}")
-    return torch.device("cpu") if asked == "cpu" or found is None else found
 
 
 def make_model(config: Config, items: Items) -> EmbeddingModel:
@@ -122,13 +114,20 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
         freeze_bn=model.freeze_bn,
         features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
     )
+    if config.model.sync_bn:
+        if device_of(config).type == "cpu":
+            raise ValueError("model.sync_bn needs an accelerator, got a CPU; model.freeze_bn=true works on both")
+        made = load("timm.layers", "train").convert_sync_batchnorm(made)
     return made.to(memory_format=torch.channels_last) if config.run.channels_last else made
 
 
-def make_loss(config: Config, num_classes: int) -> nn.Module:
-    """The loss with its proxies."""
+def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None) -> nn.Module:
+    """The loss with its proxies: those of all classes, unless ``ranks`` are to share them."""
     loss, dim = config.loss, config.model.embedding_dim
-    options = loss.model_dump(exclude={"name"})
+    options = loss.model_dump(exclude={"name", "proxy_sharding", "negative_share"})
     if isinstance(loss, MultiProxyAnchor):
+        if config.sharded and ranks is not None:
+            share = loss.negative_share
+            return ShardedMultiProxyAnchorLoss(num_classes, dim, mesh=ranks.mesh, negative_share=share, **options)
         return MultiProxyAnchorLoss(num_classes, dim, **options)
     return baseline(loss.name, num_classes, dim, **options)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polyanchor.training.callbacks import StopRequest
+from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.config import Config
+from polyanchor.training.device import device_of
 from polyanchor.training.environment import environment
 from polyanchor.training.failures import explained
 from polyanchor.training.fit import fit, measuring
+from polyanchor.training.joining import is_rank, joined, processes
+from polyanchor.training.launch import on_devices
 from polyanchor.training.loggers import closing, log_measures
 from polyanchor.training.run_folder import RunFolder, as_json, write_json
-from polyanchor.training.setup import device_of, make_transforms
+from polyanchor.training.setup import make_transforms
+from polyanchor.training.sharded_proxies import whole
+from polyanchor.training.stopping import StopRequest
 from polyanchor.training.summary import Announce
 from polyanchor.training.trainer import quiet
 from polyanchor.types import RetrievalReport
@@ -46,14 +52,33 @@ def train(
         DivergedError: the loss or a gradient is NaN or infinite; names the batch.
         ValueError: the configuration, the data or the checkpoint is not usable; says why.
     """
+    folder = Path(out)
+    stop = stop or StopRequest(announce)
+    if processes(config) == 1 or is_rank():
+        return _train(config, folder, resume=resume, announce=announce, stop=stop)
+    device_of(config)  # refuses what there is not, before processes are started
+    work = {"config": config, "out": folder, "resume": resume}
+    report: RetrievalReport = on_devices(config, _train, work, announce=announce, stop=stop, folder=folder)
+    return report
+
+
+def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop: StopRequest) -> RetrievalReport:
+    """In each process of the run."""
+    with joined(config) as ranks:
+        return _work(config, RunFolder(out), ranks, resume=resume, announce=announce, stop=stop)
+
+
+def _work(
+    config: Config, folder: RunFolder, ranks: Ranks, *, resume: bool, announce: Announce, stop: StopRequest
+) -> RetrievalReport:
     begun = time.perf_counter()
-    folder = RunFolder(Path(out))
-    fitted = fit(config, folder, resume=resume, announce=announce, stop=stop)
+    fitted = fit(config, folder, resume=resume, announce=announce, stop=stop, ranks=ranks)
     learner, split = fitted.learner, fitted.parts.split
     with explained(folder.path), quiet(), closing(fitted.loggers):
-        folder.save_model(learner.model, learner.loss, fitted.parts.train.classes)
+        proxies = {name: whole(tensor) for name, tensor in learner.loss.state_dict().items()}
+        ranks.on_first(lambda: folder.save_model(learner.model, proxies, fitted.parts.train.classes))
         model = learner.model.to(device_of(config))  # Lightning has put it back on the CPU
-        measure = measuring(config, make_transforms(config, model.statistics)[1])
+        measure = measuring(config, make_transforms(config, model.statistics)[1], ranks)
         report: RetrievalReport = measure(model, split.test, split.gallery, notes=split.notes + fitted.notes)
         log_measures(fitted.loggers, report.means, config, step=(fitted.epoch + 1) * learner.steps_per_epoch)
     results: dict[str, Any] = {
@@ -67,6 +92,10 @@ def train(
         "environment": environment(),
     }
     with explained(folder.path):
-        folder.save_per_query(report)
-        write_json(folder.results, results)
+        ranks.on_first(partial(_write, folder, report, results))
     return report
+
+
+def _write(folder: RunFolder, report: RetrievalReport, results: dict[str, Any]) -> None:
+    folder.save_per_query(report)
+    write_json(folder.results, results)

@@ -1,0 +1,106 @@
+"""What does a training step take if two ranks share the batch, beside one process of one and of two threads?
+
+A step is forward, loss, backward and AdamW of tf_efficientnet_lite0 with fixed batch norms on B images that are decoded
+already, 98 classes, K 10, ``"mixed"``. Two ranks of one thread have B / 2 images each, with DistributedDataParallel and
+the gathered loss. Wall time of the slower rank, and processor time of a rank, which does not grow where others use the
+machine too.
+
+Run: python -m benchmarks.data_parallel [--size long]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.common import Row, child, main, row
+from polyanchor.distributed.ranks import leave
+
+QUESTION = "data_parallel"
+ONE, BOTH, RANKS = "one rank of one thread", "one rank of two threads", "two ranks of one thread"
+SHAPES = {"tiny": (4, 32), "short": (120, 128), "long": (120, 128)}
+ROUNDS = {"tiny": 1, "short": 5, "long": 11}
+
+
+def rows(size: str) -> list[Row]:
+    """Wall time and processor time of a step."""
+    os.environ["GLOO_SOCKET_IFNAME"], os.environ["OMP_NUM_THREADS"] = "lo", "1"
+    words = "--standalone", "--nproc-per-node", 2, "-m", "benchmarks.data_parallel", "--one"
+    ranks: list[Any] = child("torch.distributed.run", *words, ROUNDS[size], *SHAPES[size])
+    case = dict(zip(("B", "pixels"), SHAPES[size], strict=True)) | {"model": "tf_efficientnet_lite0"}
+    found = []
+    for of, clock in (("step", "wall"), ("processor time of a rank", "own")):
+        samples = {name: ranks[0][f"{name}, {clock}"] for name in (ONE, BOTH)}
+        samples[RANKS] = [max(both) for both in zip(*(rank[f"{RANKS}, {clock}"] for rank in ranks), strict=True)]
+        found.append(row(QUESTION, case | {"of": of}, samples, reference=ONE))
+    return found
+
+
+def one(rounds: int, batch: int, pixels: int) -> dict[str, list[float]]:
+    """Seconds of each round on this rank."""
+    steps = {RANKS: step_of(batch, pixels, together=True)}
+    if dist.get_rank() == 0:
+        steps[ONE] = steps[BOTH] = step_of(batch, pixels, together=False)
+    found: dict[str, list[float]] = {f"{name}, {clock}": [] for name in steps for clock in ("wall", "own")}
+    for turn in range(-1, rounds):
+        for name in (ONE, BOTH, RANKS) if turn % 2 else (RANKS, BOTH, ONE):
+            dist.barrier()
+            if name not in steps:
+                continue
+            torch.set_num_threads(2 if name == BOTH else 1)
+            wall, own = time.perf_counter(), time.process_time()
+            steps[name]()
+            if turn >= 0:
+                found[f"{name}, wall"].append(time.perf_counter() - wall)
+                found[f"{name}, own"].append(time.process_time() - own)
+    return found
+
+
+def step_of(batch: int, pixels: int, *, together: bool) -> Callable[[], None]:
+    """A step of this rank with its part of the batch, or with all of it."""
+    import polyanchor as pa
+    from polyanchor.distributed.data_parallel import DataParallelLoss
+    from polyanchor.models.embedding import create_model
+    from polyanchor.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    torch.manual_seed(0)
+    model = create_model("tf_efficientnet_lite0", embedding_dim=128, freeze_bn=True).train()
+    model = model.to(memory_format=torch.channels_last)
+    loss = pa.MultiProxyAnchorLoss(98, 128, anchor="mixed")
+    mine = slice(dist.get_rank(), None, 2) if together else slice(None)
+    images = torch.randn(batch, 3, pixels, pixels)[mine].contiguous(memory_format=torch.channels_last)
+    labels = (torch.arange(batch) % 30)[mine]
+    network = DistributedDataParallel(model) if together else model
+    joined = DataParallelLoss(loss) if together else loss
+    optimizer = torch.optim.AdamW([*model.parameters(), *loss.parameters()], lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        joined(network(images), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo")
+        everyone: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, one(*map(int, sys.argv[2:])))
+        if dist.get_rank() == 0:
+            print(json.dumps(everyone), flush=True)
+        dist.barrier()
+        dist.destroy_process_group()
+        leave()
+    else:
+        main(QUESTION, rows, __doc__)
