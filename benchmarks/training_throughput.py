@@ -154,8 +154,8 @@ def loader_alone(config: Any, steps: int) -> Parts:
 
 def train(config: Any, steps: int) -> Parts:
     """The trainer itself; it looks for a request to stop after every step, which tells when that was."""
-    from polyanchor.training.callbacks import Interrupted, StopRequest
     from polyanchor.training.setup import make_batches, open_parts
+    from polyanchor.training.stopping import Interrupted, StopRequest
     from polyanchor.training.train import train
 
     ends: list[float] = []

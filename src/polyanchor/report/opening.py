@@ -15,9 +15,9 @@ from polyanchor.evaluation.evaluate import evaluate_embeddings, left_out
 from polyanchor.explore.rows import Rows, embed_parts
 from polyanchor.losses.proxies import proxies_of
 from polyanchor.search.exact import search, search_others
+from polyanchor.training.device import device_of
 from polyanchor.training.reuse import part_of
 from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.setup import device_of
 from polyanchor.training.trained import Trained, open_trained
 from polyanchor.types import Neighbours, RetrievalReport
 

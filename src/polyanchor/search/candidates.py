@@ -1,8 +1,8 @@
 """Scores of a tile that may exceed the floor of their row or of their column, found through the maxima of small groups.
 
-Few scores exceed a floor, and comparing all of them costs more than reading them: twice, once for the rows and once for
-the columns. A group is four scores of one column, a quarter of the tile's height apart. Its maximum is compared once, with
-the smaller of the floors that concern it, and only the groups that pass are looked into.
+Few scores exceed a floor, and comparing them all, once for the rows and once for the columns, costs far more than
+reading them. A group is four scores of one column, a quarter of the tile's height apart. Its maximum is compared once,
+with the smallest of the floors that concern it, and only the groups that pass are looked into.
 """
 
 from __future__ import annotations
