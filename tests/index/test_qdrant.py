@@ -28,7 +28,7 @@ def test_the_same_changes_give_the_same_hits_as_in_a_folder(kind, client, tmp_pa
     about = About(16, kind, "runs/a", "f00")
     ours = FolderStore.create(tmp_path / "index", About(16), entries(30))
     theirs = QdrantStore.create(client, "photos", about, entries(30))
-    more = Entries(unit(3, seed=1), ["p3", "new", "new"], ["other", None, "x"])
+    more = Entries(unit(4, seed=1), ["p3", "new", "new", "p4"], ["other", None, "x", None])
     assert ours.add(more).new == theirs.add(more).new == 1
     for store in ours, theirs:
         assert store.remove(store.find(["p0", "p29"])) == 2

@@ -99,19 +99,21 @@ class QdrantStore:
         models = load("qdrant_client.models", "qdrant")
         ids = [secrets.randbits(63) if path is None else id_of(path) for path in entries.paths]
         places = {number: row for row, number in enumerate(ids)}  # of a path that comes twice, the last
-        new = len(places) - len(self._there(list(places)))
+        there = self._there(list(places))
         for batch in _batches(list(places)):
             points = [
                 models.PointStruct(
                     id=number,
-                    vector=entries.vectors[places[number]].tolist(),
-                    payload={"path": entries.paths[places[number]], "label": entries.labels[places[number]]},
+                    vector=entries.vectors[row].tolist(),
+                    payload={"path": entries.paths[row], "label": there.get(number) if label is None else label},
                 )
                 for number in batch
+                for row in [places[number]]
+                for label in [entries.labels[row]]
             ]
             with _asking():
                 self.client.upsert(self.name, points, wait=True)
-        return Added(torch.tensor(ids, dtype=torch.int64), new)
+        return Added(torch.tensor(ids, dtype=torch.int64), len(places) - len(there))
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
         """See :meth:`polyanchor.index.values.Store.find`."""
@@ -122,7 +124,7 @@ class QdrantStore:
     def remove(self, ids: Sequence[int]) -> int:
         """See :meth:`polyanchor.index.values.Store.remove`."""
         models = load("qdrant_client.models", "qdrant")
-        unknown = sorted(set(ids) - self._there(ids))
+        unknown = sorted(set(ids) - self._there(ids).keys())
         if unknown:
             raise ValueError(f"the index has no item with the id {unknown[0]}; nothing was removed")
         for batch in _batches(sorted(set(ids))):
@@ -159,13 +161,13 @@ class QdrantStore:
         vectors = torch.tensor([found[number] for number in chosen]).reshape(-1, self.about.dim)
         return torch.tensor(chosen, dtype=torch.int64), vectors
 
-    def _there(self, ids: Sequence[int]) -> set[int]:
-        """Those of the ids that the collection has."""
-        found: set[int] = set()
+    def _there(self, ids: Sequence[int]) -> dict[int, str | None]:
+        """Those of the ids that the collection has, with their labels."""
+        found: dict[int, str | None] = {}
         for batch in _batches(ids):
             with _asking():
-                points = self.client.retrieve(self.name, batch, with_payload=False, with_vectors=False)
-            found |= {point.id for point in points}
+                points = self.client.retrieve(self.name, batch, with_payload=["label"], with_vectors=False)
+            found |= {point.id: (point.payload or {}).get("label") for point in points}
         return found
 
 

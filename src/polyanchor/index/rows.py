@@ -68,7 +68,10 @@ class Rows:
         return bool((bounds.diff() > 0).all())
 
     def with_entries(self, entries: Entries) -> tuple[Rows, Added]:
-        """These and new ones behind them; an item whose path is here already gets a new vector and a new label."""
+        """These and new ones behind them.
+
+        An item whose path is here already gets the new vector, and the new label if it comes with one.
+        """
         compute = load("pyarrow.compute", "train")
         fresh = entries.last_of_each_path()
         place = compute.index_in(_texts(fresh.paths), value_set=self.table["path"], skip_nulls=True).to_pylist()
@@ -79,7 +82,8 @@ class Rows:
         vectors = torch.cat([self.unit, fresh.vectors[new]])
         for row, old in enumerate(place):
             if old is not None:
-                vectors[old], labels[old] = fresh.vectors[row], fresh.labels[row]
+                vectors[old] = fresh.vectors[row]
+                labels[old] = labels[old] if fresh.labels[row] is None else fresh.labels[row]
         rows = Rows(padded_rows(vectors), _table(ids, paths, labels), self.next_id + len(new))
         known = dict(zip(paths, ids, strict=True))
         without = iter([ids[row] for row in range(len(self), len(ids)) if paths[row] is None])

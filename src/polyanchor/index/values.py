@@ -114,7 +114,10 @@ class Store(Protocol):
         """Number of items."""
 
     def add(self, entries: Entries) -> Added:
-        """Put items in; those whose path is there already take its place and keep its id."""
+        """Put items in.
+
+        One whose path is there already takes its place and keeps its id, and its label if it comes without one.
+        """
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
         """The ids of the items with these paths, None where there is none."""
