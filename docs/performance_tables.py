@@ -1,4 +1,4 @@
-"""Writes the tables of performance.md and scaling.md from benchmarks/results/. Run: python docs/performance_tables.py."""
+"""Writes the tables of performance.md and scaling.md from benchmarks/results/: python docs/performance_tables.py."""
 
 import json
 import re

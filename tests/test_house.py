@@ -28,7 +28,6 @@ ELSEWHERE = {
     "training/trained.py": "cli/test_analyze_proxies.py",
     "training/config.py": "training/test_config_file.py",
     "training/device.py": "training/test_train.py",
-    "training/gradients.py": "training/test_joining.py, whose runs clip by both",
     "training/sharded_proxies.py": "training/test_joining.py",
     "training/stopping.py": "training/test_train.py and training/test_launch.py",
     "training/fit.py": "training/test_train.py",
