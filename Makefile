@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BENCH := .venv-bench/bin/python
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench scaling clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,12 @@ bench: .venv-bench/.done  ## time and memory beside other libraries (ten minutes
 	$(BENCH) -m benchmarks
 	$(BENCH) docs/performance_tables.py
 	$(BENCH) docs/figures/performance.py
+
+scaling: .venv-bench/.done  ## a million classes, and one rank beside two (half an hour, two cores): fills docs/scaling.md
+	$(BENCH) -m benchmarks.million_classes
+	$(BENCH) -m benchmarks.data_parallel
+	$(BENCH) -m benchmarks.sharded_loss
+	$(BENCH) docs/performance_tables.py
 
 clean:  ## remove the environment and the caches
 	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

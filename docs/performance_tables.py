@@ -1,11 +1,11 @@
-"""Writes the tables of docs/performance.md from benchmarks/results/. Run: python docs/performance_tables.py."""
+"""Writes the tables of performance.md and scaling.md from benchmarks/results/: python docs/performance_tables.py."""
 
 import json
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = ROOT / "docs" / "performance.md", ROOT / "docs" / "scaling.md"
 RESULTS = ROOT / "benchmarks" / "results"
 VERSIONS = "torch", "numpy", "pytorch-metric-learning", "open-metric-learning", "torchmetrics", "faiss-cpu"
 
@@ -101,4 +101,5 @@ def render(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -124,6 +124,28 @@ def test_a_lost_file_is_named(found, folder, tmp_path, lost):
     assert torch.equal(loss.proxies, before)
 
 
+def test_killed_between_two_renamings_the_one_before_is_read(found, folder, tmp_path, monkeypatch):
+    copy = shutil.copytree(folder / "by three", tmp_path / "copy")
+    loss, optimizer = training(None)
+    step(0, loss, optimizer, None)
+    renamed = Path.replace
+
+    def killed(self, target):
+        if self.suffix == ".writing":
+            raise KeyboardInterrupt
+        return renamed(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_sharded(copy, loss, optimizer)
+    assert not copy.exists()
+    load_sharded(copy, loss, optimizer)
+    assert listed(held(loss, optimizer)) == found[0]["three"]
+    monkeypatch.undo()
+    save_sharded(copy, loss, optimizer)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["copy"]
+
+
 def test_other_proxies_and_no_folder_are_refused(found, folder):
     with pytest.raises(ValueError, match=r"must hold proxies of shape \(8, 2, 5\), got \(7, 2, 5\)"):
         load_sharded(folder / "by three", MultiProxyAnchorLoss(8, DIM, **OPTIONS))

@@ -85,6 +85,22 @@ def test_the_documentation_lists_every_key_with_its_default(section, loss, table
         assert field.description.replace("|", "\\|") in row
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["loss.negative_share=0.5"], "loss.negative_share = 0.5 needs loss.proxy_sharding = 'class'"),
+        (["loss.proxy_sharding=class", "loss.negative_share=0.5", "loss.merging=1"], "loss.merging is a mean over all"),
+        (["loss.proxy_sharding=class", "run.precision=16-mixed"], "take bf16-mixed"),
+        (["model.sync_bn=true", "batches.piece=4"], "model.sync_bn and batches.piece exclude each other"),
+        (["model.sync_bn=true", "model.freeze_bn=true"], "model.sync_bn and model.freeze_bn exclude each other"),
+        (["run.devices=0"], "run.devices: Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_several_devices_cannot_do_together(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(settings=settings)
+
+
 def test_keys_that_do_not_apply_to_another_loss_are_refused():
     with pytest.raises(ConfigError, match="loss.alpha has no meaning for loss.name='softtriple', whose keys are name,"):
         load_config(settings=["loss.name=softtriple", "loss.alpha=16"])

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.config_file import load_config
+from polyanchor.training.fit import _same_data
 from polyanchor.training.joining import Started, _started, joined
 from polyanchor.training.run_folder import RunFolder
 from tests.distributed.ranks import on_ranks
@@ -246,6 +248,17 @@ def test_what_launchers_say():
     assert _started(slurm) == Started(3, 8, "gpu07", 10_000 + 23_456)
     assert _started({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}) is None  # a batch script
     assert _started({}) is None
+
+
+def test_nodes_with_other_data_are_refused():
+    class Two(Ranks):
+        def of_all(self, value):
+            return [value, ("of other files", value[1])]
+
+    split = {"fingerprint": "a", "contents": "b", "source": "folder:photos"}
+    _same_data(Ranks(), split)
+    with pytest.raises(ValueError, match="got others of folder:photos in process 1 than in process 0; give each node"):
+        _same_data(Two(), split)
 
 
 def test_processes_that_nobody_started(tmp_path, monkeypatch):

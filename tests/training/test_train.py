@@ -139,6 +139,12 @@ def test_an_accelerator_that_is_not_there_is_refused_before_anything_is_done(pho
     assert not (tmp_path / "run").exists()
 
 
+def test_synchronised_batch_norms_need_an_accelerator(photos, tmp_path):
+    with pytest.raises(ValueError, match="model.sync_bn needs an accelerator, got a CPU"):
+        train(config(photos, "model.sync_bn=true", "run.accelerator=cpu"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("train_cut", ["random-crop", "random-resized-crop"])
 def test_workers_do_not_change_the_result(photos, tmp_path, train_cut):
     of = f"images.train={train_cut}"

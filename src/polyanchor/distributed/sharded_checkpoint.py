@@ -39,7 +39,8 @@ def save_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
     """Write the proxies, and what the optimizer keeps for them; every rank writes what it holds. All ranks call it.
 
     Args:
-        folder: replaced in one step once all files are written.
+        folder: replaced once all files are written. Killed at any moment, what it held before, or what it holds
+            now, is there for :func:`load_sharded`.
         loss: sharded, or whole in a process without a process group.
         optimizer: whose state of the proxies is written too.
     """
@@ -59,8 +60,12 @@ def save_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
         save(state, storage_writer=writer, process_group=group, no_dist=group is None)
     _wait(group)
     if first:
-        shutil.rmtree(folder, ignore_errors=True)
+        before = _before(folder)
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            folder.replace(before)
         unfinished.replace(folder)
+        shutil.rmtree(before, ignore_errors=True)
     _wait(group)
 
 
@@ -76,6 +81,8 @@ def load_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
         FileNotFoundError: no such folder, or a rank's file is missing from it.
         ValueError: the proxies there have another shape.
     """
+    if not folder.is_dir() and _before(folder).is_dir():  # killed between two renamings
+        folder = _before(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not there: expected the folder that the proxies were saved to")
     reader = HuggingFaceStorageReader(str(folder))
@@ -92,6 +99,10 @@ def load_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
     group = _group(loss)
     with _quiet():
         load(state, storage_reader=reader, process_group=group, no_dist=group is None)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".before")
 
 
 def _whole(folder: Path, name: str, entry: object) -> torch.Size:
