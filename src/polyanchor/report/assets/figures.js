@@ -26,7 +26,7 @@ const hasWebGL = (() => {
 })();
 
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
+const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches && !document.documentElement.hasAttribute("data-print");
 const LIGHT = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8200", "#7f7f7f"];
 const DARK = ["#4ea3e0", "#f2b134", "#2fc29a", "#e394c3", "#9bd5f7", "#f28044", "#cbc43c", "#b4b4b4"];
 const palette = () => (isDark() ? DARK : LIGHT);

@@ -165,6 +165,13 @@ function choose(places, scroll = true) {
   if (scroll) $("map").scrollIntoView();
 }
 
+function drawAll() {
+  draw();
+  drawCurves();
+  drawClasses(choose);
+  chips();
+}
+
 function chips() {
   $("chips").replaceChildren(...[...state.chosen].map((place) => {
     const button = document.createElement("button"), dot = document.createElement("i");
@@ -212,7 +219,10 @@ function listen() {
     choose([...state.chosen, found], false);
   };
   document.querySelectorAll("[data-classes]").forEach((button) => { button.onclick = () => choose(JSON.parse(button.dataset.classes)); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); drawCurves(); drawClasses(choose); chips(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  const printing = (now) => () => { document.documentElement.toggleAttribute("data-print", now); if (matchMedia("(prefers-color-scheme: dark)").matches) drawAll(); };
+  addEventListener("beforeprint", printing(true)); // on paper the colours are the light ones
+  addEventListener("afterprint", printing(false));
 }
 
 (async () => {
