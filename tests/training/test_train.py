@@ -125,6 +125,14 @@ def test_a_start_that_failed_is_resumed_from_the_beginning(photos, tmp_path):
     assert "no checkpoint has been written yet: beginning anew" in said
 
 
+def test_a_transformer_of_one_size_says_which(photos):
+    chosen = config(photos, "model.backbone=vit_tiny_patch16_224", "model.pooling=avg")
+    with pytest.raises(ValueError, match="takes images of 224 x 224 pixels only, got images.size = 16"):
+        make_model(chosen, open_parts(chosen).train)
+    fitting = config(photos, "model.backbone=vit_tiny_patch16_224", "images.size=224", "images.resize=224")
+    assert make_model(fitting, open_parts(fitting).train).head.out_features == 8
+
+
 def test_a_cut_off_that_does_not_fit_is_refused_before_anything_is_done(photos, tmp_path):
     with pytest.raises(ValueError, match="run.k must be at most 15, .* got 20"):
         train(config(photos, "run.k=[1, 20]"), tmp_path / "run")
