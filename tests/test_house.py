@@ -28,7 +28,6 @@ ELSEWHERE = {
     "training/trained.py": "cli/test_analyze_proxies.py",
     "training/config.py": "training/test_config_file.py",
     "training/device.py": "training/test_train.py",
-    "training/sharded_proxies.py": "training/test_joining.py",
     "training/stopping.py": "training/test_train.py and training/test_launch.py",
     "training/fit.py": "training/test_train.py",
     "training/loss_config.py": "training/test_config_file.py and losses/test_pml.py",

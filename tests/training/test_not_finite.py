@@ -59,7 +59,8 @@ def failing(monkeypatch):
 
         monkeypatch.setattr("polyanchor.training.fit.make_model", model)
         monkeypatch.setattr(
-            "polyanchor.training.fit.make_loss", lambda config, classes: Failing(make_loss(config, classes), harm, call)
+            "polyanchor.training.fit.make_loss",
+            lambda config, classes, ranks: Failing(make_loss(config, classes, ranks), harm, call),
         )
         return seen
 
@@ -135,7 +136,7 @@ def test_half_precision_steps_may_overflow():
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.full((1,), float("inf"))
-    FiniteSteps(None, None).on_before_optimizer_step(Trainer, None, torch.optim.SGD([parameter]))
+    FiniteSteps(None, None, None).on_before_optimizer_step(Trainer, None, torch.optim.SGD([parameter]))
 
 
 def test_on_the_command_line_it_is_one_message_and_exit_code_1(photos, tmp_path, failing, capsys):

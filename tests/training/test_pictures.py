@@ -26,7 +26,7 @@ def test_training_is_the_same_to_the_last_bit(photos, tmp_path):
     one, other = (state(tmp_path / name) for name in ("without", "with"))
     assert all(torch.equal(tensor, other["state_dict"][name]) for name, tensor in one["state_dict"].items())
     generators = [
-        next(part["generators"]["cpu"] for part in found["callbacks"].values() if "generators" in part)
+        next(part["generators"][0]["cpu"] for part in found["callbacks"].values() if "generators" in part)
         for found in (one, other)
     ]
     assert torch.equal(*generators)

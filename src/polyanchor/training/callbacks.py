@@ -87,8 +87,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save where the user asked to stop, or it is time to; the last batch ends in the epoch's own save."""
         self._place = {"epoch": trainer.current_epoch, "position": batch_idx + 1}
+        asked = self.stop.made
         if batch_idx + 1 < len(self.batches):
-            stop, save = self.ranks.most(self.stop.made, self.ranks.first and self._is_time())
+            stop, save = self.ranks.most(asked, self.ranks.first and self._is_time())
             if stop or save:
                 self._save(trainer, "last.ckpt")
             if stop:
@@ -105,7 +106,8 @@ class Checkpoints(Checkpoint):
                 # Before last.ckpt, which says which epoch was best: killed in between, the epoch is done again.
                 self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        if self._place["epoch"] < (trainer.max_epochs or 0) and self.ranks.most(self.stop.made)[0]:
+        asked = self.stop.made
+        if self._place["epoch"] < (trainer.max_epochs or 0) and self.ranks.most(asked)[0]:
             raise Interrupted
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
