@@ -72,6 +72,7 @@ function say() {
       words += " · a class that trained; its items are not among the queries";
     }
   }
+  if (state.colour === "ndcg") words += ` · colour: nDCG@${M.k} from 0, red, over yellow and green to 1, blue; grey has none`;
   status.textContent = `Shown: ${words}`;
 }
 
