@@ -194,6 +194,7 @@ def test_layers_projection_and_colour(page):
             "hsl"
         ),
     )
+    assert "from 0, red" in find(driver, "#status").text
 
 
 def test_all_by_keyboard(page):

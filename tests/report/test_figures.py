@@ -21,7 +21,7 @@ def test_points(opened):
     found = layers(opened, points=100)
     projected = views(found, tsne=False)
     labels = class_labels(opened, list(range(6)))
-    data = json.loads(json.dumps(map_data(opened, found, projected, None, labels), allow_nan=False))
+    data = json.loads(json.dumps(map_data(opened, found, projected, labels), allow_nan=False))
     everything = torch.cat([layer.labels for layer in found]).tolist()
     assert unpacked(data["classes"], "<i4").tolist() == everything  # ids 0 to 5 stand at their own places
     assert unpacked(data["kinds"], "u1").tolist() == [0] * 16 + [1] * 16 + [2] * 4

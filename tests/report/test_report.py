@@ -46,6 +46,19 @@ def test_notes_of_the_results_are_at_the_top(run, tmp_path):
     assert "Not asked for (--centres 0)" in page
 
 
+def test_thumbnails_take_what_the_rest_leaves(run, tmp_path, monkeypatch):
+    def written(largest):
+        monkeypatch.setattr("polyanchor.report.report.LARGEST", largest)
+        found = write_report(run, tmp_path / "r.html", tsne=False, queries=0, centres=1)
+        return found.thumbnail, found.size
+
+    (full, most), (smallest, least) = written(14_500_000), written(0)
+    assert (full, smallest) == (112, 16)
+    between = (most + least) // 2
+    side, size = written(between)
+    assert smallest < side < full and size <= between + 100  # the tags around them
+
+
 def test_a_failing_page_leaves_the_one_before(run, tmp_path, monkeypatch):
     (tmp_path / "r.html").write_text("before")
     monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError("broken disk")))

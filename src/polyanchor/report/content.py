@@ -19,7 +19,7 @@ from polyanchor.report.figures import class_data, class_labels, map_data
 from polyanchor.report.galleries import Shown, typical, with_hits, worst
 from polyanchor.report.measures import Measure, resamples_for
 from polyanchor.report.opening import Opened
-from polyanchor.report.pictures import Place, Sprites, inline, read_cells, sprites
+from polyanchor.report.pictures import Place, inline, read_cells
 from polyanchor.report.points import Layer, layers, views
 from polyanchor.training.config_file import dump_config
 from polyanchor.training.environment import environment as this_environment
@@ -45,13 +45,13 @@ class Gathered:
 
     Attributes:
         content: for the template.
-        sprites: of the map; None for vectors.
+        cells: thumbnails of the map's items, in their order there; none for vectors.
         points: items and proxies in the map.
         measures: with their intervals.
     """
 
     content: dict[str, Any]
-    sprites: Sprites | None
+    cells: list[bytes]
     points: int
     measures: tuple[Measure, ...]
 
@@ -77,7 +77,6 @@ def gather(
     bad = with_hits(opened, worst(opened.ndcg, mrr, labels_of, queries))
     usual = with_hits(opened, typical(opened.ndcg, labels_of, queries))
     cells = read_cells(_wanted(opened, found, [*bad, *usual], held))
-    made = sprites(_of_layers(found, cells)) if cells else None
     if tsne:
         announce(f"placing {sum(len(layer.rows) for layer in found):,} points in a plane by t-SNE")
     projected = views(found, tsne=tsne)
@@ -131,13 +130,14 @@ def gather(
         "formulas": formulas(opened.trained.config.loss.name),
         "paper": PAPER,
         "figures": {
-            "map": map_data(opened, found, projected, made, labels),
+            "map": map_data(opened, found, projected, labels),
             "classes": class_data(scores, confused, labels, opened.k),
             "curves": curves(opened.results),
             "chosen": kept,
         },
     }
-    return Gathered(content, made, sum(len(layer.rows) for layer in found), tuple(rows))
+    pictures = _of_layers(found, cells) if cells else []
+    return Gathered(content, pictures, sum(len(layer.rows) for layer in found), tuple(rows))
 
 
 _WORST = (

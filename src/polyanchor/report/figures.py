@@ -12,7 +12,7 @@ from torch import Tensor
 from polyanchor.report.classes import ClassScore
 from polyanchor.report.confusion import Confusion
 from polyanchor.report.opening import Opened
-from polyanchor.report.pictures import Sprites, text
+from polyanchor.report.pictures import text
 from polyanchor.report.points import Layer, View
 
 KINDS = {"query": "queries", "gallery": "gallery items", "training": "training items", "proxy": "proxies"}
@@ -35,7 +35,7 @@ def class_labels(opened: Opened, numbers: Sequence[int]) -> dict[int, str]:
 
 
 def map_data(
-    opened: Opened, found: Sequence[Layer], projected: Sequence[View], made: Sprites | None, labels: Mapping[int, str]
+    opened: Opened, found: Sequence[Layer], projected: Sequence[View], labels: Mapping[int, str]
 ) -> dict[str, Any]:
     """Places, classes and names of all points.
 
@@ -43,7 +43,6 @@ def map_data(
         opened: the run.
         found: the layers.
         projected: projections of their points, one layer after the other.
-        made: thumbnails of the points of all layers but the proxies, in the same order; None for vectors.
         labels: class id -> name, of all classes.
 
     Returns:
@@ -67,7 +66,6 @@ def map_data(
             for view in projected
         ],
         "pictures": sum(len(layer.rows) for layer in found if layer.source is not None),
-        "sprites": None if made is None else {"side": made.side, "files": len(made.files)},
         "k": opened.k,
     }
 

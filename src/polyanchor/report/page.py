@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from polyanchor._extras import load
-from polyanchor.report.pictures import text
+from polyanchor.report.pictures import Sprites, text
 from polyanchor.types import Interval
 
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = "figures.js", "map.js"
 
 
-def render(content: Mapping[str, Any], sprites: tuple[bytes, ...] = ()) -> str:
+def render(content: Mapping[str, Any], sprites: Sprites | None = None) -> str:
     """Fill the template.
 
     All texts are escaped where they stand in HTML and in JSON. Beyond that the page carries a policy by which a browser
@@ -27,7 +27,7 @@ def render(content: Mapping[str, Any], sprites: tuple[bytes, ...] = ()) -> str:
 
     Args:
         content: what the template shows; ``figures`` is what its scripts draw.
-        sprites: files of the map's thumbnails.
+        sprites: the map's thumbnails, of its items in order; the proxies, which have none, come last.
     """
     jinja = load("jinja2", "report")
     surroundings = jinja.Environment(
@@ -46,7 +46,8 @@ def render(content: Mapping[str, Any], sprites: tuple[bytes, ...] = ()) -> str:
         style=trusted((_ASSETS / "page.css").read_text(encoding="utf-8")),
         script=trusted(scripts),
         plotly=packed,
-        sprites=[text(file) for file in sprites],
+        sprites=[] if sprites is None else [text(file) for file in sprites.files],
+        side=0 if sprites is None else sprites.side,
         policy=_policy(scripts, library),
     )
     return rendered

@@ -16,7 +16,11 @@ from polyanchor.report.content import gather
 from polyanchor.report.figures import class_labels
 from polyanchor.report.opening import Opened, open_run
 from polyanchor.report.page import render
+from polyanchor.report.pictures import BUDGET, sprites
 from polyanchor.training.summary import Announce
+
+LARGEST = 14_500_000
+"""Bytes of a page, unless it is asked for so much else that the smallest thumbnails do not fit in."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,11 @@ def write_report(
     chosen = chosen_classes(opened, classes)
     found = gather(opened, chosen, queries=queries, centres=centres, points=points, tsne=tsne, announce=announce)
     announce("writing the page")
-    page = render(found.content, () if found.sprites is None else found.sprites.files)
+    made = None
+    if found.cells:  # what the rest of the page leaves them
+        room = (LARGEST - len(render(found.content).encode())) * 3 // 4  # base64 takes four bytes for three
+        made = sprites(found.cells, budget=min(BUDGET, room))
+    page = render(found.content, made)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as unfinished:
         unfinished.write_text(page, encoding="utf-8", newline="\n")
@@ -93,7 +101,7 @@ def write_report(
         size=out.stat().st_size,
         queries=opened.report.queries,
         points=found.points,
-        thumbnail=0 if found.sprites is None else found.sprites.side,
+        thumbnail=0 if made is None else made.side,
         measures={
             one.name: {
                 "mean": one.over_queries.mean,

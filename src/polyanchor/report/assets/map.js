@@ -72,24 +72,25 @@ function say() {
       words += " · a class that trained; its items are not among the queries";
     }
   }
+  if (state.colour === "ndcg") words += ` · colour: nDCG@${M.k} from 0, red, over yellow and green to 1, blue; grey has none`;
   status.textContent = `Shown: ${words}`;
 }
 
-const sheets = new Map();
+const packed = [...document.querySelectorAll("script[data-side]")], sheets = new Map();
 function sheet(number) {
   if (!sheets.has(number)) {
-    sheets.set(number, URL.createObjectURL(new Blob([bytesOf($(`sprite-${number}`).textContent)], { type: "image/webp" })));
+    sheets.set(number, URL.createObjectURL(new Blob([bytesOf(packed[number].textContent)], { type: "image/webp" })));
   }
   return sheets.get(number);
 }
 
 /** The picture of a point; the sprite is unpacked when its first picture is asked for. */
 function picture(i) {
-  if (!M.sprites || M.layers[kinds[i]].kind === "proxy") return null;
+  if (!packed.length || M.layers[kinds[i]].kind === "proxy") return null;
   const perSheet = ACROSS * ACROSS, cell = i % perSheet, number = Math.floor(i / perSheet);
-  const last = number === M.sprites.files - 1;
+  const last = number === packed.length - 1;
   const count = last ? M.pictures - number * perSheet : perSheet;
-  const across = Math.min(ACROSS, count), side = Math.max(112, M.sprites.side);
+  const across = Math.min(ACROSS, count), side = 112;
   const thumb = document.createElement("div");
   thumb.className = "thumb";
   thumb.style.cssText = `width:${side}px;height:${side}px;background-image:url(${sheet(number)});`
