@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 COLUMNS = {"recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "ndcg@8": "nDCG@8"}
+LENGTH = re.compile(r"(\w+)-k(\d+)-(\w+)-x(\d+)(?:-decay(.+))?")  # label of a row of the length study
 REACH = ("all_own_class", "all_other_classes")
 COLUMNS |= {"map@r": "MAP@R", "r_precision": "R-precision", "mrr": "MRR"}
 
@@ -81,20 +82,18 @@ def comparison(said: dict) -> str:
 def lengths(said: dict) -> str:
     """Validation by rate, with the turn of the proxies in the first and the last epoch and their length at the end."""
     lines = {line["label"]: line for line in said["lines"]}
-    rates = sorted({label.partition("-x")[2] for label in lines if "decay" not in label}, key=int)
+    parts = {label: LENGTH.fullmatch(label).groups("") for label in lines}
+    rates = sorted({rate for *_, rate, _ in parts.values()}, key=int)
+    rows: dict[tuple, dict[str, str]] = {}
+    for label, (anchor, k, kind, rate, decay) in sorted(parts.items(), key=lambda part: (part[1][0], int(part[1][1]))):
+        line = lines[label]
+        turn, length = line["proxies"]["turn"], line["proxies"]["length"]
+        shown = f"{line['validation']['mean']:.4f} ({turn[0]:.0f}°, {turn[-1]:.1f}°, {length[-1]:.1f})"
+        rows.setdefault((anchor, k, kind + (f", decay {decay}" if decay else "")), {})[rate] = shown
+    order = {name: place for place, name in enumerate(dict.fromkeys(row[:2] for row in rows))}
     cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
-    for anchor in ("class", "data", "mixed"):
-        for k in ("1", "10"):
-            for kind in ("fixed", "free", "kaiming"):
-                row = []
-                for rate in rates:
-                    line = lines[f"{anchor}-k{k}-{kind}-x{rate}"]
-                    turns = line["proxies"]
-                    row.append(
-                        f"{line['validation']['mean']:.4f} ({turns['turn'][0]:.0f}°, {turns['turn'][-1]:.1f}°, "
-                        f"{turns['length'][-1]:.1f})"
-                    )
-                cells.append([f"{anchor}, {k}, {kind}", *row])
+    for name in sorted(rows, key=lambda row: (order[row[:2]], row[2])):
+        cells.append([", ".join(name), *(rows[name].get(rate, "") for rate in rates)])
     return rows_of(cells) + "\n\n" + origin(said)
 
 
