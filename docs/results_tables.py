@@ -57,9 +57,11 @@ def comparison(said: dict) -> str:
     names += [f"sub/{name}" for name in names if f"sub/{name}" in said["lines"][0]["means"]]
     judged = next((name for name in reversed(names) if name.endswith(select)), select)
     titles = [("fine " if name.startswith("sub/") else "") + COLUMNS[name.removeprefix("sub/")] for name in names]
+    held_out = [f"{COLUMNS[select]}, held-out classes"] if said["lines"][0]["validation"] else []
     head = [
         "method",
         "seeds",
+        *held_out,
         *titles,
         f"{titles[names.index(judged)]} less {against}",
         "p seeds",
@@ -75,7 +77,8 @@ def comparison(said: dict) -> str:
             ends = [f"{test['seeds']['difference']['mean']:+.3f}"]
             ends += ["" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}" for value in p]
         shown = [plus_minus(line["means"][name]) for name in names]
-        cells.append([line["label"], str(line["runs"]), *shown, *ends])
+        judge = [plus_minus(line["validation"])] if held_out else []
+        cells.append([line["label"], str(line["runs"]), *judge, *shown, *ends])
     return rows_of(cells) + "\n\n" + origin(said)
 
 

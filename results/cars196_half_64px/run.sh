@@ -20,3 +20,4 @@ ln -sfn "$PWD"/$out-[ab]/runs/* $out/runs/
 test -f $out/comparison.json || cp $out-a/comparison.json $out/
 compare "${a[@]}" "${b[@]}" --against class-k1 --out $out > /dev/null
 python results/keep.py $out/table.json results/cars196_half_64px/comparison.json
+python results/cars196_half_lite0/frozen.py "$weights" configs/cars196_half_64px.toml > results/cars196_half_64px/frozen.json
