@@ -156,7 +156,7 @@ def switching(said: dict) -> str:
     """A row a loss: what is left of pull and push near home."""
     cells = [["loss", "pull left", "push left"]]
     cells += [[row["label"], *(share(row[part]) for part in ("pull", "push"))] for row in said["switching"]]
-    return rows_of(cells) + "\n\nCommit" + place(said["environment"]).removeprefix("commit")
+    return rows_of(cells) + "\n\nC" + place(said["environment"]).removeprefix("c")
 
 
 def share(value: float) -> str:
@@ -181,6 +181,16 @@ def origin(said: dict) -> str:
     return f"{len(plan['methods'])} methods, {plan['trials']} trials each, {place(said['environment'])}"
 
 
+def frozen(said: dict) -> str:
+    """One row: what the backbone finds untrained."""
+    cells = [[*COLUMNS.values()], [f"{said['test']['means'][key]:.3f}" for key in COLUMNS]]
+    return (
+        rows_of([["", *cells[0]], ["none: frozen features", *cells[1]]])
+        + "\n\nC"
+        + place(said["environment"]).removeprefix("c")
+    )
+
+
 def place(of: dict) -> str:
     """Commit and machine."""
     return f"commit `{of['commit']}`, {of['processor']}, {of['machine']}, torch {of['torch']}."
@@ -197,6 +207,8 @@ def of_file(name: str) -> str:
         return centres(said)
     if "gradients" in said:
         return gradients(said)
+    if "test" in said:
+        return frozen(said)
     return comparison(said) if "lines" in said else steadiness(said)
 
 
