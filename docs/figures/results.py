@@ -155,8 +155,7 @@ def gradients() -> None:
     said = json.loads((ROOT / "results" / "gradients" / "digits.json").read_text(encoding="utf-8"))["gradients"]
     ends = {}
     for label, colour in OF_LOSS.items():
-        ten = label if label not in ANCHORS else f"{label}-k10"
-        runs = [[epoch["usable"] for epoch in line["epochs"]] for line in said if line["label"] == ten]
+        runs = [[epoch["usable"] for epoch in line["epochs"]] for line in said if line["label"] == label]
         usable = torch.tensor(runs).mean(dim=0)
         axes[2].plot(range(1, len(usable) + 1), usable, "o-", ms=3, color=colour)
         ends[label] = float(usable[-1])
