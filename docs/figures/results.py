@@ -188,7 +188,6 @@ def save(figure: Figure, axes: object, name: str) -> None:
 
 if __name__ == "__main__":
     proxy_length("cars196_half_features", "proxy_length.svg")
-    proxy_length("cifar100", "proxy_length_cifar100.svg")
     proxy_turn()
     local_centres()
     steadiness()
