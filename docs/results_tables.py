@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 COLUMNS = {"recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "ndcg@8": "nDCG@8"}
+LENGTH = re.compile(r"(\w+)-k(\d+)-(\w+)-x(\d+)(?:-decay(.+))?")  # label of a row of the length study
 REACH = ("all_own_class", "all_other_classes")
 COLUMNS |= {"map@r": "MAP@R", "r_precision": "R-precision", "mrr": "MRR"}
 
@@ -56,9 +57,11 @@ def comparison(said: dict) -> str:
     names += [f"sub/{name}" for name in names if f"sub/{name}" in said["lines"][0]["means"]]
     judged = next((name for name in reversed(names) if name.endswith(select)), select)
     titles = [("fine " if name.startswith("sub/") else "") + COLUMNS[name.removeprefix("sub/")] for name in names]
+    held_out = [f"{COLUMNS[select]}, held-out classes"] if said["lines"][0]["validation"] else []
     head = [
         "method",
         "seeds",
+        *held_out,
         *titles,
         f"{titles[names.index(judged)]} less {against}",
         "p seeds",
@@ -74,27 +77,26 @@ def comparison(said: dict) -> str:
             ends = [f"{test['seeds']['difference']['mean']:+.3f}"]
             ends += ["" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}" for value in p]
         shown = [plus_minus(line["means"][name]) for name in names]
-        cells.append([line["label"], str(line["runs"]), *shown, *ends])
+        judge = [plus_minus(line["validation"])] if held_out else []
+        cells.append([line["label"], str(line["runs"]), *judge, *shown, *ends])
     return rows_of(cells) + "\n\n" + origin(said)
 
 
 def lengths(said: dict) -> str:
     """Validation by rate, with the turn of the proxies in the first and the last epoch and their length at the end."""
     lines = {line["label"]: line for line in said["lines"]}
-    rates = sorted({label.partition("-x")[2] for label in lines if "decay" not in label}, key=int)
+    parts = {label: LENGTH.fullmatch(label).groups("") for label in lines}
+    rates = sorted({rate for *_, rate, _ in parts.values()}, key=int)
+    rows: dict[tuple, dict[str, str]] = {}
+    for label, (anchor, k, kind, rate, decay) in sorted(parts.items(), key=lambda part: (part[1][0], int(part[1][1]))):
+        line = lines[label]
+        turn, length = line["proxies"]["turn"], line["proxies"]["length"]
+        shown = f"{line['validation']['mean']:.4f} ({turn[0]:.0f}°, {turn[-1]:.1f}°, {length[-1]:.1f})"
+        rows.setdefault((anchor, k, kind + (f", decay {decay}" if decay else "")), {})[rate] = shown
+    order = {name: place for place, name in enumerate(dict.fromkeys(row[:2] for row in rows))}
     cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
-    for anchor in ("class", "data", "mixed"):
-        for k in ("1", "10"):
-            for kind in ("fixed", "free", "kaiming"):
-                row = []
-                for rate in rates:
-                    line = lines[f"{anchor}-k{k}-{kind}-x{rate}"]
-                    turns = line["proxies"]
-                    row.append(
-                        f"{line['validation']['mean']:.4f} ({turns['turn'][0]:.0f}°, {turns['turn'][-1]:.1f}°, "
-                        f"{turns['length'][-1]:.1f})"
-                    )
-                cells.append([f"{anchor}, {k}, {kind}", *row])
+    for name in sorted(rows, key=lambda row: (order[row[:2]], row[2])):
+        cells.append([", ".join(name), *(rows[name].get(rate, "") for rate in rates)])
     return rows_of(cells) + "\n\n" + origin(said)
 
 
@@ -154,7 +156,7 @@ def switching(said: dict) -> str:
     """A row a loss: what is left of pull and push near home."""
     cells = [["loss", "pull left", "push left"]]
     cells += [[row["label"], *(share(row[part]) for part in ("pull", "push"))] for row in said["switching"]]
-    return rows_of(cells) + "\n\nCommit" + place(said["environment"]).removeprefix("commit")
+    return rows_of(cells) + "\n\nC" + place(said["environment"]).removeprefix("c")
 
 
 def share(value: float) -> str:
@@ -179,6 +181,16 @@ def origin(said: dict) -> str:
     return f"{len(plan['methods'])} methods, {plan['trials']} trials each, {place(said['environment'])}"
 
 
+def frozen(said: dict) -> str:
+    """One row: what the backbone finds untrained."""
+    cells = [[*COLUMNS.values()], [f"{said['test']['means'][key]:.3f}" for key in COLUMNS]]
+    return (
+        rows_of([["", *cells[0]], ["none: frozen features", *cells[1]]])
+        + "\n\nC"
+        + place(said["environment"]).removeprefix("c")
+    )
+
+
 def place(of: dict) -> str:
     """Commit and machine."""
     return f"commit `{of['commit']}`, {of['processor']}, {of['machine']}, torch {of['torch']}."
@@ -195,6 +207,8 @@ def of_file(name: str) -> str:
         return centres(said)
     if "gradients" in said:
         return gradients(said)
+    if "test" in said:
+        return frozen(said)
     return comparison(said) if "lines" in said else steadiness(said)
 
 

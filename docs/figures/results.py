@@ -20,8 +20,9 @@ HERE = Path(__file__).parent
 ANCHORS = ("class", "data", "mixed")
 COLOURS = {"fixed": "#0072B2", "free": "#E69F00", "kaiming": "#999999"}
 NAMES = {"fixed": "length held at 1", "free": "length 1 at the start", "kaiming": "published initialisation, free"}
-MANY = ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#0072b2", "#e69f00", "#333333", "#999999")  # Okabe and Ito
-OF_ANCHOR = {"class": "#0072B2", "data": "#E69F00", "mixed": "#009E73"}
+OF_ANCHOR = {"class": "#0072B2", "data": "#E69F00", "mixed": "#009E73"}  # Okabe and Ito
+OF_LOSS = OF_ANCHOR | {"class-k1": "#56B4E9", "normsoftmax": "#CC79A7", "proxy-nca": "#333333", "softtriple": "#D55E00"}
+OF_LOSS |= {"arcface": "#999999"}
 
 
 def lines_of(name: str) -> dict:
@@ -91,21 +92,30 @@ def steadiness() -> None:
 
 
 def fine_tuned() -> None:
-    """Each method's mean over seeds with the seeds' own values around it."""
-    lines = lines_of("cars196_half_96px/comparison.json")
+    """Each method's mean over seeds, and its difference to Proxy Anchor with the 95 % interval over classes."""
+    folder = "cars196_half_64px"
+    lines = lines_of(f"{folder}/comparison.json")
+    untrained = json.loads((ROOT / "results" / folder / "frozen.json").read_text(encoding="utf-8"))["test"]["means"]
     order = sorted(lines, key=lambda label: lines[label]["means"]["map@r"]["mean"])
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
-    for axis, (name, title) in zip(
-        axes, {"recall@1": "R@1", "ndcg@8": "nDCG@8", "map@r": "MAP@R"}.items(), strict=True
-    ):
+    for axis, (name, title) in zip(axes, {"recall@1": "R@1", "map@r": "MAP@R"}.items(), strict=False):
+        axis.axvline(untrained[name], ls=":", color="#666666")
+        axis.annotate(" untrained", (untrained[name], len(order) - 1), color="#666666", fontsize=8, va="center")
         for row, label in enumerate(order):
-            found = lines[label]["means"][name]
-            colour = OF_ANCHOR.get(label.partition("-")[0], "#333333")
-            half = 0 if found["high"] is None else found["high"] - found["mean"]
-            axis.errorbar(found["mean"], row, xerr=half, fmt="o", color=colour, ms=5, capsize=3)
+            axis.plot(
+                lines[label]["means"][name]["mean"], row, "o", color=OF_LOSS.get(label.partition("-")[0], "#333333")
+            )
         axis.set(title=title, yticks=range(len(order)))
         axis.set_yticklabels(order)
+    for row, label in enumerate(order):
+        if test := lines[label]["tests"].get("map@r"):
+            found = test["classes"]["difference"]
+            reach = [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
+            colour = OF_LOSS.get(label.partition("-")[0], "#333333")
+            axes[2].errorbar(found["mean"], row, xerr=reach, fmt="o", color=colour, capsize=3)
+    axes[2].axvline(0, color="#666666", lw=1)
+    axes[2].set_title("MAP@R less class-k1, 95 % over classes", fontsize=10)
     save(figure, axes, "fine_tuned.svg")
 
 
@@ -137,28 +147,33 @@ def local_centres() -> None:
 
 def gradients() -> None:
     """Pull and push against the similarity to the own class; items with a usable gradient over the epochs."""
-    figure = Figure(figsize=(11, 3.7), layout="constrained")
+    figure = Figure(figsize=(11, 3.9), layout="constrained")
     axes = figure.subplots(1, 3)
     own = torch.linspace(-0.2, 0.98, 60, dtype=torch.float64)
-    names = {f"anchor {anchor}": MultiProxyAnchor(anchor=anchor) for anchor in ANCHORS}
+    names = {anchor: MultiProxyAnchor(anchor=anchor) for anchor in ANCHORS}
     names |= {name: LOSSES[name].model_validate({"name": name}) for name in ("normsoftmax", "proxy-nca", "softtriple")}
-    for (name, options), colour in zip(names.items(), MANY, strict=False):
-        dashed, width = ("-", 5 - 2 * list(names).index(name)) if "anchor" in name else ("--", 1.4)
+    for place, (name, options) in enumerate(names.items()):
+        style, width = ("-", 6 - 2 * place) if name in ANCHORS else ("--", 1.4)  # curves that coincide show as borders
         curve = pull_push_curve(CosineLoss(make_loss(Config(loss=options), 8)), own)
         for axis, values in zip(axes, (curve.pull, curve.push), strict=False):
             values = torch.as_tensor(values)
-            axis.plot(own, values / values.max(), dashed, lw=max(width, 1.4), color=colour, label=name)
+            axis.plot(own, values / values.max(), style, lw=width, color=OF_LOSS[name], label=name)
     for axis, title in zip(axes, ("pull / its largest value", "push / its largest value"), strict=False):
         axis.set(title=title, xlabel="similarity to the own class")
     axes[0].legend(frameon=False, fontsize=8)
     said = json.loads((ROOT / "results" / "gradients" / "digits.json").read_text(encoding="utf-8"))["gradients"]
-    shown = ("class", "class-k1", "mixed", "proxy-nca", "data", "normsoftmax", "softtriple", "arcface")
-    for label, colour, marker in zip(shown, MANY, "osD^vP*X", strict=False):
+    ends = {}
+    for label, colour in OF_LOSS.items():
         runs = [[epoch["usable"] for epoch in line["epochs"]] for line in said if line["label"] == label]
         usable = torch.tensor(runs).mean(dim=0)
-        axes[2].plot(range(1, len(usable) + 1), usable, marker=marker, ms=4, color=colour, label=label)
-    axes[2].set(title="items with a usable gradient (digits)", xlabel="epoch", ylim=(0, 1.03))
-    axes[2].legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
+        axes[2].plot(range(1, len(usable) + 1), usable, "o-", ms=3, color=colour)
+        ends[label] = float(usable[-1])
+    height, last = 2.0, len(usable)
+    for label, end in sorted(ends.items(), key=lambda part: -part[1]):
+        height = min(end, height - 0.055)
+        axes[2].annotate(label, (last + 0.2, height), color=OF_LOSS[label], va="center", fontsize=8)
+    axes[2].set(title="items with a usable gradient (digits)", xlabel="epoch", ylim=(-0.03, 1.03), xlim=(0.7, last + 3))
+    axes[2].set_xticks(range(2, last + 1, 2))
     save(figure, axes, "gradients.svg")
 
 
@@ -173,7 +188,6 @@ def save(figure: Figure, axes: object, name: str) -> None:
 
 if __name__ == "__main__":
     proxy_length("cars196_half_features", "proxy_length.svg")
-    proxy_length("cifar100", "proxy_length_cifar100.svg")
     proxy_turn()
     local_centres()
     steadiness()

@@ -1,4 +1,7 @@
-"""The baseline: features of the pretrained backbone, nothing trained. Prints results as JSON."""
+"""The baseline: features of the pretrained backbone, nothing trained. Prints results as JSON.
+
+Run: python results/cars196_half_lite0/frozen.py WEIGHTS CONFIG
+"""
 
 import json
 import sys
@@ -12,7 +15,7 @@ from polyanchor.training.environment import environment
 from polyanchor.training.run_folder import as_json
 from polyanchor.training.setup import make_model, make_transforms, open_parts
 
-config = load_config(Path("configs/cars196_half_lite0.toml"), [f"model.weights={sys.argv[1]}", "model.pooling=avg"])
+config = load_config(Path(sys.argv[2]), [f"model.weights={sys.argv[1]}", "model.pooling=avg"])
 torch.set_num_threads(config.run.threads)
 parts = open_parts(config)
 model = make_model(config, parts.train)

@@ -23,7 +23,7 @@ row() {  # name, settings
   cp "$run/results.json" "$here/$name.json"
 }
 
-test -f "$here/frozen.json" || python "$here/frozen.py" "$weights" > "$here/frozen.json"
+test -f "$here/frozen.json" || python "$here/frozen.py" "$weights" configs/cars196_half_lite0.toml > "$here/frozen.json"
 for anchor in class data mixed; do
   row "$anchor-k10" loss.anchor=$anchor loss.proxies_per_class=10
 done
