@@ -10,19 +10,15 @@ Run: python -m benchmarks.data_parallel [--size long]
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.common import Row, child, main, row
-from polyanchor.distributed.ranks import leave
+from benchmarks.common import Row, main, row
+from benchmarks.ranks import answer, in_rounds, started
 
 QUESTION = "data_parallel"
 ONE, BOTH, RANKS = "one rank of one thread", "one rank of two threads", "two ranks of one thread"
@@ -32,9 +28,7 @@ ROUNDS = {"tiny": 1, "short": 5, "long": 11}
 
 def rows(size: str) -> list[Row]:
     """Wall time and processor time of a step."""
-    os.environ["GLOO_SOCKET_IFNAME"], os.environ["OMP_NUM_THREADS"] = "lo", "1"
-    words = "--standalone", "--nproc-per-node", 2, "-m", "benchmarks.data_parallel", "--one"
-    ranks: list[Any] = child("torch.distributed.run", *words, ROUNDS[size], *SHAPES[size])
+    ranks = started(QUESTION, 2, ROUNDS[size], *SHAPES[size])
     case = dict(zip(("B", "pixels"), SHAPES[size], strict=True)) | {"model": "tf_efficientnet_lite0"}
     found = []
     for of, clock in (("step", "wall"), ("processor time of a rank", "own")):
@@ -49,19 +43,7 @@ def one(rounds: int, batch: int, pixels: int) -> dict[str, list[float]]:
     steps = {RANKS: step_of(batch, pixels, together=True)}
     if dist.get_rank() == 0:
         steps[ONE] = steps[BOTH] = step_of(batch, pixels, together=False)
-    found: dict[str, list[float]] = {f"{name}, {clock}": [] for name in steps for clock in ("wall", "own")}
-    for turn in range(-1, rounds):
-        for name in (ONE, BOTH, RANKS) if turn % 2 else (RANKS, BOTH, ONE):
-            dist.barrier()
-            if name not in steps:
-                continue
-            torch.set_num_threads(2 if name == BOTH else 1)
-            wall, own = time.perf_counter(), time.process_time()
-            steps[name]()
-            if turn >= 0:
-                found[f"{name}, wall"].append(time.perf_counter() - wall)
-                found[f"{name}, own"].append(time.process_time() - own)
-    return found
+    return in_rounds(steps, (ONE, BOTH, RANKS), rounds, two_threads=BOTH)
 
 
 def step_of(batch: int, pixels: int, *, together: bool) -> Callable[[], None]:
@@ -93,14 +75,6 @@ def step_of(batch: int, pixels: int, *, together: bool) -> Callable[[], None]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        torch.set_num_threads(1)
-        dist.init_process_group("gloo")
-        everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, one(*map(int, sys.argv[2:])))
-        if dist.get_rank() == 0:
-            print(json.dumps(everyone), flush=True)
-        dist.barrier()
-        dist.destroy_process_group()
-        leave()
+        answer(lambda: one(*map(int, sys.argv[2:])))
     else:
         main(QUESTION, rows, __doc__)

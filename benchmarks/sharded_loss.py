@@ -10,10 +10,7 @@ Run: python -m benchmarks.sharded_loss [--size long]
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +18,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from benchmarks.common import Row, Target, child, main, row
+from benchmarks.common import Row, Target, main, row
 from benchmarks.losses import ANCHORS
 from benchmarks.memory import extra_mib
-from polyanchor.distributed.ranks import leave
+from benchmarks.ranks import answer, in_rounds, started
 
 QUESTION = "sharded_loss"
 WHOLE, BOTH, HALF = "one process", "one process of two threads", "each of two ranks"
@@ -39,8 +36,11 @@ def rows(size: str) -> list[Row]:
     found = []
     for shape in SHAPES[size]:
         for anchor in ANCHORS if size != "tiny" else ANCHORS[:1]:
-            seconds = ranks(2, "time", anchor, ROUNDS[size], *shape)
-            memory = {name: [max(ranks(count, "memory", anchor, 1, *shape))] for name, count in ((WHOLE, 1), (HALF, 2))}
+            seconds = started(QUESTION, 2, "time", anchor, ROUNDS[size], *shape)
+            memory = {
+                name: [max(started(QUESTION, count, "memory", anchor, 1, *shape))]
+                for name, count in ((WHOLE, 1), (HALF, 2))
+            }
             samples = {
                 "step": {name: [max(both) for both in of] for name, of in by_round(seconds, "wall").items()},
                 "processor time": {name: [max(both) for both in of] for name, of in by_round(seconds, "own").items()},
@@ -61,14 +61,6 @@ def by_round(seconds: list[dict[str, Any]], clock: str) -> dict[str, list[tuple[
     }
 
 
-def ranks(count: int, *arguments: object) -> list[Any]:
-    """What :func:`one` gives on each of so many ranks."""
-    os.environ["GLOO_SOCKET_IFNAME"], os.environ["OMP_NUM_THREADS"] = "lo", "1"
-    words = "--standalone", "--nproc-per-node", count, "-m", "benchmarks.sharded_loss", "--one"
-    found: list[Any] = child("torch.distributed.run", *words, *arguments)
-    return found
-
-
 def one(kind: str, anchor: str, rounds: int, *shape: int) -> Any:
     """Seconds of each round, or MiB, on this rank."""
     if kind == "memory":
@@ -77,19 +69,7 @@ def one(kind: str, anchor: str, rounds: int, *shape: int) -> Any:
     steps = {HALF: step_of(anchor, ring(), *shape)()}
     if dist.get_rank() == 0:
         steps[WHOLE] = steps[BOTH] = step_of(anchor, None, *shape)()
-    found: dict[str, list[float]] = {f"{name}, {clock}": [] for name in steps for clock in ("wall", "own")}
-    for turn in range(-1, rounds):
-        for name in (WHOLE, BOTH, HALF) if turn % 2 else (HALF, BOTH, WHOLE):
-            dist.barrier()
-            if name not in steps:
-                continue
-            torch.set_num_threads(2 if name == BOTH else 1)
-            wall, own = time.perf_counter(), time.process_time()
-            steps[name]()
-            if turn >= 0:
-                found[f"{name}, wall"].append(time.perf_counter() - wall)
-                found[f"{name}, own"].append(time.process_time() - own)
-    return found
+    return in_rounds(steps, (WHOLE, BOTH, HALF), rounds, two_threads=BOTH)
 
 
 def ring() -> DeviceMesh:
@@ -129,15 +109,7 @@ def step_of(
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        torch.set_num_threads(1)
-        dist.init_process_group("gloo")
         kind, anchor, *numbers = sys.argv[2:]
-        everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, one(kind, anchor, *map(int, numbers)))
-        if dist.get_rank() == 0:
-            print(json.dumps(everyone), flush=True)
-        dist.barrier()  # a rank that leaves while another still talks to it can end badly
-        dist.destroy_process_group()
-        leave()
+        answer(lambda: one(kind, anchor, *map(int, numbers)))
     else:
         main(QUESTION, rows, __doc__)
