@@ -17,7 +17,7 @@ def facts(opened: Opened) -> dict[str, str]:
     """Term -> description, for the head of the page."""
     config, results = opened.trained.config, opened.results
     parts, searched = opened.trained.parts, opened.gallery
-    loss = config.loss.model_dump()
+    loss = config.loss.model_dump(exclude={"proxy_sharding", "negative_share"})  # where it was computed, not what
     name = loss.pop("name")
     held = parts.validation
     among = f"{opened.report.gallery:,} items" if searched is None else f"{opened.report.gallery:,} gallery items"
