@@ -11,6 +11,7 @@ import time
 import pytest
 
 from polyanchor.cli.app import run
+from polyanchor.training import stopping
 from tests.runs import arguments
 
 
@@ -24,6 +25,18 @@ def test_table_on_stdout_the_rest_on_stderr(photos, tmp_path, capsys):
     assert "= 30 x backbone" in err
     assert "Tip" not in out + err
     assert "weights_only" not in out + err
+
+
+def test_a_command_that_asks_for_nothing_says_what_it_does(tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **options):
+        raise stopping.Interrupted
+
+    monkeypatch.setattr("polyanchor.training.train.train", interrupted)
+    out = str(tmp_path / "run")
+    assert run(["train", "--out", out]) == 1
+    assert f"no CONFIG and no --set: the defaults, on digits, into {out}" in capsys.readouterr().err
+    assert run(["train", "--set", "run.epochs=1", "--out", out]) == 1
+    assert "the defaults" not in capsys.readouterr().err
 
 
 def test_json_is_what_the_run_wrote(photos, tmp_path, capsys):

@@ -62,7 +62,10 @@ def train(
         resolved = with_effective_batch(resolved, effective_batch)
     try:
         with one_voice() as first:
-            run_training(resolved, folder, resume=resume is not None, announce=note if first else silent)
+            announce = note if first else silent
+            if config is None and resume is None and not settings:
+                announce(f"no CONFIG and no --set: the defaults, on {resolved.data.source}, into {folder}")
+            run_training(resolved, folder, resume=resume is not None, announce=announce)
     except Interrupted:
         if first:
             note(f"stopped; go on with: polyanchor train --resume {folder}")

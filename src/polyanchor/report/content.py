@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from polyanchor import __version__
@@ -98,7 +99,7 @@ def gather(
     show = partial(sections.gallery, opened, src=src, labels=labels)
     kept = opened.results.get("epoch")
     content = {
-        "title": opened.run.resolve().name,
+        "title": _title(opened.run.resolve()),
         "lead": f"{opened.trained.parts.split.name}, {opened.part} classes {seen(opened).partition(':')[0]}; "
         f"{opened.trained.config.loss.name} on {opened.trained.config.model.backbone}",
         "version": __version__,
@@ -169,3 +170,13 @@ def _wanted(opened: Opened, found: Sequence[Layer], shown: Sequence[Shown], held
 
 def _of_layers(found: Sequence[Layer], cells: dict[Place, bytes]) -> list[bytes]:
     return [cells[layer.source.part, row] for layer in found if layer.source is not None for row in layer.rows.tolist()]
+
+
+def _title(run: Path) -> str:
+    """The folder's name; ``run`` says nothing to who gets the page, the folder that it lies in does.
+
+    Example:
+        >>> _title(Path("demo/run")), _title(Path("runs/photos"))
+        ('demo', 'photos')
+    """
+    return run.parent.name if run.name == "run" else run.name
