@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: it was asked for)
@@ -31,7 +31,8 @@ class StopRequest:
             if self.made:
                 raise KeyboardInterrupt
             self.made = True
-            self.announce("stopping after the step under way; Ctrl-C again stops at once")
+            with suppress(RuntimeError):  # Python lets nobody write while the line that was interrupted is written
+                self.announce("stopping after the step under way; Ctrl-C again stops at once")
 
         if threading.current_thread() is not threading.main_thread():  # signals come to the main thread alone
             yield self
