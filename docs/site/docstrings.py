@@ -26,7 +26,7 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = as_markdown(obj.docstring.value, obj)
         for member in obj.members.values():
             if not member.is_alias:
-                self._visit(member)  # type: ignore[arg-type]
+                self._visit(member)  # type: ignore[arg-type]  # no alias, so an object
 
 
 def as_markdown(text: str, obj: griffe.Object) -> str:

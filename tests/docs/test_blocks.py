@@ -120,7 +120,7 @@ def do_python(block: Block, names):
     file = block.where
     try:
         exec(compile(block.to_run, file, "exec"), names)
-    except Exception as error:
+    except Exception as error:  # of a page's code: any
         raise AssertionError(f"{file} does not run: {type(error).__name__}: {error}") from error
 
 

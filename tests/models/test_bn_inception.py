@@ -5,8 +5,8 @@ import torch
 
 pretrainedmodels = pytest.importorskip("pretrainedmodels.models.bninception", reason="extra: bn-inception")
 
-from polyanchor.data.transforms import test_transform as seen  # noqa: E402
-from polyanchor.models.embedding import create_model  # noqa: E402
+from polyanchor.data.transforms import test_transform as seen  # noqa: E402  (after the skip)
+from polyanchor.models.embedding import create_model  # noqa: E402  (likewise)
 
 
 def test_it_sees_what_the_published_settings_say():

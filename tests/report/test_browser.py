@@ -129,7 +129,7 @@ def test_hover_shows_the_picture_of_that_item(page, opened):
 
 def test_zoom_by_button_key_and_wheel(page):
     driver = page()
-    width = lambda: driver.execute_script(RANGE)[1] - driver.execute_script(RANGE)[0]  # noqa: E731
+    width = lambda: driver.execute_script(RANGE)[1] - driver.execute_script(RANGE)[0]  # noqa: E731  (read by the waits below)
     first = width()
     find(driver, '[data-do="in"]').click()
     until(driver, lambda: abs(width() / first - 0.6) < 0.01)

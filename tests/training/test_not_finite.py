@@ -131,7 +131,7 @@ def test_half_precision_steps_may_overflow():
     """The gradient scaler leaves such a step out and lowers its scale; only the loss is looked at."""
 
     class Trainer:
-        class precision_plugin:  # noqa: N801
+        class precision_plugin:  # noqa: N801  (an attribute's name of Lightning's)
             scaler = object()
 
     parameter = torch.nn.Parameter(torch.zeros(1))

@@ -52,7 +52,7 @@ class Ranks:
         if self.first:
             try:
                 said = [(True, work())]
-            except Exception as error:
+            except Exception as error:  # whatever it is: the other ranks wait for an answer
                 said = [(False, error)]
         dist.broadcast_object_list(said, src=0, group=self.control.get_group())
         done, value = said[0]

@@ -28,7 +28,7 @@ def explained(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # from any library beneath; one without a known reason goes on as it came
         reason = _reason(error, folder)
         if reason is None:
             raise

@@ -54,9 +54,9 @@ def joined(config: Config) -> Iterator[Ranks]:
             raise ValueError(_other_count(config, dist.get_world_size()))
         with ranks_of_group() as ranks, _lost_named():
             yield ranks
-    except Exception as error:
+    except Exception as error:  # marked, and raised again
         if ours and size > 1:
-            error.heard = _first_to_fail()  # type: ignore[attr-defined]
+            error.heard = _first_to_fail()  # type: ignore[attr-defined]  # a mark on any error
         raise
     finally:
         if ours:
@@ -101,9 +101,9 @@ def one_voice() -> Iterator[bool]:
     first = started is None or started.rank == 0
     try:
         yield first
-    except Exception as error:
+    except Exception as error:  # marked, and raised again
         if not hasattr(error, "heard"):
-            error.heard = first  # type: ignore[attr-defined]
+            error.heard = first  # type: ignore[attr-defined]  # a mark on any error
         raise
 
 

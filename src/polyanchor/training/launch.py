@@ -204,7 +204,7 @@ def _rank(
         say("done", value if rank == 0 else None)
     except Interrupted as error:
         say("failed", (error, ""))
-    except Exception as error:
+    except Exception as error:  # told to the starting process, which raises it
         say("failed", (_portable(error), traceback.format_exc()))
         leave(1)
     dist.barrier()  # who leaves while another still talks to it makes that one fail
@@ -226,6 +226,6 @@ def _portable(error: Exception) -> Exception:
     """An error that another process can read: itself, or its words."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # pickling another library's error may fail in any way
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
