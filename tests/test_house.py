@@ -16,6 +16,7 @@ ROOT = TESTS.parent
 ELSEWHERE = {
     "__main__.py": "cli/test_app.py",
     "_check.py": "its wording is tested where it is said: functional/test_multi_proxy_anchor.py",
+    "_errors.py": "cli/test_app.py",
     "_extras.py": "test_core_alone.py",
     "kernels/triton_push.py": "kernels/test_gpu.py",
     "distributed/exchange.py": "distributed/test_sharded_loss.py, whose every number went through it",

@@ -12,13 +12,15 @@ from difflib import get_close_matches
 
 from torch import Tensor
 
+from polyanchor._errors import InputError, InputTypeError
+
 _NO_INTEGER = "bool", "float", "complex", "bfloat"
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Require ``value`` to be one of ``known``."""
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{nearest(value, known)}")
+        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{nearest(value, known)}")
 
 
 def nearest(value: object, known: Sequence[str]) -> str:
@@ -30,26 +32,26 @@ def nearest(value: object, known: Sequence[str]) -> str:
 def positive(name: str, value: float) -> None:
     """Require a number above 0 (NaN and infinity are not)."""
     if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+        raise InputError(f"{name} must be a finite number above 0, got {value!r}")
 
 
 def finite_number(name: str, value: float) -> None:
     """Require a number that is neither NaN nor infinite."""
     if not float("-inf") < value < float("inf"):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
+        raise InputError(f"{name} must be a finite number, got {value!r}")
 
 
 def vectors(name: str, value: Tensor, *, rows: str = "B") -> None:
     """Require a floating matrix with at least one row and one column."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch tensor of shape ({rows}, D), got {type(value).__name__}")
+        raise InputTypeError(f"{name} must be a torch tensor of shape ({rows}, D), got {type(value).__name__}")
     if value.ndim != 2 or 0 in value.shape:
-        raise ValueError(f"{name} must have shape ({rows}, D) with at least one row, got {tuple(value.shape)}")
+        raise InputError(f"{name} must have shape ({rows}, D) with at least one row, got {tuple(value.shape)}")
     if not value.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
+        raise InputTypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
 
 
-class NotFiniteError(ValueError):
+class NotFiniteError(InputError):
     """A value is NaN or infinite: in a training, the rates are too high rather than the input wrong."""
 
 
@@ -68,11 +70,11 @@ def finite(name: str, value: Tensor) -> None:
 def integer_labels(name: str, labels: Tensor, rows: int) -> Tensor:
     """Require one integer label per row, of any integer dtype; returned as int64."""
     if not isinstance(labels, Tensor):
-        raise TypeError(f"{name} must be a torch tensor of integers, got {type(labels).__name__}")
+        raise InputTypeError(f"{name} must be a torch tensor of integers, got {type(labels).__name__}")
     if str(labels.dtype).removeprefix("torch.").startswith(_NO_INTEGER):
-        raise TypeError(f"{name} must have an integer dtype, got {labels.dtype}; call .long() on it")
+        raise InputTypeError(f"{name} must have an integer dtype, got {labels.dtype}; call .long() on it")
     if labels.shape != (rows,):
-        raise ValueError(f"{name} must have shape ({rows},), one per row, got {tuple(labels.shape)}")
+        raise InputError(f"{name} must have shape ({rows},), one per row, got {tuple(labels.shape)}")
     return labels.long()
 
 
@@ -85,7 +87,7 @@ def class_range(labels: Tensor, classes: int, *, advice: str = _NUMBER_FROM_0) -
     """Require labels in ``[0, classes)``; reads every value."""
     low, high = (int(bound) for bound in labels.aminmax())
     if low < 0 or high >= classes:
-        raise ValueError(class_range_message(low, high, classes, advice=advice))
+        raise InputError(class_range_message(low, high, classes, advice=advice))
 
 
 def class_range_message(low: int, high: int, classes: int, *, advice: str = _NUMBER_FROM_0) -> str:
@@ -96,15 +98,15 @@ def class_range_message(low: int, high: int, classes: int, *, advice: str = _NUM
 def count(name: str, value: int) -> None:
     """Require an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
+        raise InputTypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
     if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+        raise InputError(f"{name} must be at least 1, got {value}")
 
 
 def at_least_0(name: str, value: int) -> None:
     """Require an integer of 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} must be an integer of 0 or more, got {value!r}")
+        raise InputError(f"{name} must be an integer of 0 or more, got {value!r}")
 
 
 def counts(name: str, value: Tensor, rows: int | None = None) -> Tensor:
@@ -113,14 +115,14 @@ def counts(name: str, value: Tensor, rows: int | None = None) -> Tensor:
         rows = value.numel() if isinstance(value, Tensor) else 0
     numbers = integer_labels(name, value, rows)
     if (numbers < 0).any():
-        raise ValueError(f"{name} must be 0 or more, got {int(numbers.min())}; count it over the whole gallery")
+        raise InputError(f"{name} must be 0 or more, got {int(numbers.min())}; count it over the whole gallery")
     return numbers
 
 
 def one_device(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:
     """Require two tensors on the same device."""
     if first.device != second.device:
-        raise ValueError(
+        raise InputError(
             f"{first_name} and {second_name} must be on one device, got {first.device} and {second.device}; "
             "move one with .to(...)"
         )
@@ -130,21 +132,21 @@ def loss_inputs(embeddings: Tensor, proxies: Tensor, labels: Tensor) -> Tensor:
     """Require ``(B, D)``, ``(C, K, D)`` and ``(B,)`` that fit together; the labels come back as int64."""
     vectors("embeddings", embeddings)
     if not isinstance(proxies, Tensor):
-        raise TypeError(f"proxies must be a torch tensor of shape (C, K, D), got {type(proxies).__name__}")
+        raise InputTypeError(f"proxies must be a torch tensor of shape (C, K, D), got {type(proxies).__name__}")
     if proxies.ndim != 3 or 0 in proxies.shape:
-        raise ValueError(
+        raise InputError(
             f"proxies must have shape (C, K, D), got {tuple(proxies.shape)}; one proxy per class is (C, 1, D)"
         )
     if not proxies.is_floating_point():
-        raise TypeError(f"proxies must be floating point, got {proxies.dtype}")
+        raise InputTypeError(f"proxies must be floating point, got {proxies.dtype}")
     if embeddings.shape[1] != proxies.shape[2]:
-        raise ValueError(
+        raise InputError(
             f"embeddings must have as many columns as the proxies, {proxies.shape[2]}, got {embeddings.shape[1]}"
         )
     labels = integer_labels("labels", labels, len(embeddings))
     for name, tensor in ("proxies", proxies), ("labels", labels):
         if tensor.device != embeddings.device:
-            raise ValueError(
+            raise InputError(
                 f"{name} must be on the device of the embeddings, {embeddings.device}, got {tensor.device}; "
                 "move both with .to(device)"
             )

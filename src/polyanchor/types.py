@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from polyanchor._errors import InputError
+
 Anchor = Literal["class", "data", "mixed"]
 Pooling = Literal["softmax", "max", "logsumexp"]
 
@@ -98,7 +100,7 @@ class RetrievalReport:
             ValueError: no such measure was taken.
         """
         if measure not in self.per_query:
-            raise ValueError(f"measure must be one of {', '.join(map(repr, self.per_query))}, got {measure!r}")
+            raise InputError(f"measure must be one of {', '.join(map(repr, self.per_query))}, got {measure!r}")
         return int(self.per_query[measure].isnan().sum())
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import MissingExtraError, load
 from polyanchor.analysis.capacity import Capacity, TrainingBatches, capacity_of, joined
 from polyanchor.analysis.gradient_figures import LINES, draw_gradients
@@ -79,7 +80,7 @@ def report_gradients(
     for name in against:
         _check.one_of("--against", name, tuple(LOSSES))
     if len(against) > len(LINES) - 4:
-        raise ValueError(f"--against takes at most {len(LINES) - 4} losses, as many as a figure shows, got {against}")
+        raise InputError(f"--against takes at most {len(LINES) - 4} losses, as many as a figure shows, got {against}")
     load("matplotlib", "report")  # before the work rather than after it
     trained = open_trained(run, settings)
     loss = CosineLoss(trained.loss)

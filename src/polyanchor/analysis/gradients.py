@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.analysis.proxies import effective_number
 from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient
 
@@ -177,7 +178,7 @@ def pull_push_curve(
     for name, count in (("classes", classes), ("per_class", per_class)):
         _check.count(name, count)
         if count < 2:
-            raise ValueError(f"{name} must be at least 2, got {count}")
+            raise InputError(f"{name} must be at least 2, got {count}")
     known = classes if loss.proxies is None else loss.proxies.shape[0]
     labels = torch.arange(min(classes, known)).repeat_interleave(per_class)
     columns = labels if loss.proxies is None else torch.arange(known).repeat_interleave(loss.proxies.shape[1])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.analysis.agreement import Agreement, agreement
 from polyanchor.functional import unit_rows
 from polyanchor.types import Embeddings
@@ -180,7 +181,7 @@ def _check_fit(embeddings: Embeddings, proxies: Tensor, classes: Tensor) -> None
     _check.loss_inputs(embeddings.vectors, proxies.detach().cpu(), embeddings.labels)
     without = embeddings.labels[~torch.isin(embeddings.labels, classes)].unique()
     if len(without):
-        raise ValueError(
+        raise InputError(
             f"each item must be of a class that has proxies, got items of the classes {without[:5].tolist()}, which "
             "have none; a zero-shot split's test classes never do"
         )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.analysis.contact_sheet import contact_sheet, nearest_rows
 from polyanchor.analysis.proxies import ClassCentres, ProxyStudy, study_proxies
@@ -58,12 +59,12 @@ def report_proxies(
     """
     _check.one_of("part", part, ("train", "test"))
     if not -1 <= merged_above <= 1:
-        raise ValueError(f"--merged-above must be a cosine, from -1 to 1, got {merged_above}")
+        raise InputError(f"--merged-above must be a cosine, from -1 to 1, got {merged_above}")
     load("matplotlib", "report")  # before the work rather than after it
     trained = open_trained(run, settings)
     config, proxies = trained.config, proxies_of(trained.loss)
     if proxies is None:
-        raise ValueError(
+        raise InputError(
             f"this needs a loss with proxies, got loss.name = {config.loss.name!r} in {run}, which has none; train "
             "with multi-proxy-anchor or softtriple"
         )
@@ -104,7 +105,7 @@ def _items(trained: Trained, part: str) -> tuple[Items, list[str]]:
     items = trained.parts.train if part == "train" else trained.parts.split.test
     known = torch.isin(items.labels, trained.classes)
     if not known.any():
-        raise ValueError(
+        raise InputError(
             f"proxies stand for classes that trained, and none of the {len(items)} {part} items is of one (the split "
             "is zero-shot); take --part train"
         )

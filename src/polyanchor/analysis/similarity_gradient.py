@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from polyanchor._errors import InputError, InputTypeError
 from polyanchor.functional import anchor_loss, pool, unit_rows
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.pml import PmlLoss
@@ -106,7 +107,7 @@ class CosineLoss:
 
     def __init__(self, loss: nn.Module) -> None:
         if not isinstance(loss, MultiProxyAnchorLoss | PmlLoss):
-            raise TypeError(
+            raise InputTypeError(
                 "loss must be a MultiProxyAnchorLoss or a PmlLoss (polyanchor.losses.pml.baseline makes it), "
                 f"got {type(loss).__name__}"
             )
@@ -182,9 +183,9 @@ def _check_distance(distance: Any) -> None:
     name = type(distance).__name__
     euclidean = name == "LpDistance" and distance.p == 2
     if name not in ("CosineSimilarity", "DotProductSimilarity") and not euclidean:
-        raise ValueError(f"the distance must be a cosine or Euclidean (LpDistance with p = 2), got {distance}")
+        raise InputError(f"the distance must be a cosine or Euclidean (LpDistance with p = 2), got {distance}")
     if not distance.normalize_embeddings:
-        raise ValueError(f"the distance must normalise the embeddings, or it is no function of cosines; got {distance}")
+        raise InputError(f"the distance must normalise the embeddings, or it is no function of cosines; got {distance}")
 
 
 @contextmanager

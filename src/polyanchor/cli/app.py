@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from polyanchor import __version__
+from polyanchor._errors import InputError
 from polyanchor._extras import MissingExtraError
 from polyanchor._files import JobFailedError, no_room
 from polyanchor.cli import (
@@ -72,7 +73,7 @@ _INTERRUPTED = 130
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code says how it ended.
 
-    Bad input (``ValueError``, ``TypeError``, ``OSError``, a missing extra) ends in a message on stderr and exit
+    Bad input (``InputError``, ``OSError``, a missing extra) ends in a message on stderr and exit
     code 2; a job that failed (``JobFailedError``, a full disk) in a message and exit code 1, as does anything else,
     which is a fault of ours. ``--debug``, before the command, shows the traceback of all.
     """
@@ -96,7 +97,7 @@ def _explain(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     failed = isinstance(error, JobFailedError) or no_room(error) is not None
-    expected = not failed and isinstance(error, (ValueError, TypeError, OSError, MissingExtraError))
+    expected = not failed and isinstance(error, (InputError, OSError, MissingExtraError))
     if not getattr(error, "heard", True):  # another process of the same run says it
         return 2 if expected else 1
     text = str(error) or type(error).__name__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polyanchor._errors import InputError
 from polyanchor.cli._index import BREADTH, INDEX, JSON, MODEL, ON_BAD, PARTIAL, ROOT, STORE, say_skipped
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def index(
     if check and context.invoked_subcommand is None:
         measure(check)
     elif check:
-        raise ValueError(f"--check takes no further command, got {context.invoked_subcommand}")
+        raise InputError(f"--check takes no further command, got {context.invoked_subcommand}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -121,7 +122,7 @@ def remove(
     from polyanchor.index.index import Index
 
     if not paths and not ids:
-        raise ValueError("nothing to remove: name paths, or --id")
+        raise InputError("nothing to remove: name paths, or --id")
     opened = Index.open(place, store=store)
     _say(opened, as_json=as_json, removed=opened.remove(ids=ids or (), paths=paths or ()))
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polyanchor._errors import InputError
 from polyanchor.cli._settings import changed
 
 
@@ -54,7 +55,7 @@ def train(
     folder = resume or out or Path("runs/run")
     if resume is not None:
         if config is not None or out is not None:
-            raise ValueError("--resume takes configuration and folder of the run itself; leave CONFIG and --out away")
+            raise InputError("--resume takes configuration and folder of the run itself; leave CONFIG and --out away")
         resolved = RunFolder(resume).read_config(changes)
     else:
         resolved = load_config(config, changes)

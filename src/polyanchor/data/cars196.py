@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.files import locate, of_files
 from polyanchor.data.listing import Listing
@@ -72,7 +73,7 @@ def _annotations(file: Path, path: str) -> tuple[list[str], list[int]]:
     rows = _column(file, "annotations")
     absent = {path, "class"} - set(rows.dtype.names or ())
     if absent:
-        raise ValueError(
+        raise InputError(
             f"{file}: annotations must have the fields {path} and class; {', '.join(sorted(absent))} missing"
         )
     with reading(str(file)):
@@ -89,5 +90,5 @@ def _column(file: Path, name: str) -> Any:
         table = load("scipy.io", "train").loadmat(str(file), squeeze_me=True)
     if name not in table:
         held = ", ".join(key for key in table if not key.startswith("__")) or "nothing"
-        raise ValueError(f"{file}: expected the variable {name}, got {held}; take the file of the official devkit")
+        raise InputError(f"{file}: expected the variable {name}, got {held}; take the file of the official devkit")
     return load("numpy", "train").atleast_1d(table[name])  # squeezing made a single row a bare value

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from polyanchor._errors import InputError
+
 # What a split column or a folder may be called -> the part's number in `Listing.parts`.
 PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2}
 
@@ -30,7 +32,7 @@ def numbered(values: Sequence[object]) -> tuple[list[int], dict[int, str]]:
     """
     for value in values:
         if not isinstance(value, int | str):
-            raise ValueError(
+            raise InputError(
                 f"labels must be integers or texts, got {type(value).__name__} {value!r}; "
                 "convert the column (class numbers with a fraction often come from an integer column with gaps)"
             )
@@ -51,7 +53,7 @@ def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
     """Numbers of the parts that a split column names."""
     unknown = sorted({str(value) for value in values if str(value) not in PARTS})
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"{what}: the split column may hold {', '.join(PARTS)}; got {', '.join(map(repr, unknown[:3]))}. "
             "Validation classes are held out of the training items, so mark those train"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from polyanchor._errors import InputError
 from polyanchor.data.columns import numbered, part_numbers
 from polyanchor.data.files import of_files
 from polyanchor.data.listing import Listing
@@ -27,7 +28,7 @@ def read(file: Path, *, allow_partial: bool) -> Listing:
         reader = csv.DictReader(stream)
         absent = [key for key in ("path", "label") if key not in (reader.fieldnames or ())]
         if absent:
-            raise ValueError(
+            raise InputError(
                 f"{name}: expected a heading with the columns path,label and perhaps split; "
                 f"{' and '.join(absent)} missing in {','.join(reader.fieldnames or ()) or 'an empty file'}"
             )
@@ -36,9 +37,9 @@ def read(file: Path, *, allow_partial: bool) -> Listing:
     for number, row in enumerate(rows):
         empty = [key for key in wanted if not row[key]]
         if empty:
-            raise ValueError(f"{name}: row {number + 1} after the heading: {' and '.join(empty)} empty")
+            raise InputError(f"{name}: row {number + 1} after the heading: {' and '.join(empty)} empty")
     if not rows:
-        raise ValueError(f"{name} has a heading and no rows")
+        raise InputError(f"{name} has a heading and no rows")
     labels, class_names = numbered([row["label"] for row in rows])
     parts = part_numbers([row["split"] for row in rows], what=name) if "split" in wanted else None
     return of_files(

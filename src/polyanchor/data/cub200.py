@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polyanchor._errors import InputError
 from polyanchor.data.files import locate, of_files
 from polyanchor.data.listing import Listing
 from polyanchor.data.reading import reading, text_lines
@@ -25,7 +26,7 @@ def read(root: Path, *, allow_partial: bool) -> Listing:
     classes = _table(place / "image_class_labels.txt")
     without = [path for image, path in paths.items() if image not in classes]
     if without:
-        raise ValueError(
+        raise InputError(
             f"{place / 'image_class_labels.txt'}: no class for {without[0]} and {len(without) - 1} more images"
         )
     with reading(str(place / "image_class_labels.txt")):
@@ -51,7 +52,7 @@ def _table(file: Path) -> dict[str, str]:
     for count, line in enumerate(text_lines(file), 1):
         fields = line.split(maxsplit=1)
         if len(fields) == 1:
-            raise ValueError(f"{file}, line {count}: expected a number and a text, got {line!r}")
+            raise InputError(f"{file}, line {count}: expected a number and a text, got {line!r}")
         if fields:
             table[fields[0]] = fields[1].strip()
     return table

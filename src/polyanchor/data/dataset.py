@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data.decoding import decoded
 from polyanchor.data.images import BadImageError, Images
 from polyanchor.data.items import Items
@@ -85,7 +86,7 @@ class ItemDataset(Dataset["Sample | Skipped"]):
     ) -> None:
         _check.one_of("on_bad", on_bad, ("stop", "skip"))
         if transform is None and not items.is_vectors:
-            raise ValueError("transform may be None for vectors only; images need one (polyanchor.data.transforms)")
+            raise InputError("transform may be None for vectors only; images need one (polyanchor.data.transforms)")
         self.items, self.transform, self.seed, self.on_bad = items, transform, seed, on_bad
         self._labels: list[int] = items.labels.tolist()
 
@@ -167,7 +168,7 @@ def collate(samples: Sequence[Sample | Skipped] | Batch) -> Batch:
     read = [sample for sample in samples if not isinstance(sample, Skipped)]
     shapes = {tuple(sample[0].shape) for sample in read}
     if len(shapes) > 1:
-        raise ValueError(
+        raise InputError(
             f"the inputs of a batch must have one shape, got {', '.join(map(str, sorted(shapes)))}; "
             "let the transform crop or resize to a fixed size"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from polyanchor._errors import InputError
 from polyanchor.data.images import ImageFiles
 from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
@@ -27,7 +28,7 @@ def of_files(
     """List image files; those missing are left out if ``allow_partial``, else they are an error."""
     missing = missing_rows(root, paths)
     if missing and (not allow_partial or len(missing) == len(paths)):
-        raise ValueError(
+        raise InputError(
             f"{name}: {len(missing):,} of {len(paths):,} listed images are missing, the first is "
             f"{paths[missing[0]]} "
             f"under {root}; complete the copy, or use what is there with --allow-partial (allow_partial=True)"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.columns import PARTS
 from polyanchor.data.images import ImageFiles
@@ -37,15 +38,15 @@ def read(folder: Path, *, unclassed: bool = False) -> Listing:
         raise NotADirectoryError(f"folder:{folder} is not a folder; give one that holds a folder per class")
     paths, again = _images(folder)
     if not paths:
-        raise ValueError(
+        raise InputError(
             f"folder:{folder} holds no images that PIL can read; expected class folders with images in them"
         )
     divided = _is_split(folder)
     if divided and any("/" not in link for link in again):
-        raise ValueError(f"folder:{folder}: two parts of its split link to the same folder; give each its own images")
+        raise InputError(f"folder:{folder}: two parts of its split link to the same folder; give each its own images")
     classes = [path.rpartition("/")[0].partition("/")[2] if divided else path.rpartition("/")[0] for path in paths]
     if "" in classes and not unclassed:
-        raise ValueError(
+        raise InputError(
             f"folder:{folder}: {paths[classes.index('')]} lies in no class folder; "
             "put each image into a folder named for its class"
         )

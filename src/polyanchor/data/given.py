@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from polyanchor._errors import InputTypeError
 from polyanchor._extras import load
 from polyanchor.data.images import BadImageError, ImageFiles, Look, rgb
 
@@ -36,7 +37,7 @@ class GivenImages:
         kinds = (str, os.PathLike, load("PIL.Image", "train").Image)
         for row, entry in enumerate(given):
             if not isinstance(entry, kinds):
-                raise TypeError(f"images must be paths or PIL images, got {type(entry).__name__} at place {row}")
+                raise InputTypeError(f"images must be paths or PIL images, got {type(entry).__name__} at place {row}")
         self.given = given
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from polyanchor._errors import InputError
 from polyanchor.data.items import Items
 
 
@@ -33,13 +34,13 @@ def hold_out_classes(train: Items, *, share: float, seed: int) -> tuple[Items, I
         (4, 2)
     """
     if not 0 < share < 1:
-        raise ValueError(
+        raise InputError(
             f"the share of held-out classes must lie between 0 and 1, both excluded, got {share}; "
             "leave validation out if none is wanted"
         )
     classes = train.classes
     if len(classes) < 4:
-        raise ValueError(
+        raise InputError(
             f"holding classes out needs at least 4 training classes (2 to train, 2 to search), got {len(classes)}; a "
             "source without a split of its own gives half of its classes to the test, so bring 8 classes or more, or "
             "train without validation (data.val_share=0)"
@@ -49,7 +50,7 @@ def hold_out_classes(train: Items, *, share: float, seed: int) -> tuple[Items, I
     held = torch.isin(train.labels, classes[order[:count]])
     validation = train.subset(held)
     if int(validation.labels.unique(return_counts=True)[1].max()) < 2:
-        raise ValueError(
+        raise InputError(
             f"none of the {count} held-out classes has two items, so there is nothing to find; "
             "hold out a larger share, or take another seed"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SAYS = " cannot be read: "
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
-class BadImageError(ValueError):
+class BadImageError(InputError):
     """An image is corrupt, truncated or missing.
 
     A worker process of ``torch.utils.data.DataLoader`` sends an error home as its class and one text, in
@@ -99,7 +100,7 @@ class ImageBytes:
 
     def __init__(self, cells: Any, names: Sequence[str]) -> None:
         if len(cells) != len(names):
-            raise ValueError(f"names must hold one name per image, got {len(names)} for {len(cells)} images")
+            raise InputError(f"names must hold one name per image, got {len(names)} for {len(cells)} images")
         self.cells, self.names = cells, names
 
     def __len__(self) -> int:
@@ -129,9 +130,9 @@ class ImageArrays:
     def __init__(self, pixels: Any, names: Sequence[str]) -> None:
         shape, dtype = tuple(pixels.shape), str(pixels.dtype)
         if dtype != "uint8" or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3):
-            raise ValueError(f"pixels must be uint8 of shape (N, H, W) or (N, H, W, 3), got {dtype} {shape}")
+            raise InputError(f"pixels must be uint8 of shape (N, H, W) or (N, H, W, 3), got {dtype} {shape}")
         if shape[0] != len(names):
-            raise ValueError(f"names must hold one name per image, got {len(names)} for {shape[0]} images")
+            raise InputError(f"names must hold one name per image, got {len(names)} for {shape[0]} images")
         self.pixels, self.names = pixels, names
 
     def __len__(self) -> int:

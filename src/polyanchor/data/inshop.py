@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polyanchor._errors import InputError
 from polyanchor.data.columns import PARTS
 from polyanchor.data.files import locate, of_files
 from polyanchor.data.listing import Listing
@@ -36,7 +37,7 @@ def read(root: Path, *, allow_partial: bool) -> Listing:
     train, test = (sorted({item for _, item, part in rows if (part == 0) == first}) for first in (True, False))
     shared = set(train) & set(test)
     if shared:
-        raise ValueError(
+        raise InputError(
             f"{file}: item {min(shared)} is in the training part and in another; the file is not the official one"
         )
     begin = OFFICIAL["inshop"]["query"].classes.start
@@ -61,6 +62,6 @@ def _rows(file: Path) -> list[tuple[str, str, int]]:
         if number < 2 or not fields:
             continue
         if len(fields) != 3 or fields[2] not in PARTS:
-            raise ValueError(f"{file}, line {number + 1}: expected 'image item train|query|gallery', got {line!r}")
+            raise InputError(f"{file}, line {number + 1}: expected 'image item train|query|gallery', got {line!r}")
         rows.append((fields[0], fields[1], PARTS[fields[2]]))
     return rows

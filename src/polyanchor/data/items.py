@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data.images import ImageRows, Images
 
 
@@ -52,12 +53,12 @@ class Items:
             _check.vectors("inputs", inputs, rows="N")
         object.__setattr__(self, "labels", _check.integer_labels("labels", self.labels, len(self.inputs)))
         if len(self.labels) and int(self.labels.min()) < 0:
-            raise ValueError(
+            raise InputError(
                 f"labels must be class ids of 0 or more, got {int(self.labels.min())}; "
                 "leave out the items without a class, or number the classes anew"
             )
         if self.names and len(self.names) != len(self.labels):
-            raise ValueError(f"names must be empty or one per row, got {len(self.names)} for {len(self.labels)} rows")
+            raise InputError(f"names must be empty or one per row, got {len(self.names)} for {len(self.labels)} rows")
         if self.sublabels is not None:
             sublabels = _check.integer_labels("sublabels", self.sublabels, len(self.labels))
             object.__setattr__(self, "sublabels", sublabels)
@@ -110,7 +111,7 @@ class Items:
         wanted = ids if isinstance(ids, Tensor) else torch.tensor(list(ids), dtype=torch.int64)
         absent = wanted[~torch.isin(wanted, self.labels)]
         if len(absent):
-            raise ValueError(f"class ids {absent[:5].tolist()} have no items here; see Items.classes for those that do")
+            raise InputError(f"class ids {absent[:5].tolist()} have no items here; see Items.classes for those that do")
         return self.subset(torch.isin(self.labels, wanted))
 
 

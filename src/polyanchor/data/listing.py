@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor.data.items import Items, Split
 from polyanchor.data.splits import SplitSpec, split_by_class
 
@@ -50,13 +51,13 @@ class Listing:
             train, test = split_by_class(self.items, train_share=train_share)
             return checked(Split(self.name, train, test, None, self.notes, self.missing))
         if train_share != 0.5:
-            raise ValueError(
+            raise InputError(
                 f"{self.name} has a split of its own, so train_share={train_share} cannot apply; leave it out"
             )
         train, test, gallery = (self.items.subset(self.parts == part) for part in range(3))
         for part, items in (("train", train), ("test or query", test)):
             if not len(items):
-                raise ValueError(f"{self.name}: its split has no {part} item; add some, or leave the split out")
+                raise InputError(f"{self.name}: its split has no {part} item; add some, or leave the split out")
         split = Split(self.name, train, test, gallery if len(gallery) else None, self.notes, self.missing)
         return checked(replace(split, notes=split.notes + _closed_set(split)))
 
@@ -64,12 +65,12 @@ class Listing:
 def checked(split: Split) -> Split:
     """Require test items, and that at least one of them has something to find."""
     if not len(split.test):
-        raise ValueError(f"{split.name}: no test item is left, so there is nothing to search with; add some")
+        raise InputError(f"{split.name}: no test item is left, so there is nothing to search with; add some")
     labels, counts = split.test.labels.unique(return_counts=True)
     if split.gallery is not None and not bool(torch.isin(labels, split.gallery.labels).any()):
-        raise ValueError(f"{split.name}: no class of the queries is in the gallery, so nothing can be found")
+        raise InputError(f"{split.name}: no class of the queries is in the gallery, so nothing can be found")
     if split.gallery is None and int(counts.max()) < 2:
-        raise ValueError(
+        raise InputError(
             f"{split.name}: every test class has one item, so nothing can be found; "
             "retrieval needs at least two items of a class"
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.columns import PARTS, numbered, part_numbers
 from polyanchor.data.images import ImageBytes
@@ -42,7 +43,7 @@ def read(place: Path) -> Listing:
     with reading(name):
         table = read_tables(files)
         if not table.num_rows:
-            raise ValueError(f"{name} has no rows")
+            raise InputError(f"{name} has no rows")
         image = find_column(table, IMAGE_COLUMNS, what=f"{name}: an image column")
         label = find_column(table, LABEL_COLUMNS, what=f"{name}: a label column")
         items = items_of(table, image, label, name=place.stem)
@@ -75,7 +76,7 @@ def find_column(table: Any, names: Sequence[str], *, what: str) -> str:
     for name in names:
         if name in table.column_names:
             return name
-    raise ValueError(
+    raise InputError(
         f"{what} is missing: expected one called {' or '.join(names)}, got {', '.join(table.column_names)}"
     )
 
@@ -88,13 +89,13 @@ def items_of(table: Any, image: str, label: str, *, name: str) -> Items:
     if arrow.types.is_struct(kind):
         fields = {kind.field(number).name for number in range(kind.num_fields)}
         if "bytes" not in fields:
-            raise ValueError(f"the image column {image} must hold encoded bytes, got {kind}")
+            raise InputError(f"the image column {image} must hold encoded bytes, got {kind}")
         paths = compute.struct_field(cells, "path").to_pylist() if "path" in fields else paths
         cells = compute.struct_field(cells, "bytes")
     elif not (arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind)):
-        raise ValueError(f"the image column {image} must hold encoded bytes, got {kind}")
+        raise InputError(f"the image column {image} must hold encoded bytes, got {kind}")
     if table[label].null_count:
-        raise ValueError(f"the label column {label} is empty in {table[label].null_count} rows; leave them out")
+        raise InputError(f"the label column {label} is empty in {table[label].null_count} rows; leave them out")
     labels, class_names = numbered(table[label].to_pylist())
     names = [path or f"{name}[{row}]" for row, path in enumerate(paths)]
     return Items(

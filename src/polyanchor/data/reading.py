@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
+from polyanchor._errors import InputError
+
 _DAMAGE: tuple[type[Exception], ...] = (csv.Error, zlib.error, BadZipFile, EOFError)
 
 
@@ -36,7 +38,7 @@ def reading(name: str, *more: type[Exception]) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise ValueError(
+        raise InputError(
             f"{name}: expected UTF-8 text, got the byte {byte:#04x} at {error.start}; save it as UTF-8"
         ) from error
     except OSError as error:
@@ -44,13 +46,13 @@ def reading(name: str, *more: type[Exception]) -> Iterator[None]:
         # damaged archive that sends its reader to a place before the file's beginning.
         if error.errno not in (None, errno.EINVAL):
             raise
-        raise ValueError(_damaged(name, error)) from error
+        raise InputError(_damaged(name, error)) from error
     except (ValueError, TypeError) as error:  # a wrong dtype in a file is bad input, not a bug of the caller
         if isinstance(error, ValueError) and str(error).startswith(name):
             raise
-        raise ValueError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
     except _DAMAGE + more as error:
-        raise ValueError(_damaged(name, error)) from error
+        raise InputError(_damaged(name, error)) from error
 
 
 def text_lines(file: Path) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __init__(self, *, size: int, seed: int, rank: int, ranks: int) -> None:
         if seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {seed}")
+            raise InputError(f"seed must be 0 or more, got {seed}")
         if not 0 <= rank < ranks:
-            raise ValueError(f"rank must lie in [0, ranks), got rank {rank} of {ranks}")
+            raise InputError(f"rank must lie in [0, ranks), got rank {rank} of {ranks}")
         self.size, self.seed, self.rank, self.ranks = size, seed, rank, ranks
         self.epoch = self.position = 0
 
@@ -113,11 +114,11 @@ class ClassBalancedBatches(EpochBatches):
     def __init__(self, labels: Tensor, *, classes: int, images: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         labels = _check.integer_labels("labels", labels, len(labels)).cpu()
         if classes < 1 or images < 1:
-            raise ValueError(f"classes and images must be 1 or more, got {classes} and {images}")
+            raise InputError(f"classes and images must be 1 or more, got {classes} and {images}")
         super().__init__(size=classes * images, seed=seed, rank=rank, ranks=ranks)
         counts = labels.unique(return_counts=True)[1]  # (C,)
         if classes > len(counts):
-            raise ValueError(
+            raise InputError(
                 f"a batch cannot hold {classes} different classes: there are {len(counts)}; "
                 f"classes={len(counts)} is the most"
             )
@@ -168,7 +169,7 @@ class ShuffledBatches(EpochBatches):
     def __init__(self, items: int | Tensor, *, size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         self._items = items if isinstance(items, int) else len(items)
         if not 1 <= size <= self._items:
-            raise ValueError(
+            raise InputError(
                 f"the batch size must lie between 1 and the number of items, {self._items}, got {size}; "
                 "incomplete batches are left out, so none would remain"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polyanchor._errors import InputError
 from polyanchor.data.files import locate, of_files
 from polyanchor.data.listing import Listing
 from polyanchor.data.reading import text_lines
@@ -27,7 +28,7 @@ def read(root: Path, *, allow_partial: bool) -> Listing:
             if number == 0 or not fields:  # the heading: image_id class_id super_class_id path
                 continue
             if len(fields) != 4 or not fields[1].isdecimal():
-                raise ValueError(
+                raise InputError(
                     f"{place / file}, line {number + 1}: expected 'image class super_class path', got {line!r}"
                 )
             paths.append(fields[3])

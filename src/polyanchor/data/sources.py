@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data import cars196, cifar100, csv_list, cub200, digits, folder, inshop, parquet, sop, vectors
 from polyanchor.data.catalogue import KNOWN
 from polyanchor.data.items import Items, Split
@@ -61,11 +62,11 @@ def open_source(
     """
     source = _listing(spec, Path(root), allow_partial=allow_partial, labels=labels)
     if drop_shared and not test:
-        raise ValueError("drop_shared is for two sources; name the other one with test=, or leave it out")
+        raise InputError("drop_shared is for two sources; name the other one with test=, or leave it out")
     if not test:
         return source.split(train_share=train_share)
     if train_share != 0.5:
-        raise ValueError(
+        raise InputError(
             f"train_share={train_share} cannot apply with test={test!r}: all of {spec} trains; leave it out"
         )
     other = _listing(test, Path(root), allow_partial=allow_partial, labels="fine")
@@ -94,10 +95,10 @@ def open_items(
 def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclassed: bool = False) -> Listing:
     kind, colon, place = spec.partition(":")
     if labels != "fine" and spec != "cifar100":
-        raise ValueError(f"labels={labels!r} is for cifar100 alone, got it with {spec!r}; leave it out")
+        raise InputError(f"labels={labels!r} is for cifar100 alone, got it with {spec!r}; leave it out")
     if colon and kind in _PLACES:
         if not place:
-            raise ValueError(f"{spec!r} names no path; write {kind}:PATH")
+            raise InputError(f"{spec!r} names no path; write {kind}:PATH")
         path = Path(place).expanduser()
         if kind == "csv":
             return csv_list.read(path, allow_partial=allow_partial)
@@ -114,7 +115,7 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclass
     near = _check.nearest(kind, [name.partition(":")[0] for name in names])
     if Path(spec).is_dir():
         near = f"; for a folder of images write folder:{spec}"
-    raise ValueError(f"the data source must be one of {', '.join(names)}; got {spec!r}{near}")
+    raise InputError(f"the data source must be one of {', '.join(names)}; got {spec!r}{near}")
 
 
 def _across(source: Listing, other: Listing, *, drop_shared: bool) -> Split:
@@ -123,7 +124,7 @@ def _across(source: Listing, other: Listing, *, drop_shared: bool) -> Split:
     names = {number + shift: name for number, name in other.items.class_names.items()}
     test = replace(other.items, labels=other.items.labels + shift, class_names=names)
     if source.items.is_vectors != test.is_vectors:
-        raise ValueError(f"{source.name} and {other.name} must both hold images or both hold vectors")
+        raise InputError(f"{source.name} and {other.name} must both hold images or both hold vectors")
     notes = (*source.notes, *other.notes, f"all of {source.name} trains, all of {other.name} is searched")
     if drop_shared:
         _require_names(source, other)
@@ -149,7 +150,7 @@ def _occurring(items: Items) -> dict[int, str]:
 def _require_names(*listings: Listing) -> None:
     for listing in listings:
         if not _occurring(listing.items):
-            raise ValueError(
+            raise InputError(
                 f"drop_shared compares class names, and {listing.name} has none (its classes are numbers); leave "
                 "drop_shared out, or give the classes of both sources names"
             )

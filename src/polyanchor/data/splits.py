@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor.data.items import Items
 
 _PML = (
@@ -65,7 +66,7 @@ class SplitSpec:
         found = labels.unique()
         outside = [label for label in found.tolist() if label not in self.classes]
         if outside:
-            raise ValueError(
+            raise InputError(
                 f"{self.name}: expected class ids from {self.classes.start} to {self.classes.stop - 1}, "
                 f"got {outside[:5]}; these labels belong to another split or another data set"
             )
@@ -76,7 +77,7 @@ class SplitSpec:
             return (
                 f"{self.name} is not the complete data set ({counts}): numbers are not comparable with published ones",
             )
-        raise ValueError(
+        raise InputError(
             f"{self.name}: expected {self.n_images:,} images of {self.n_classes:,} classes ({self.source}), "
             "found "
             f"{len(labels):,} images of {len(found):,} classes. Numbers from another copy cannot be "
@@ -141,10 +142,10 @@ def split_by_class(items: Items, *, train_share: float = 0.5) -> tuple[Items, It
         (tensor([0, 1]), tensor([4, 9]))
     """
     if not 0 < train_share < 1:
-        raise ValueError(f"train_share must lie between 0 and 1, both excluded, got {train_share}")
+        raise InputError(f"train_share must lie between 0 and 1, both excluded, got {train_share}")
     classes = items.classes
     if len(classes) < 2:
-        raise ValueError(
+        raise InputError(
             f"a split by class needs at least 2 classes, got {len(classes)}; "
             "give the data a split of its own (train and test folders, or a split column)"
         )

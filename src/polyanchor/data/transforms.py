@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data import cuts
 from polyanchor.data.cuts import Aspect, Cutter
@@ -102,7 +103,7 @@ def train_transform(
     if kind == "random-resized-crop":
         low, high = scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"scale must be two shares of the area, 0 < least <= greatest <= 1, got {tuple(scale)}")
+            raise InputError(f"scale must be two shares of the area, 0 < least <= greatest <= 1, got {tuple(scale)}")
         _check.positive("size", size)
         cutter = partial(cuts.stretched, size=size, scale=(low, high), flip=flip)
     else:
@@ -145,7 +146,7 @@ def _sides(size: int, resize: int, aspect: Aspect) -> None:
     _check.one_of("aspect", aspect, ASPECTS)
     _check.positive("size", size)
     if resize < size:
-        raise ValueError(
+        raise InputError(
             f"resize must be at least size, got resize {resize} for size {size}; the cut would have a black rim"
         )
 
@@ -153,7 +154,7 @@ def _sides(size: int, resize: int, aspect: Aspect) -> None:
 def _normalising(cutter: Cutter, size: int, mean: Sequence[float], std: Sequence[float]) -> ImageTransform:
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != 3:
-            raise ValueError(f"{name} must hold one number per colour, 3, got {len(values)}")
+            raise InputError(f"{name} must hold one number per colour, 3, got {len(values)}")
     for value in std:
         _check.positive("std", value)
     return ImageTransform(cutter, size, tuple(mean), tuple(std))

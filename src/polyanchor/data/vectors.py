@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.columns import numbered
 from polyanchor.data.items import Items
@@ -43,7 +44,7 @@ def read(file: Path) -> Listing:
     """
     name = f"features:{file}"
     if file.suffix not in (".safetensors", ".npz"):
-        raise ValueError(f"{name}: expected a .safetensors or .npz file, got {file.suffix or 'no suffix'!r}")
+        raise InputError(f"{name}: expected a .safetensors or .npz file, got {file.suffix or 'no suffix'!r}")
     if not file.is_file():
         raise FileNotFoundError(f"{name}: no such file")
     # RuntimeError: what a zip archive says that seems to be encrypted, or packed in a way that is not known
@@ -55,7 +56,7 @@ def read(file: Path) -> Listing:
 def _listing(name: str, arrays: Mapping[str, Tensor], said: Mapping[str, Any]) -> Listing:
     absent = [key for key in ("vectors", "labels") if key not in arrays]
     if absent:
-        raise ValueError(f"{name}: {' and '.join(absent)} missing; expected {_LAYOUT}; it holds {', '.join(arrays)}")
+        raise InputError(f"{name}: {' and '.join(absent)} missing; expected {_LAYOUT}; it holds {', '.join(arrays)}")
     _check.vectors("vectors", arrays["vectors"], rows="N")
     vectors = arrays["vectors"].float()
     _check.finite("vectors in float32", vectors)  # after the conversion, which makes 1e300 infinite
@@ -63,7 +64,7 @@ def _listing(name: str, arrays: Mapping[str, Tensor], said: Mapping[str, Any]) -
     if parts is not None:
         parts = _check.integer_labels("split", parts, len(vectors))
         if not bool(torch.isin(parts, torch.arange(3)).all()):
-            raise ValueError(f"{name}: split may hold 0 train, 1 test, 2 gallery; got {parts.unique()[:5].tolist()}")
+            raise InputError(f"{name}: split may hold 0 train, 1 test, 2 gallery; got {parts.unique()[:5].tolist()}")
     items = Items(vectors, arrays["labels"], _class_names(said), _names(said), arrays.get("sublabels"))
     return Listing(name, items, parts)
 
@@ -71,7 +72,7 @@ def _listing(name: str, arrays: Mapping[str, Tensor], said: Mapping[str, Any]) -
 def _names(said: Mapping[str, Any]) -> tuple[str, ...]:
     names = said.get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"names must be a list of texts, one per row, got {str(names)[:40]!r}")
+        raise InputError(f"names must be a list of texts, one per row, got {str(names)[:40]!r}")
     return tuple(names)
 
 
@@ -80,7 +81,7 @@ def _class_names(said: Mapping[str, Any]) -> dict[int, str]:
     if not isinstance(names, dict) or not all(
         str(number).isdecimal() and isinstance(name, str) for number, name in names.items()
     ):
-        raise ValueError(f'class_names must be an object such as {{"0": "cat"}}, got {str(names)[:40]!r}')
+        raise InputError(f'class_names must be an object such as {{"0": "cat"}}, got {str(names)[:40]!r}')
     return {int(number): name for number, name in names.items()}
 
 
@@ -91,15 +92,15 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     try:
         said = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"features:{file}: the metadata under 'polyanchor' is not JSON: {error}") from error
+        raise InputError(f"features:{file}: the metadata under 'polyanchor' is not JSON: {error}") from error
     if not isinstance(said, dict):
-        raise ValueError(f"features:{file}: the metadata under 'polyanchor' must be a JSON object, got {text[:40]}")
+        raise InputError(f"features:{file}: the metadata under 'polyanchor' must be a JSON object, got {text[:40]}")
     return arrays, said
 
 
 def _npz(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     if not is_zipfile(file):  # numpy would take it for a pickle, and advise to load that
-        raise ValueError(f"features:{file}: damaged or not a .npz file; write one with numpy.savez")
+        raise InputError(f"features:{file}: damaged or not a .npz file; write one with numpy.savez")
     arrays: dict[str, Tensor] = {}
     said: dict[str, Any] = {}
     with load("numpy", "train").load(file, allow_pickle=False) as stored:
@@ -109,7 +110,7 @@ def _npz(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
             except ValueError as error:
                 if "allow_pickle" not in str(error):
                     raise
-                raise ValueError(
+                raise InputError(
                     f"features:{file}: {key} holds Python objects, which are not loaded as a file can run code "
                     "with them; save numbers, or fixed-width texts"
                 ) from error

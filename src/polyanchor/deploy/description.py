@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from polyanchor._errors import InputError
 from polyanchor.data.cuts import Aspect
 from polyanchor.data.reading import reading
 from polyanchor.data.transforms import ImageTransform, test_transform
@@ -112,12 +113,12 @@ def read_description(file: Path) -> tuple[Description, str]:
     content = _json(file)
     fingerprint = content.pop("fingerprint", None)
     if not isinstance(fingerprint, str):
-        raise ValueError(f"{file} is not that of a polyanchor embedder: it has no fingerprint")
+        raise InputError(f"{file} is not that of a polyanchor embedder: it has no fingerprint")
     try:
         return Description.model_validate(content), fingerprint
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ValueError(
+        raise InputError(
             f"{file} is not that of a polyanchor embedder, or of another version: "
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {str(fault['input'])[:80]!r}"
         ) from error
@@ -170,5 +171,5 @@ def _json(file: Path) -> dict[str, Any]:
     with reading(str(file)):
         content = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
+        raise InputError(f"{file} must hold a JSON object, got {type(content).__name__}")
     return content

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from polyanchor import _check
+from polyanchor._errors import InputError, InputTypeError
 from polyanchor.data.given import Given, GivenImages
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import ImageTransform
@@ -51,12 +52,12 @@ class Embedder(nn.Module, ModelHubMixin):
     def __init__(self, model: EmbeddingModel, description: Description) -> None:
         super().__init__()
         if model.head.out_features != description.embedding_dim:
-            raise ValueError(
+            raise InputError(
                 f"the model gives {model.head.out_features} dimensions, its description says "
                 f"{description.embedding_dim}"
             )
         if (model.backbone is None) != (description.preprocessing is None):
-            raise ValueError("a model with a backbone needs preprocessing in its description, one without has none")
+            raise InputError("a model with a backbone needs preprocessing in its description, one without has none")
         self.model = model
         self.description = description
         self.eval()
@@ -128,7 +129,7 @@ class Embedder(nn.Module, ModelHubMixin):
     ) -> tuple[Embeddings, tuple[str, ...]]:
         """Vectors of a data source's items; see :func:`polyanchor.evaluation.embed.embed`."""
         if items.is_vectors == self.takes_images:
-            raise TypeError(
+            raise InputTypeError(
                 f"the model takes {self._kind}, got items that are {'vectors' * items.is_vectors or 'images'}"
             )
         return embed(
@@ -149,19 +150,19 @@ class Embedder(nn.Module, ModelHubMixin):
     def _items(self, inputs: Sequence[Given] | Tensor) -> Items:
         if isinstance(inputs, Tensor):
             if self.takes_images:
-                raise TypeError(
+                raise InputTypeError(
                     f"the model takes images: paths or PIL images, got a tensor {tuple(inputs.shape)}; call the "
                     "embedder itself with pixels that are resized and normalised already"
                 )
             width = self.model.head.in_features
             if inputs.ndim != 2 or inputs.shape[1] != width:
-                raise ValueError(f"the model takes vectors of shape (N, {width}), got {tuple(inputs.shape)}")
+                raise InputError(f"the model takes vectors of shape (N, {width}), got {tuple(inputs.shape)}")
             _check.finite("inputs", inputs)
             return Items(inputs, torch.zeros(len(inputs), dtype=torch.int64))
         if not self.takes_images:
-            raise TypeError(f"the model takes vectors, an (N, F) tensor, got {type(inputs).__name__}")
+            raise InputTypeError(f"the model takes vectors, an (N, F) tensor, got {type(inputs).__name__}")
         if isinstance(inputs, (str, os.PathLike)) or not isinstance(inputs, Sequence):
-            raise TypeError(
+            raise InputTypeError(
                 f"inputs must be a sequence of paths or PIL images, got one {type(inputs).__name__}; put it in a list"
             )
         return Items(GivenImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
@@ -248,9 +249,9 @@ class Embedder(nn.Module, ModelHubMixin):
             )
             embedder = cls(model, description)
         except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from error
+            raise InputError(f"{folder}: {error}") from error
         if embedder.fingerprint != fingerprint:
-            raise ValueError(
+            raise InputError(
                 f"{folder}: {WEIGHTS} and {CONFIG} are not of one model, or one was changed (the fingerprint is "
                 "another); copy or save it again"
             )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.deploy import onnx_file, torchscript
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.deploy.graph import Graph, PixelFormat, graph_of
@@ -72,7 +73,7 @@ def export(
         return _folder(embedder, out)
     writer, suffix = _FORMATS[to]
     if out.suffix != suffix:
-        raise ValueError(f"--out must end in {suffix} for {to}, got {out}")
+        raise InputError(f"--out must end in {suffix} for {to}, got {out}")
     graph = graph_of(embedder, pixels=pixels)
     about = {"format": to} | graph.describe()
     out.parent.mkdir(parents=True, exist_ok=True)

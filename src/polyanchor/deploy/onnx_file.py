@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _extras
+from polyanchor._errors import InputError
 from polyanchor.deploy.graph import Graph
 
 _LIMIT = 2**31  # a protocol buffer holds no more
@@ -29,7 +30,7 @@ def write(graph: Graph, file: Path, about: dict[str, Any]) -> None:
         _extras.load(package, "export")
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.module.state_dict().values())
     if size >= _LIMIT:
-        raise ValueError(f"an ONNX file holds 2 GiB at most, the weights take {size / 2**30:.1f} GiB; use torchscript")
+        raise InputError(f"an ONNX file holds 2 GiB at most, the weights take {size / 2**30:.1f} GiB; use torchscript")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's about itself; what counts is compared afterwards
         program = torch.onnx.export(

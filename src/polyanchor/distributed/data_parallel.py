@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from polyanchor._errors import InputError
 from polyanchor.distributed.exchange import counts_of_all, rows_of_all
 
 
@@ -69,10 +70,10 @@ def joined_batch_loss(
         mesh: the ranks.
     """
     if len(labels) != len(embeddings):  # before the gathering, which would mix up the rows
-        raise ValueError(f"labels must have one entry for each embedding, got {len(labels)} for {len(embeddings)}")
+        raise InputError(f"labels must have one entry for each embedding, got {len(labels)} for {len(embeddings)}")
     counts = counts_of_all(len(embeddings), mesh)
     if sum(counts) == 0:
-        raise ValueError("the ranks must hold at least one row together, got none on any of them")
+        raise InputError("the ranks must hold at least one row together, got none on any of them")
     joined = rows_of_all(embeddings, mesh, counts, each_finds_all=True)
     if joined.requires_grad:
         joined.register_hook(lambda gradient: gradient * mesh.size())

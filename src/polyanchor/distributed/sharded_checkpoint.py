@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
 
+from polyanchor._errors import InputError
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 
@@ -90,7 +91,7 @@ def load_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
     proxies = loss.proxies.detach()
     if there.get(_PROXIES) != proxies.shape:
         found = tuple(there[_PROXIES]) if _PROXIES in there else "none"
-        raise ValueError(f"{folder} must hold proxies of shape {tuple(proxies.shape)}, got {found}")
+        raise InputError(f"{folder} must hold proxies of shape {tuple(proxies.shape)}, got {found}")
     state = {_PROXIES: proxies}
     if optimizer is not None:
         names = [name for name in there if name.startswith(_STATE)]

@@ -9,6 +9,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor import empty as empty_shards
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.distributed.data_parallel import all_ranks
 from polyanchor.distributed.exchange import counts_of_all, rows_of_all, sum_of_all
 from polyanchor.distributed.negative_sampling import Sample, draw_sample
@@ -85,9 +86,9 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         negative_share: float = 1.0,
     ) -> None:
         if not 0 < negative_share <= 1:
-            raise ValueError(f"negative_share must lie in (0, 1], got {negative_share!r}; 1 is exact")
+            raise InputError(f"negative_share must lie in (0, 1], got {negative_share!r}; 1 is exact")
         if negative_share < 1 and merging > 0:
-            raise ValueError("merging is a mean over all proxies, got it together with a negative_share below 1")
+            raise InputError("merging is a mean over all proxies, got it together with a negative_share below 1")
         with torch.device("meta"):  # nothing of the whole is made
             super().__init__(
                 num_classes,
@@ -176,7 +177,7 @@ def _first_class(classes: int, mesh: DeviceMesh) -> int:
     piece = -(-classes // ranks)
     used = -(-classes // piece)
     if used < ranks:
-        raise ValueError(
+        raise InputError(
             f"num_classes must leave no rank without a class, got {classes} for {ranks} ranks: in pieces of {piece} "
             f"they go to {used}; take {used} ranks, or proxies that are not sharded, which suit so few classes better"
         )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from polyanchor._errors import InputError
 from polyanchor._progress import progress
 from polyanchor.data.dataset import ItemDataset, collate, deaf
 from polyanchor.data.items import Items
@@ -89,7 +90,7 @@ def embed(
     skipped = [name for names in ranks.of_all(skipped) for name in names]
     width = max(ranks.of_all(vectors[0].shape[1] if vectors else -1))
     if width < 0:
-        raise ValueError(f"none of the {len(items)} images could be read, first {skipped[:1]}")
+        raise InputError(f"none of the {len(items)} images could be read, first {skipped[:1]}")
     everything = ranks.rows(torch.cat(vectors) if vectors else torch.empty(0, width))
     kept = ranks.rows(torch.cat(rows) if rows else torch.empty(0, dtype=torch.int64))
     names = tuple(map(items.name, kept.tolist()))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError, InputTypeError
 from polyanchor.metrics import report as reporting
 from polyanchor.metrics.cutoffs import cutoffs
 from polyanchor.search import exact, scores, symmetric
@@ -70,17 +71,17 @@ def evaluate_retrieval(
     """
     labels = _labelled("embeddings", embeddings, "labels", labels, "Q")
     if (gallery is None) != (gallery_labels is None):
-        raise ValueError("gallery and gallery_labels must come together, got one of them; pass both or neither")
+        raise InputError("gallery and gallery_labels must come together, got one of them; pass both or neither")
     if gallery is not None and gallery_labels is not None:
         gallery_labels = _labelled("gallery", gallery, "gallery_labels", gallery_labels, "N")
         _check.one_device("embeddings", embeddings, "gallery", gallery)
     if isinstance(notes, str):
-        raise TypeError("notes must be a sequence of sentences, got one string; write notes=(...,)")
+        raise InputTypeError("notes must be a sequence of sentences, got one string; write notes=(...,)")
     if gallery is not None and embeddings.shape == gallery.shape and torch.equal(embeddings, gallery):
         notes = (*notes, "the gallery is the queries, so each finds itself; leave it out to leave each query out")
     reachable = len(embeddings) - 1 if gallery is None else len(gallery)
     if reachable == 0:
-        raise ValueError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")
+        raise InputError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")
     chosen = cutoffs(k, largest=reachable)
     with torch.no_grad():
         task = scores.leave_one_out(embeddings) if gallery is None else scores.against(embeddings, gallery)
@@ -93,7 +94,9 @@ def _labelled(vectors_name: str, vectors: Tensor, labels_name: str, labels: Tens
     """Require vectors and as many labels, on one device; the labels as int64, where float64 can be used."""
     for name, value in ((vectors_name, vectors), (labels_name, labels)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}; use torch.as_tensor({name})")
+            raise InputTypeError(
+                f"{name} must be a torch tensor, got {type(value).__name__}; use torch.as_tensor({name})"
+            )
     _check.vectors(vectors_name, vectors, rows=rows)
     numbers = _check.integer_labels(labels_name, labels, len(vectors))
     _check.one_device(vectors_name, vectors, labels_name, labels)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.items import Items
 from polyanchor.search.exact import search
@@ -58,7 +59,7 @@ def sheet(items: Items, title: str, lines: Sequence[Line]) -> Image:
     """
     inputs = items.inputs
     if isinstance(inputs, torch.Tensor):
-        raise ValueError("a contact sheet needs items that are images, got vectors; use their names")
+        raise InputError("a contact sheet needs items that are images, got vectors; use their names")
     pil, ops = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
     side = THUMBNAIL + GAP
     width = MARGIN + max(len(line.rows) for line in lines) * side + GAP

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.evaluation.retrieval import evaluate_retrieval
 from polyanchor.metrics.cutoffs import cutoffs
@@ -94,7 +95,7 @@ class RetrievalMetrics(Metric):
         """Measure name -> ``()`` float64 mean over the queries where it is defined, NaN if there is none."""
         embeddings, labels, ids = (self._joined(name) for name in ("embeddings", "labels", "ids"))
         if len(labels) == 0:
-            raise ValueError(
+            raise InputError(
                 "compute() needs at least one update() before it, got none; call update(embeddings, labels)"
             )
         if len(ids):
@@ -123,7 +124,7 @@ class RetrievalMetrics(Metric):
         forms = torch.stack(dist_sync_fn(form, group=process_group or self.process_group))  # (processes, 2)
         width, wide = forms.amax(dim=0).tolist()
         if not ((forms[:, 0] == width) | (forms[:, 0] == 0)).all():
-            raise ValueError(
+            raise InputError(
                 f"embeddings must have the same width in every process, got {forms[:, 0].tolist()}; "
                 "embed with one model everywhere"
             )
@@ -148,7 +149,7 @@ class RetrievalMetrics(Metric):
 def _each_once(ids: Tensor, labels: Tensor) -> Tensor:
     """The row of each id where it came first, in order of the ids: ``(distinct ids,)`` int64."""
     if len(ids) != len(labels):
-        raise ValueError(
+        raise InputError(
             f"ids must be given in every update or in none, got {len(ids)} ids of {len(labels)} items; pass the row "
             "numbers of the data set each time"
         )
@@ -159,7 +160,7 @@ def _each_once(ids: Tensor, labels: Tensor) -> Tensor:
     wrong = (again[1:] & (labels[1:] != labels[:-1])).nonzero()
     if len(wrong):
         at = int(wrong[0])
-        raise ValueError(
+        raise InputError(
             f"ids must be row numbers of the data set, got id {int(ids[at])} with the labels "
             f"{int(labels[at])} and {int(labels[at + 1])}; count over the data set, not within the batch or the process"
         )

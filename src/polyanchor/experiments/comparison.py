@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyanchor._check import NotFiniteError
+from polyanchor._errors import InputError
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import Method
 from polyanchor.experiments.table import write
@@ -80,17 +81,17 @@ def _check(plan: Plan) -> None:
     """Refuse what would fail, or mislead, after hours."""
     if plan.against not in {method.label for method in plan.methods}:
         labels = ", ".join(method.label for method in plan.methods)
-        raise ValueError(f"the method to test against must be one of {labels}, got {plan.against!r}")
+        raise InputError(f"the method to test against must be one of {labels}, got {plan.against!r}")
     if plan.seeds < 1 or plan.trials < 0:
-        raise ValueError(f"seeds must be 1 or more and trials 0 or more, got {plan.seeds} and {plan.trials}")
+        raise InputError(f"seeds must be 1 or more and trials 0 or more, got {plan.seeds} and {plan.trials}")
     if plan.trials and plan.base.data.val_share == 0:
-        raise ValueError(
+        raise InputError(
             "a search needs held-out training classes to judge by: set data.val_share above 0, or --trials 0"
         )
     if plan.base.batches.kind != "balanced":
         between = [m.label for m in plan.methods if m.config(plan.base).loss.name in BETWEEN_ITEMS]
         if between:
-            raise ValueError(
+            raise InputError(
                 f"{between[0]} compares items of a class within a batch: set batches.kind to 'balanced' for all methods"
             )
     for method in plan.methods:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyanchor._errors import InputError
 from polyanchor.experiments.methods import Method
 from polyanchor.training.config import Config
 from polyanchor.training.run_folder import RunFolder, write_json
@@ -77,13 +78,13 @@ class ComparisonFolder:
         before, now = json.loads(self.plan.read_text(encoding="utf-8")), _as_json(plan)
         for key, what in (("config", "common configuration"), ("trials", "number of trials")):
             if before[key] != now[key]:
-                raise ValueError(
+                raise InputError(
                     f"{self.path} was begun with another {what}{_difference(before[key], now[key])}; "
                     "take another --out, or the same settings to go on"
                 )
         changed = [label for label, own in now["methods"].items() if before["methods"].get(label, own) != own]
         if changed:
-            raise ValueError(
+            raise InputError(
                 f"{self.path} has a method {changed[0]!r} with other settings, {before['methods'][changed[0]]}; "
                 "give the new one a label of its own"
             )

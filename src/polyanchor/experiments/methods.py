@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.losses.pml import BASELINES
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import change_config
@@ -112,11 +113,11 @@ def parse_method(text: str) -> Method:
     head, *settings = [part.strip() for part in text.split(",")]
     label, colon, name = head.rpartition(":")
     if name not in KNOWN:
-        raise ValueError(f"a method must be one of {', '.join(KNOWN)}, got {name!r}{_check.nearest(name, KNOWN)}")
+        raise InputError(f"a method must be one of {', '.join(KNOWN)}, got {name!r}{_check.nearest(name, KNOWN)}")
     first = f"loss.anchor={name}" if name in FAMILY else f"loss.name={name}"
     label = label if colon else "-".join([name, *(setting.rpartition(".")[2].replace("=", "") for setting in settings)])
     if not _LABEL.fullmatch(label):
-        raise ValueError(
+        raise InputError(
             f"the label of a method names its folder and may hold letters, digits, '.', '_' and '-', got {label!r}; "
             "write LABEL:NAME,section.key=value"
         )
@@ -137,5 +138,5 @@ def parse_methods(texts: Sequence[str]) -> tuple[Method, ...]:
     labels = [method.label for method in methods]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
-        raise ValueError(f"two methods are called {twice!r}; write LABEL:NAME,... to tell them apart")
+        raise InputError(f"two methods are called {twice!r}; write LABEL:NAME,... to tell them apart")
     return tuple(methods)

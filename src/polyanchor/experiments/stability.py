@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.retrieval import evaluate_retrieval
 from polyanchor.experiments.folder import ComparisonFolder
@@ -97,7 +98,7 @@ def stability(
         ValueError: too few methods or seeds, or a share outside (0, 1).
     """
     if any(not 0 < share < 1 for share in shares):
-        raise ValueError(f"shares of the test items must lie between 0 and 1, got {list(shares)}")
+        raise InputError(f"shares of the test items must lie between 0 and 1, got {list(shares)}")
     labels, runs = _complete(folder)
     found = [[run.read_per_query() for run in row] for row in runs]
     names = [name for name in found[0][0] if name != "labels"]
@@ -128,7 +129,7 @@ def _complete(folder: ComparisonFolder) -> tuple[list[str], list[list[RunFolder]
     runs = {one.label: [folder.run(one.label, seed) for seed in range(plan.seeds)] for one in plan.methods}
     runs = {label: found for label, found in runs.items() if all(run.results.is_file() for run in found)}
     if len(runs) < 2 or plan.seeds < 2:
-        raise ValueError(
+        raise InputError(
             f"stability needs 2 or more methods with 2 or more seeds, all finished, got {len(runs)} methods with all "
             f"of {plan.seeds} seeds in {folder.path}; give its polyanchor compare again, or more --seeds"
         )
@@ -173,7 +174,7 @@ def _galleries(
 def _test_embeddings(run: RunFolder) -> tuple[Embeddings, tuple[int, ...]]:
     trained = open_trained(run.path)
     if trained.parts.split.gallery is not None:
-        raise ValueError(f"{trained.parts.split.name} has a gallery of its own; parts are taken where it has none")
+        raise InputError(f"{trained.parts.split.name} has a gallery of its own; parts are taken where it has none")
     transform = make_transforms(trained.config, trained.model.statistics)[1]
     return embed(trained.model, trained.parts.split.test, transform)[0], trained.config.run.k
 
@@ -212,6 +213,6 @@ def related_gains(labels: Tensor, sublabels: Tensor) -> tuple[Tensor, Tensor]:
     numbers, finer = sublabels.unique(return_inverse=True)
     parent = torch.zeros(len(numbers), dtype=labels.dtype).scatter_(0, finer, labels)
     if not torch.equal(parent[finer], labels):
-        raise ValueError("a finer class must lie within one class; got one that lies in several")
+        raise InputError("a finer class must lie within one class; got one that lies in several")
     gains = _RELATED * (parent[:, None] == parent).double()
     return finer, gains.fill_diagonal_(1.0)

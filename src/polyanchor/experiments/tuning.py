@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyanchor._check import NotFiniteError
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.experiments.methods import Method
 from polyanchor.training.config import Config
@@ -85,7 +86,7 @@ def tune(
         announce(f"tuning {method.label} {len(done) + 1}/{trials}  held-out training classes: {found}")
     best = max(_finished(study), key=lambda trial: -math.inf if trial.value is None else trial.value)
     if best.value is None:
-        raise ValueError(f"no trial of {method.label} gave a finite {base.run.select}; lower optim.lr")
+        raise InputError(f"no trial of {method.label} gave a finite {base.run.select}; lower optim.lr")
     said = {"value": best.value, "params": best.params, "trials": trials, "measure": base.run.select}
     write_json(folder / "best.json", said)
     return _settings(best.params)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.stats.queries import paired_bootstrap
 from polyanchor.stats.seeds import Paired, holm, mean_interval, paired_t
@@ -103,7 +104,7 @@ def judge(folder: ComparisonFolder) -> Verdict:
     runs = {method.label: _finished(folder, method.label, plan.seeds) for method in plan.methods}
     runs = {label: found for label, found in runs.items() if found}
     if not runs:
-        raise ValueError(f"no run in {folder.path} is finished yet; go on with the same polyanchor compare")
+        raise InputError(f"no run in {folder.path} is finished yet; go on with the same polyanchor compare")
     _same_queries(runs)
     reference = runs.get(plan.against, [])
     names = tuple(next(iter(runs.values()))[0].means)
@@ -147,7 +148,7 @@ def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:
 def _same_queries(runs: Mapping[str, list[_Run]]) -> None:
     every = [run for found in runs.values() for run in found]
     if not all(torch.equal(run.per_query["labels"], every[0].per_query["labels"]) for run in every):
-        raise ValueError("the runs were not measured on the same queries; compare them on one copy of the data")
+        raise InputError("the runs were not measured on the same queries; compare them on one copy of the data")
 
 
 def _tests(

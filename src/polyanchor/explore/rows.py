@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data.items import Items
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_embeddings
@@ -58,7 +59,7 @@ def open_rows(
     split, k = trained.parts.split, max(trained.config.run.k)
     found, skipped = embed_parts(trained, [name for name in PARTS if part in ("all", name)])
     if not found:
-        raise ValueError(f"{split.name} has no {part} part in this run")
+        raise InputError(f"{split.name} has no {part} part in this run")
     test, gallery = found.get("test"), found.get("gallery")
     if test is not None:
         if gallery is None and split.gallery is not None:  # searched, and not asked for

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError, InputTypeError
 
 
 def dcg(gains: Tensor) -> Tensor:
@@ -38,9 +39,9 @@ def dcg(gains: Tensor) -> Tensor:
     """
     if not isinstance(gains, Tensor) or gains.is_complex():
         got = gains.dtype if isinstance(gains, Tensor) else type(gains).__name__
-        raise TypeError(f"gains must be a real tensor of shape (Q, k), got {got}; use torch.as_tensor(...)")
+        raise InputTypeError(f"gains must be a real tensor of shape (Q, k), got {got}; use torch.as_tensor(...)")
     if gains.ndim != 2 or gains.shape[1] == 0:
-        raise ValueError(f"gains must have shape (Q, k) with k at least 1, got {tuple(gains.shape)}")
+        raise InputError(f"gains must have shape (Q, k) with k at least 1, got {tuple(gains.shape)}")
     rank = torch.arange(1, gains.shape[1] + 1, dtype=torch.float64, device=gains.device)
     return gains.double().div((rank + 1).log2()).sum(dim=1)
 
@@ -69,14 +70,14 @@ def ideal_gains(gains: Tensor, counts: Tensor, *, k: int) -> Tensor:
     """
     _check.count("k", k)
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
-        raise TypeError(f"counts must have an integer dtype, got {counts.dtype}; call .long() on it")
+        raise InputTypeError(f"counts must have an integer dtype, got {counts.dtype}; call .long() on it")
     if gains.ndim != 2 or counts.shape not in (gains.shape, gains.shape[1:]):
-        raise ValueError(
+        raise InputError(
             f"gains must have shape (Q, C) and counts (Q, C) or (C,), got {tuple(gains.shape)} and "
             f"{tuple(counts.shape)}; give one count per class"
         )
     if (gains < 0).any() or (counts < 0).any():
-        raise ValueError("gains and counts must be 0 or more, got a negative one; nothing is worse than no gain")
+        raise InputError("gains and counts must be 0 or more, got a negative one; nothing is worse than no gain")
     worth = gains.double().masked_fill(counts == 0, 0.0)
     best, column = worth.topk(min(k, gains.shape[1]), dim=1)  # each column with gain fills at least one rank
     filled = counts.long().expand(gains.shape).gather(1, column).cumsum(dim=1)  # (Q, m) ranks taken so far
@@ -144,8 +145,8 @@ def ndcg_at_k(gains_at_rank: Tensor, ideal_dcg: Tensor, *, check: bool = True) -
     """
     found = dcg(gains_at_rank)
     if ideal_dcg.shape != found.shape:
-        raise ValueError(f"ideal_dcg must have shape ({len(found)},), one per query, got {tuple(ideal_dcg.shape)}")
+        raise InputError(f"ideal_dcg must have shape ({len(found)},), one per query, got {tuple(ideal_dcg.shape)}")
     ideal = ideal_dcg.double()
     if check and not ((ideal >= 0) & ideal.isfinite()).all():
-        raise ValueError("ideal_dcg must be finite and 0 or more, got another value; gains must be 0 or more")
+        raise InputError("ideal_dcg must be finite and 0 or more, got another value; gains must be 0 or more")
     return (found / ideal).masked_fill(ideal == 0, float("nan"))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polyanchor._check import counts
+from polyanchor._errors import InputError, InputTypeError
 
 
 def recall_at_k(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tensor:
@@ -188,14 +189,14 @@ def fitting(hits: Tensor, n_relevant: Tensor) -> Tensor:
     """
     if not isinstance(hits, Tensor) or hits.dtype != torch.bool:
         got = hits.dtype if isinstance(hits, Tensor) else type(hits).__name__
-        raise TypeError(f"hits must be a bool tensor of shape (Q, k), got {got}; write labels[ids] == own_label")
+        raise InputTypeError(f"hits must be a bool tensor of shape (Q, k), got {got}; write labels[ids] == own_label")
     if hits.ndim != 2 or hits.shape[1] == 0:
-        raise ValueError(f"hits must have shape (Q, k) with k at least 1, got {tuple(hits.shape)}")
+        raise InputError(f"hits must have shape (Q, k) with k at least 1, got {tuple(hits.shape)}")
     relevant = counts("n_relevant", n_relevant, len(hits))
     excess = (hits.sum(dim=1) - relevant).clamp(min=0)
     if excess.any():
         row = int(excess.argmax())
-        raise ValueError(
+        raise InputError(
             f"n_relevant must count the relevant items of the whole gallery, got {int(relevant[row])} for "
             f"query {row}, which has {int(hits[row].sum())} hits; drop the query from its own list, or count "
             "all items"
@@ -208,7 +209,7 @@ def _reaching(hits: Tensor, n_relevant: Tensor) -> Tensor:
     relevant = fitting(hits, n_relevant)
     depth, needed = hits.shape[1], int(relevant.max()) if len(relevant) else 0
     if depth < needed:
-        raise ValueError(
+        raise InputError(
             f"hits must be as wide as the largest n_relevant, {needed}, got {depth}; search with k={needed}"
         )
     return relevant

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError, InputTypeError
 from polyanchor.functional.similarity import unit_rows
 
 _ROUNDING = 8  # in units of the dtype's eps: what the cosine of two equal directions may be away from 1
@@ -45,9 +46,9 @@ def merging_penalty(proxies: Tensor) -> Tensor:
     """
     if not isinstance(proxies, Tensor) or not proxies.is_floating_point():
         got = proxies.dtype if isinstance(proxies, Tensor) else type(proxies).__name__
-        raise TypeError(f"proxies must be a floating tensor of shape (C, K, D), got {got}")
+        raise InputTypeError(f"proxies must be a floating tensor of shape (C, K, D), got {got}")
     if proxies.ndim != 3 or 0 in proxies.shape:
-        raise ValueError(f"proxies must have shape (C, K, D) with none of them 0, got {tuple(proxies.shape)}")
+        raise InputError(f"proxies must have shape (C, K, D) with none of them 0, got {tuple(proxies.shape)}")
     classes, centres, _ = proxies.shape
     with torch.autocast(proxies.device.type, enabled=False):
         directions = unit_rows(proxies.to(torch.promote_types(proxies.dtype, torch.float32)))

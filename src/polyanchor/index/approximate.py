@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.types import Neighbours
 
@@ -105,10 +106,10 @@ def read(file: Path, checksum: str, *, size: int, dim: int) -> Any:
         ValueError: another checksum, or an index of other vectors.
     """
     if _checksum(file) != checksum:
-        raise ValueError(f"{file} is damaged: it is not the file that was written; build the index again")
+        raise InputError(f"{file} is damaged: it is not the file that was written; build the index again")
     index = load("faiss", "search").read_index(str(file))
     if (index.ntotal, index.d) != (size, dim):
-        raise ValueError(f"{file} holds {index.ntotal} x {index.d} vectors, expected {size} x {dim}; build it again")
+        raise InputError(f"{file} holds {index.ntotal} x {index.d} vectors, expected {size} x {dim}; build it again")
     return index
 
 

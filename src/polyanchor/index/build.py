@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data.items import Items
 from polyanchor.index.data import embedded, joined, open_data, renamed
 from polyanchor.index.index import Index, about_of
@@ -100,7 +101,7 @@ def _own(run: Path, part: str) -> list[Items]:
     """The run's own data."""
     folder = RunFolder(run)
     if not folder.config.is_file():
-        raise ValueError(
+        raise InputError(
             f"{run} is a saved embedder, which has no data of its own; name some, for example folder:photos"
         )
     _check.one_of("--part", part, PARTS)

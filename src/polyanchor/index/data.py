@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputTypeError
 from polyanchor.data.images import BadImageError, ImageFiles, Images, Look, file_of
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
@@ -106,7 +107,9 @@ def embedded(
     skipped: tuple[str, ...] = ()
     if model is None:
         if not isinstance(items.inputs, Tensor):
-            raise TypeError("an index without a model takes features:FILE, got images; make it with a model's folder")
+            raise InputTypeError(
+                "an index without a model takes features:FILE, got images; make it with a model's folder"
+            )
         vectors, labels, names = unit_vectors(items.inputs, items.inputs.shape[1]), items.labels, items.names
     else:
         found, skipped = model.embed_items(items, on_bad=on_bad, workers=workers)

@@ -27,6 +27,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.reading import reading
 from polyanchor.index import approximate
@@ -149,7 +150,7 @@ class FolderStore:
         with FileLock(self.path / "lock"):
             state = _read(self.path)
             if state.about != self.about:
-                raise ValueError(f"{self.path} was built anew since it was opened, for another model; open it again")
+                raise InputError(f"{self.path} was built anew since it was opened, for another model; open it again")
             rows, answer = change(state.rows)
             _write(self.path, state.about, state.number + 1, rows, old=state)
         self._state = _read(self.path)
@@ -193,7 +194,7 @@ def _said(path: Path) -> dict[str, Any]:
     with reading(str(file)):
         said = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(said, dict) or said.get("format") != _FORMAT:
-        raise ValueError(f"{file} is not what this version of polyanchor wrote: expected format {_FORMAT!r}")
+        raise InputError(f"{file} is not what this version of polyanchor wrote: expected format {_FORMAT!r}")
     return said
 
 
@@ -202,11 +203,11 @@ def _load(path: Path, said: dict[str, Any]) -> _State:
         about = About(**said["about"])
         number, size, next_id, checksum = (said[key] for key in ("number", "items", "next_id", "graph_checksum"))
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path / 'index.json'} is damaged: {error}") from error
+        raise InputError(f"{path / 'index.json'} is damaged: {error}") from error
     files = _Files(path, number)
     for file in (files.vectors, files.items):
         if not file.is_file():
-            raise ValueError(f"{path} is damaged: {file.name} is missing; build the index again")
+            raise InputError(f"{path} is damaged: {file.name} is missing; build the index again")
     with (
         reading(str(files.vectors), load("safetensors", "train").SafetensorError),
         load("safetensors", "train").safe_open(str(files.vectors), framework="pt") as stored,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data.given import Given
 from polyanchor.index import qdrant
 from polyanchor.index.folder import FolderStore
@@ -78,7 +79,7 @@ class Index:
             ValueError: neither or both of ``model`` and ``dim``, or an unknown kind or store.
         """
         if (model is None) == (dim is None):
-            raise ValueError("an index needs either a model (model=...) or, for vectors alone, their width (dim=...)")
+            raise InputError("an index needs either a model (model=...) or, for vectors alone, their width (dim=...)")
         embedder = _loaded(model)
         about = About(dim or 0, kind) if embedder is None else about_of(embedder, model, kind)
         return cls.begin(place, about, Entries.none(about.dim), model=embedder, store=store)
@@ -139,9 +140,9 @@ class Index:
         """
         if self._model is None:
             if not self.about.fingerprint:
-                raise ValueError(f"{self.name} was made for vectors alone, without a model that could embed images")
+                raise InputError(f"{self.name} was made for vectors alone, without a model that could embed images")
             if not self.about.model:
-                raise ValueError(f"{self.name} was made with an embedder that lay in no folder; {_MODEL_FIRST}")
+                raise InputError(f"{self.name} was made with an embedder that lay in no folder; {_MODEL_FIRST}")
             try:
                 self._model = self._own(_loaded(self.about.model))
             except FileNotFoundError as error:
@@ -195,7 +196,7 @@ class Index:
         """
         found = self.find(paths)
         if None in found:
-            raise ValueError(f"{self.name} has no item {paths[found.index(None)]!r}; nothing was removed")
+            raise InputError(f"{self.name} has no item {paths[found.index(None)]!r}; nothing was removed")
         return self._store.remove([*ids, *(number for number in found if number is not None)])
 
     def search(
@@ -223,7 +224,7 @@ class Index:
             queries = [queries]
         size = len(self)
         if not size:
-            raise ValueError(f"{self.name} is empty; put something in with: polyanchor index add {self.name} DATA")
+            raise InputError(f"{self.name} is empty; put something in with: polyanchor index add {self.name} DATA")
         return self._store.search(self._vectors(queries), min(k, size), exact=exact, breadth=breadth)
 
     def sample(self, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -240,7 +241,7 @@ class Index:
         assert model is not None
         if model.fingerprint != self.about.fingerprint:
             made = f"the model {self.about.fingerprint[:12]} of {self.about.model or 'no folder'}"
-            raise ValueError(
+            raise InputError(
                 f"{self.name} was made with {made if self.about.fingerprint else 'vectors alone'}, got the model "
                 f"{model.fingerprint[:12]}: vectors of two models cannot be compared; {_MODEL_FIRST}"
             )
@@ -263,7 +264,7 @@ def unit_vectors(vectors: Tensor, dim: int) -> Tensor:
     if not (isinstance(vectors, Tensor) and vectors.shape == (0, dim)):
         _check.vectors("vectors", vectors, rows="N")
     if vectors.shape[1] != dim:
-        raise ValueError(f"the index holds vectors with {dim} columns, got {vectors.shape[1]}; use the same model")
+        raise InputError(f"the index holds vectors with {dim} columns, got {vectors.shape[1]}; use the same model")
     _check.finite("vectors", vectors)
     return padded_unit_rows(vectors.detach().cpu(), dtype=torch.float32)[: len(vectors)].float()
 
@@ -283,7 +284,7 @@ def _client(store: Any) -> Any:
     if store.startswith("qdrant:"):
         return qdrant.connect(store.removeprefix("qdrant:"))
     if store:
-        raise ValueError(f"--store must be qdrant:http://HOST:PORT, got {store!r}; an index in a folder needs none")
+        raise InputError(f"--store must be qdrant:http://HOST:PORT, got {store!r}; an index in a folder needs none")
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.images import BadImageError
 from polyanchor.evaluation.sheets import GAP, write_lines
@@ -54,7 +55,7 @@ def write_picture(queries: Sequence[str], hits: Sequence[Sequence[Hit]], file: P
     known = load("PIL.Image", "train").registered_extensions()
     form = known.get(file.suffix.lower())
     if form is None:
-        raise ValueError(f"--picture must end in .png or .jpg, got {file}")
+        raise InputError(f"--picture must end in .png or .jpg, got {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".writing")
     picture(queries, hits).save(unfinished, form)

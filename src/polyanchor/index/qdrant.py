@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.index.values import About, Added, Entries, Hit
 
@@ -52,7 +53,7 @@ class QdrantStore:
         try:
             self.about = About(**said)
         except TypeError as error:
-            raise ValueError(
+            raise InputError(
                 f"the collection {name!r} was not made by polyanchor, or the server is older than Qdrant 1.16, which "
                 "keeps no metadata"
             ) from error
@@ -81,7 +82,7 @@ class QdrantStore:
         """Refuse a kind or a name that :meth:`create` would refuse, before anything is computed for it."""
         _check.one_of("kind on a Qdrant server", about.kind, KINDS)
         if not name or "/" in name:
-            raise ValueError(f"on a Qdrant server the index is a collection, whose name has no '/'; got {name!r}")
+            raise InputError(f"on a Qdrant server the index is a collection, whose name has no '/'; got {name!r}")
         with _asking():
             taken = client.collection_exists(name)
         if taken:
@@ -126,7 +127,7 @@ class QdrantStore:
         models = load("qdrant_client.models", "qdrant")
         unknown = sorted(set(ids) - self._there(ids).keys())
         if unknown:
-            raise ValueError(f"the index has no item with the id {unknown[0]}; nothing was removed")
+            raise InputError(f"the index has no item with the id {unknown[0]}; nothing was removed")
         for batch in _batches(sorted(set(ids))):
             with _asking():
                 self.client.delete(self.name, models.PointIdsList(points=batch), wait=True)
@@ -178,7 +179,7 @@ def connect(address: str) -> Any:
         ValueError: not an address. The client's own form in a folder is refused: it unpickles what lies there.
     """
     if not address.startswith(("http://", "https://")):
-        raise ValueError(
+        raise InputError(
             f"--store must be qdrant:http://HOST:PORT or qdrant:https://HOST:PORT, got 'qdrant:{address}'; an index in "
             "a folder needs no --store"
         )
@@ -214,4 +215,4 @@ def _asking() -> Iterator[None]:
     except errors.ResponseHandlingException as error:
         raise ConnectionError(f"the Qdrant server does not answer: {error}; is it running at this address?") from error
     except errors.UnexpectedResponse as error:
-        raise ValueError(f"the Qdrant server refused: {error}") from error
+        raise InputError(f"the Qdrant server refused: {error}") from error

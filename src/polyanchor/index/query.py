@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor.data.images import BadImageError
 from polyanchor.index.data import is_vectors, open_data
 from polyanchor.index.index import Index
@@ -38,9 +39,9 @@ def search_files(
             return list(files), index.search(list(files), k, exact=exact, breadth=breadth)
         except BadImageError as error:
             what = str(error).rpartition(". ")[0]  # its advice is for data sets
-            raise ValueError(f"{what}; a query is an image, or a .safetensors or .npz file of vectors") from error
+            raise InputError(f"{what}; a query is an image, or a .safetensors or .npz file of vectors") from error
     if len(files) > 1:
-        raise ValueError(f"a file of vectors is searched alone, got {len(files)} queries")
+        raise InputError(f"a file of vectors is searched alone, got {len(files)} queries")
     items = open_data(files[0])
     vectors = items.inputs
     assert isinstance(vectors, Tensor)  # what such a file holds

@@ -6,6 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
+from polyanchor._errors import InputError
 from polyanchor.index.index import Index
 from polyanchor.index.values import Hit
 
@@ -57,7 +58,7 @@ def measure(index: Index, *, k: int = 10, queries: int = 200, breadth: int | Non
         1.0
     """
     if len(index) < 2:
-        raise ValueError(f"{index.name} holds {len(index)} items; a check needs 2 or more")
+        raise InputError(f"{index.name} holds {len(index)} items; a check needs 2 or more")
     ids, vectors = index.sample(queries, seed=seed)
     k = min(k, len(index) - 1)
     index.search(vectors[:1], k + 1, exact=True)  # the first search reads files

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.index.values import Added, Entries, Hit
 from polyanchor.search.scores import padded_rows
@@ -61,7 +62,7 @@ class Rows:
         found = columns, len(self), self.vectors.dtype, self.vectors.shape
         whole = found == (_COLUMNS, size, torch.float32, padded_rows(torch.empty(size, dim, device="meta")).shape)
         if not whole or not self._ids_ascend():
-            raise ValueError(f"{name} is damaged: its files do not fit each other; build the index again")
+            raise InputError(f"{name} is damaged: its files do not fit each other; build the index again")
 
     def _ids_ascend(self) -> bool:
         bounds = torch.cat([torch.tensor([-1]), self.ids, torch.tensor([self.next_id])])
@@ -105,7 +106,7 @@ class Rows:
         gone = torch.tensor(sorted(set(ids)), dtype=torch.int64)
         unknown = gone[~torch.isin(gone, self.ids)]
         if len(unknown):
-            raise ValueError(f"the index has no item with the id {int(unknown[0])}; nothing was removed")
+            raise InputError(f"the index has no item with the id {int(unknown[0])}; nothing was removed")
         kept = (~torch.isin(self.ids, gone)).nonzero()[:, 0]
         vectors, table = padded_rows(self.vectors[kept]), self.table.take(_numbers(kept.tolist()))
         return replace(self, vectors=vectors, table=table), len(gone)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError, InputTypeError
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Entries:
     def __post_init__(self) -> None:
         for name, texts in (("paths", self.paths), ("labels", self.labels)):
             if isinstance(texts, str) or len(texts) != len(self.vectors):
-                raise ValueError(f"{name} must hold one text or None per vector, {len(self.vectors)}, got {len(texts)}")
+                raise InputError(f"{name} must hold one text or None per vector, {len(self.vectors)}, got {len(texts)}")
             wrong = next((text for text in texts if not (text is None or isinstance(text, str))), None)
             if wrong is not None:
-                raise TypeError(
+                raise InputTypeError(
                     f"{name} must hold texts or None, got {type(wrong).__name__} {wrong!r}; call str() on it"
                 )
 

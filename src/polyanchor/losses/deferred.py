@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 
 
 class Ticket(Protocol):
@@ -64,7 +65,7 @@ class DeferredChecks:
             infinite, low, high = host.tolist()
             where = f" (call {call} of this loss, {self._calls - call} before this one)"
             if low < 0 or high >= classes:
-                raise ValueError(_check.class_range_message(low, high, classes) + where)
+                raise InputError(_check.class_range_message(low, high, classes) + where)
             if infinite:
                 raise _check.NotFiniteError(
                     "embeddings must be finite, got NaN or infinity; look at the network's output and the "

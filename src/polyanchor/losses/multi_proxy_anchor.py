@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.functional import Anchor, Impl, Pooling, merging_penalty, multi_proxy_anchor_loss
 from polyanchor.losses.deferred import DeferredChecks
 from polyanchor.losses.proxies import Init, draw_proxies
@@ -98,7 +99,7 @@ class MultiProxyAnchorLoss(nn.Module):
         _check.positive("gamma", gamma)
         _check.finite_number("delta", delta)
         if not 0 <= merging < float("inf"):
-            raise ValueError(f"merging must be a finite number of 0 or more, got {merging!r}")
+            raise InputError(f"merging must be a finite number of 0 or more, got {merging!r}")
         self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
         self.pooling, self.init, self.impl, self.merging = pooling, init, impl, merging
         self.proxies = nn.Parameter(torch.empty(num_classes, proxies_per_class, embedding_dim, dtype=torch.float32))

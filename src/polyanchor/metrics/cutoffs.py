@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 
 
 def cutoffs(k: int | Sequence[int], *, largest: int | None = None) -> tuple[int, ...]:
@@ -24,11 +25,11 @@ def cutoffs(k: int | Sequence[int], *, largest: int | None = None) -> tuple[int,
     """
     values = list(k) if isinstance(k, Sequence) else [k]
     if not values:
-        raise ValueError("k must hold at least one cut-off, got none; for example k=(1, 2, 4, 8)")
+        raise InputError("k must hold at least one cut-off, got none; for example k=(1, 2, 4, 8)")
     for value in values:
         _check.count("k", value)
         if largest is not None and value > largest:
-            raise ValueError(
+            raise InputError(
                 f"k must be at most {largest}, the number of items that a query is searched in, got {value}; "
                 f"leave out the cut-offs above {largest}"
             )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError, InputTypeError
 from polyanchor.functional.discounted import dcg, ideal_gains
 
 _ROWS_AT_ONCE = 256  # classes whose ideal lists are built together; bounds the copies of the table
@@ -35,14 +36,14 @@ def checked_table(gains: Tensor, *labels: Tensor) -> Tensor:
     """
     if not isinstance(gains, Tensor) or gains.is_complex():
         got = gains.dtype if isinstance(gains, Tensor) else type(gains).__name__
-        raise TypeError(f"gains must be a real tensor of shape (C, C), got {got}; use torch.as_tensor(gains)")
+        raise InputTypeError(f"gains must be a real tensor of shape (C, C), got {got}; use torch.as_tensor(gains)")
     if gains.ndim != 2 or gains.shape[0] != gains.shape[1] or len(gains) == 0:
-        raise ValueError(f"gains must have shape (C, C), one row and column per class, got {tuple(gains.shape)}")
+        raise InputError(f"gains must have shape (C, C), one row and column per class, got {tuple(gains.shape)}")
     table = gains.detach().to(labels[0].device).double()
     wrong = (~((table >= 0) & (table <= _LARGEST))).nonzero()  # NaN is neither
     if len(wrong):
         row, column = wrong[0].tolist()
-        raise ValueError(
+        raise InputError(
             f"gains must be finite, 0 or more and at most {_LARGEST:g}, got {table[row, column].item()} at "
             f"[{row}, {column}]; give 0 to classes that are not worth finding, and divide the table by its largest "
             "gain if it is too large: nDCG does not change"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polyanchor import _check, _extras
+from polyanchor._errors import InputError
 from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception
 from polyanchor.models.weights import load_weights
@@ -134,14 +135,14 @@ def _from_timm(backbone: str, pooling: ModelPooling, weights: str) -> tuple[nn.M
     """The network without its classifier, the width of what it gives, and what it wants its images to be."""
     timm = _extras.load("timm", "train")
     if not timm.is_model(backbone.partition(".")[0]):
-        raise ValueError(
+        raise InputError(
             f"backbone must be a timm model name, 'bn_inception' or 'none', got {backbone!r}"
             f"{_check.nearest(backbone, [*timm.list_models(), 'bn_inception'])}"
         )
     try:
         network: Any = timm.create_model(backbone, pretrained=weights == "hub")
     except RuntimeError as error:  # a tag of pretrained weights that there is not
-        raise ValueError(f"{backbone}: {error}") from error
+        raise InputError(f"{backbone}: {error}") from error
     except OSError as error:
         raise ConnectionError(
             f"the weights of {backbone} could not be fetched from the hub ({error}); without a network, give "
@@ -152,7 +153,7 @@ def _from_timm(backbone: str, pooling: ModelPooling, weights: str) -> tuple[nn.M
     try:
         network.reset_classifier(0, global_pool=_TIMM_POOLING[pooling])
     except (AssertionError, TypeError) as error:
-        raise ValueError(f"{backbone} does not support pooling {pooling!r}: {error}") from error
+        raise InputError(f"{backbone} does not support pooling {pooling!r}: {error}") from error
     config = network.pretrained_cfg
     width = getattr(network, "head_hidden_size", None) or network.num_features
     return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"]))
@@ -179,10 +180,10 @@ def restored_model(
     """
     head = weights.get("head.weight", torch.empty(0))
     if head.ndim != 2:
-        raise ValueError(f"the weights must hold head.weight of shape (D, features), got {tuple(head.shape)}")
+        raise InputError(f"the weights must hold head.weight of shape (D, features), got {tuple(head.shape)}")
     model = create_model(backbone, embedding_dim=head.shape[0], pooling=pooling, features=head.shape[1])
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights are not those of {backbone} with pooling {pooling!r}: {error}") from error
+        raise InputError(f"the weights are not those of {backbone} with pooling {pooling!r}: {error}") from error
     return model.to(memory_format=torch.channels_last).eval() if channels_last else model.eval()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from polyanchor import _extras
+from polyanchor._errors import InputError
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -26,11 +27,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         try:
             return dict(safetensors.load_file(path))
         except Exception as error:  # the reader's own error type is private to its Rust half
-            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+            raise InputError(f"{path} is not a safetensors file: {error}") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} must be a state dict of tensors (or end in .safetensors); it holds other objects, which are "
             f"not loaded because loading them can run code: {(str(error).splitlines() or ['no content'])[0]}"
         ) from error
@@ -38,7 +39,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path} must hold a state dict (names and tensors), got {type(state).__name__}")
+        raise InputError(f"{path} must hold a state dict (names and tensors), got {type(state).__name__}")
     return dict(state)
 
 
@@ -64,11 +65,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
         named = dict(zip(own, state.values(), strict=True))
     else:
         missing = sorted(set(own) - set(state))
-        raise ValueError(
+        raise InputError(
             f"{path} does not fit {type(network).__name__}: it holds {len(state)} tensors, expected {len(own)}; "
             f"{len(missing)} of the expected names are missing (first {missing[:1]}), and the shapes differ too"
         )
     try:
         network.load_state_dict(named)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit {type(network).__name__}: {error}") from error
+        raise InputError(f"{path} does not fit {type(network).__name__}: {error}") from error

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.evaluation.evaluate import evaluate_embeddings, left_out
 from polyanchor.explore.rows import Rows, embed_parts
 from polyanchor.losses.proxies import proxies_of
@@ -138,12 +139,12 @@ def read_results(run: Path) -> dict[str, Any]:
         results = json.loads(folder.results.read_text(encoding="utf-8"))
         means, _ = results["test"]["means"], results["test"]["notes"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{folder.results} is not what a run writes ({type(error).__name__}: {error}); put it back from a copy, or "
             f"delete it and go on with: polyanchor train --resume {run}"
         ) from error
     if not isinstance(results, dict) or not isinstance(means, dict):
-        raise ValueError(f"{folder.results} is not what a run writes; put it back from a copy")
+        raise InputError(f"{folder.results} is not what a run writes; put it back from a copy")
     return results
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor._files import replacing
 from polyanchor.report.content import gather
@@ -129,7 +130,7 @@ def chosen_classes(opened: Opened, names: Sequence[str]) -> list[int]:
         if name not in known:
             some = ", ".join(repr(opened.class_name(number)) for number in numbers[:3])
             near = _check.nearest(name, list(known)) or f"; the first of {len(numbers):,} are {some}"
-            raise ValueError(
+            raise InputError(
                 f"--class must be a class of the {opened.part} or of the training items, got {name!r}{near}"
             )
     return list(dict.fromkeys(known[name] for name in names))

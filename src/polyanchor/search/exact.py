@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.search import scores, symmetric
 from polyanchor.search.scores import BLOCK_BYTES, Task
 from polyanchor.search.topk import best
@@ -134,7 +135,7 @@ def walk(task: Task, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tupl
     """
     _check.count("k", k)
     if k > task.reachable:
-        raise ValueError(
+        raise InputError(
             f"k must be at most {task.reachable}, the number of items that a query can find, got {k}; "
             f"ask for {task.reachable} or fewer"
         )

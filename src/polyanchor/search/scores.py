@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 
 BLOCK_BYTES = 64 * 2**20
 _PARTS = 8
@@ -59,7 +60,7 @@ def leave_one_out(embeddings: Tensor) -> Task:
     _check.vectors("embeddings", embeddings, rows="N")
     size = len(embeddings)
     if size == 1:
-        raise ValueError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")
+        raise InputError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")
     _check.finite("embeddings", embeddings)
     gallery = padded_unit_rows(embeddings)
     return Task(gallery[:size], gallery, torch.arange(size, device=gallery.device), size)
@@ -75,7 +76,7 @@ def against(queries: Tensor, gallery: Tensor) -> Task:
     for name, value, rows in (("queries", queries, "Q"), ("gallery", gallery, "N")):
         _check.vectors(name, value, rows=rows)
     if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"queries and gallery must have the same width, got {queries.shape[1]} and {gallery.shape[1]}; "
             "embed both with the same model"
         )

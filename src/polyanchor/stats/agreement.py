@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 
 
@@ -24,7 +25,7 @@ def pooled_deviation(values: Tensor) -> float:
         1.0
     """
     if values.ndim != 2 or values.shape[1] < 2:
-        raise ValueError(f"a spread needs (methods, 2 or more repeats), got {tuple(values.shape)}")
+        raise InputError(f"a spread needs (methods, 2 or more repeats), got {tuple(values.shape)}")
     return float(values.double().var(dim=1).mean().sqrt())
 
 
@@ -47,7 +48,7 @@ def discrimination(values: Tensor) -> float:
     """
     within = pooled_deviation(values)
     if len(values) < 2:
-        raise ValueError(f"telling methods apart needs 2 or more, got {len(values)}")
+        raise InputError(f"telling methods apart needs 2 or more, got {len(values)}")
     between = float(values.double().mean(dim=1).var()) - within**2 / values.shape[1]
     if between <= 0:
         return 0.0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from polyanchor._errors import InputError
 from polyanchor.stats.seeds import Paired
 from polyanchor.types import Interval
 
@@ -76,7 +77,7 @@ def paired_bootstrap(
         True
     """
     if first.shape != second.shape:
-        raise ValueError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+        raise InputError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
     return _summaries(first - second, groups, resamples, confidence, seed)
 
 
@@ -99,7 +100,7 @@ def resampled_means(
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     if resamples < 1:
-        raise ValueError(f"resamples must be 1 or more, got {resamples}")
+        raise InputError(f"resamples must be 1 or more, got {resamples}")
     sums, counts = _units(values, groups)
     if bool((counts == counts[:, :1]).all()):
         counts = counts[:, :1]  # nothing is undefined, or the same in all columns
@@ -115,7 +116,7 @@ def resampled_means(
 
 def _summaries(values: Tensor, groups: Tensor | None, resamples: int, confidence: float, seed: int) -> list[Paired]:
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
+        raise InputError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
     means = resampled_means(values, groups, resamples=resamples, seed=seed)
     _, counts = _units(values, groups)
     tail = (1 - confidence) / 2
@@ -140,10 +141,10 @@ def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
     """``(U, M)`` float64: sums, and numbers, of the defined values of each unit that is drawn."""
     if values.ndim != 2 or (groups is not None and groups.shape != values.shape[:1]):
         shapes: Sequence[object] = [tuple(part.shape) for part in (values, groups) if part is not None]
-        raise ValueError(f"values must be (Q, M) and groups (Q,), got {' and '.join(map(str, shapes))}")
+        raise InputError(f"values must be (Q, M) and groups (Q,), got {' and '.join(map(str, shapes))}")
     defined = ~values.isnan()
     if not bool(defined.any(dim=0).all()):
-        raise ValueError("a mean needs at least one defined value, got none")
+        raise InputError("a mean needs at least one defined value, got none")
     sums, counts = values.double().nan_to_num(0.0), defined.double()
     if groups is None:
         known = defined.any(dim=1)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.types import Interval
 
@@ -46,9 +47,9 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
         (0.52, 0.47, 0.57, 3)
     """
     if not len(values):
-        raise ValueError("an interval needs at least one value, got none")
+        raise InputError("an interval needs at least one value, got none")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
+        raise InputError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
@@ -80,7 +81,7 @@ def paired_t(first: Sequence[float], second: Sequence[float], *, confidence: flo
         (0.0267, 0.0153)
     """
     if len(first) != len(second):
-        raise ValueError(f"a paired test needs as many values of each, got {len(first)} and {len(second)}")
+        raise InputError(f"a paired test needs as many values of each, got {len(first)} and {len(second)}")
     differences = [a - b for a, b in zip(first, second, strict=True)]
     interval = mean_interval(differences, confidence=confidence)
     if not any(differences):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from polyanchor._errors import InputError
 from polyanchor._files import replacing
 from polyanchor.training.run_folder import RunFolder
 
@@ -45,7 +46,7 @@ def to_resume_from(folder: RunFolder, announce: Callable[[str], None]) -> Path |
             return path
         damaged.append(f"{path} is damaged ({reason})")
     if damaged:
-        raise ValueError(
+        raise InputError(
             f"{' and '.join(damaged)}, and there is no other checkpoint to go on from; put back a copy of it, or begin "
             f"anew by removing {folder.checkpoints}"
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.training.loss_config import Loss, MultiProxyAnchor
 from polyanchor.training.section import Above0, AtLeast0, Count, Section
 
@@ -59,9 +60,9 @@ class Images(Section):
     @model_validator(mode="after")
     def _fits(self) -> Images:
         if self.resize < self.size:
-            raise ValueError(f"images.resize must be at least images.size = {self.size}, got {self.resize}")
+            raise InputError(f"images.resize must be at least images.size = {self.size}, got {self.resize}")
         if not self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"images.scale must be (low, high) with low <= high <= 1, got {self.scale}")
+            raise InputError(f"images.scale must be (low, high) with low <= high <= 1, got {self.scale}")
         return self
 
 
@@ -180,9 +181,9 @@ class Config(Section):
         known += ["mrr", "r_precision", "map@r"]
         if self.run.select not in known:
             near = _check.nearest(self.run.select, known)
-            raise ValueError(f"run.select must be one of {', '.join(known)}, got {self.run.select!r}{near}")
+            raise InputError(f"run.select must be one of {', '.join(known)}, got {self.run.select!r}{near}")
         if self.optim.warmup_epochs >= self.run.epochs:
-            raise ValueError(
+            raise InputError(
                 f"optim.warmup_epochs must be below run.epochs = {self.run.epochs}, got {self.optim.warmup_epochs}"
             )
         return self
@@ -195,11 +196,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _devices_fit(self) -> Config:
         if self.sharded and self.run.precision == "16-mixed":
-            raise ValueError(
+            raise InputError(
                 "run.precision = '16-mixed' scales gradients by what one device sees, and with "
                 "loss.proxy_sharding = 'class' they see different ones; take bf16-mixed"
             )
         if self.model.sync_bn and (self.model.freeze_bn or self.batches.piece):
             other = "model.freeze_bn" if self.model.freeze_bn else "batches.piece"
-            raise ValueError(f"model.sync_bn and {other} exclude each other: statistics of the whole batch, or not")
+            raise InputError(f"model.sync_bn and {other} exclude each other: statistics of the whole batch, or not")
         return self

@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.training.config import Config
 from polyanchor.training.loss_config import LOSSES
 
@@ -20,7 +21,7 @@ else:
     import tomli as tomllib
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """The configuration is not valid; one line for each fault."""
 
 

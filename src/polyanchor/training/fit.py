@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from polyanchor import __version__
+from polyanchor._errors import InputError
 from polyanchor.data.contents import contents
 from polyanchor.data.dataset import ItemDataset, fingerprint
 from polyanchor.data.items import Items
@@ -206,7 +207,7 @@ def _same_data(ranks: Ranks, split: dict[str, Any]) -> None:
     seen = ranks.of_all((split["fingerprint"], split["contents"]))
     other = [rank for rank, found in enumerate(seen) if found != seen[0]]
     if other:
-        raise ValueError(
+        raise InputError(
             f"all processes must see the same items, got others of {split['source']} in process {other[0]} than in "
             "process 0; give each node a copy of the same data, or a shared folder"
         )
@@ -257,7 +258,7 @@ def _fitting_cutoffs(config: Config, parts: Parts) -> None:
         sizes["validation classes"] = len(held) - 1
     name, size = min(sizes.items(), key=lambda entry: entry[1])
     if max(config.run.k) > size:
-        raise ValueError(
+        raise InputError(
             f"run.k must be at most {size}, as many items as there are to find something in among the {name}, "
             f"got {max(config.run.k)}"
         )

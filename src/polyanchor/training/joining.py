@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 
+from polyanchor._errors import InputError
 from polyanchor._files import JobFailedError
 from polyanchor.distributed.ranks import Ranks, ranks_of_group
 from polyanchor.training.config import Config
@@ -51,7 +52,7 @@ def joined(config: Config) -> Iterator[Ranks]:
         _join(config, size, device)
     try:
         if dist.get_world_size() != size:
-            raise ValueError(_other_count(config, dist.get_world_size()))
+            raise InputError(_other_count(config, dist.get_world_size()))
         with ranks_of_group() as ranks, _lost_named():
             yield ranks
     except Exception as error:  # marked, and raised again
@@ -69,12 +70,12 @@ def _join(config: Config, size: int, device: torch.device) -> None:
         dist.init_process_group(backend_of(device), store=cast(Any, dist).HashStore(), rank=0, world_size=1)
         return
     if started is None:
-        raise ValueError(
+        raise InputError(
             f"run.devices = {config.run.devices} and run.nodes = {config.run.nodes} ask for {size} processes, got one; "
             "start them with polyanchor train (on one node), torchrun or srun, or set both to 1 for this command"
         )
     if started.size != size:
-        raise ValueError(_other_count(config, started.size))
+        raise InputError(_other_count(config, started.size))
     if device.type == "cuda":
         torch.cuda.set_device(started.rank % config.run.devices)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun keeps the store

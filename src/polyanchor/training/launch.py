@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from polyanchor._errors import InputError
 from polyanchor._files import JobFailedError
 from polyanchor.distributed.ranks import leave
 from polyanchor.training.config import Config
@@ -54,7 +55,7 @@ def on_devices(
         JobFailedError: a process was killed.
     """
     if config.run.nodes > 1:
-        raise ValueError(
+        raise InputError(
             f"run.nodes = {config.run.nodes} needs a process for each device on each node; start them with torchrun or "
             "srun (docs/scaling.md has the commands)"
         )

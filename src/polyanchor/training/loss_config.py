@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from polyanchor._errors import InputError
 from polyanchor.training.section import Above0, AtLeast0, Count, Finite, Section
 
 
@@ -42,11 +43,11 @@ class MultiProxyAnchor(Section):
     @model_validator(mode="after")
     def _can_be_sampled(self) -> MultiProxyAnchor:
         if self.negative_share < 1 and self.proxy_sharding == "none":
-            raise ValueError(
+            raise InputError(
                 f"loss.negative_share = {self.negative_share} needs loss.proxy_sharding = 'class', on one device too"
             )
         if self.negative_share < 1 and self.merging > 0:
-            raise ValueError("loss.merging is a mean over all proxies; set loss.negative_share to 1 with it")
+            raise InputError("loss.merging is a mean over all proxies; set loss.negative_share to 1 with it")
         return self
 
 

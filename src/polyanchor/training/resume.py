@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from polyanchor._errors import InputError
 from polyanchor.training.config import Config
 from polyanchor.training.run_folder import RunFolder
 
@@ -43,7 +44,7 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
     changed = [key for key in now if now[key] != before[key] and key not in CHANGEABLE]
     if changed:
         key = changed[0]
-        raise ValueError(
+        raise InputError(
             f"a resumed run can change {', '.join(CHANGEABLE)}, got another {key}: {before[key]!r} before, "
             f"{now[key]!r} now; begin a new run for that"
         )
@@ -52,14 +53,14 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
     then = json.loads(folder.split.read_text(encoding="utf-8"))
     same = all(then[key] == split[key] for key in ("fingerprint", "train_classes", "validation_classes"))
     if not same:
-        raise ValueError(
+        raise InputError(
             f"the items of {split['source']} are not those that {folder.path} was begun with (names, labels or "
             "held-out classes differ); put the data back as it was, or begin a new run"
         )
     if not trained or then.get("contents", split["contents"]) == split["contents"]:  # runs of former versions have none
         return bool(then.get("changed", False))
     if config.data.on_changed == "stop":
-        raise ValueError(
+        raise InputError(
             f"the items of {split['source']} have the names that they had when {folder.path} was begun, and other "
             f"contents (sizes of files, values of vectors); files changed since are listed by: find FOLDER -newer "
             f"{folder.split}. Put the data back as it was, begin a new run, or go on all the same with "

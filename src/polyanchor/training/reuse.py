@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.data import vectors
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
@@ -107,7 +108,7 @@ def embed_run(
         announce: receives a line if the weights are random.
     """
     if out.suffix != ".safetensors":
-        raise ValueError(f"--out must end in .safetensors, got {out}")
+        raise InputError(f"--out must end in .safetensors, got {out}")
     if run is not None and run.is_dir():
         config, model = _open(run, settings)
     else:
@@ -117,7 +118,7 @@ def embed_run(
     network: nn.Module = model
     if features:
         if model.backbone is None:
-            raise ValueError(f"{run or 'the configuration'} has no backbone: its features are its input")
+            raise InputError(f"{run or 'the configuration'} has no backbone: its features are its input")
         network = model.backbone
     pieces: list[Embeddings] = []
     numbers: list[int] = []
@@ -176,7 +177,7 @@ def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> Non
 def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
     for setting in settings:
         if not setting.startswith(("data.", "images.", "run.")):
-            raise ValueError(f"--set changes data, images and run of a finished run, got {setting!r}")
+            raise InputError(f"--set changes data, images and run of a finished run, got {setting!r}")
     folder = RunFolder(run)
     config = folder.read_config(settings)
     if config.run.threads:
@@ -188,7 +189,7 @@ def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) 
     """A backbone with its given weights."""
     config = load_config(file, settings)
     if not features:
-        raise ValueError("nothing is trained without a run, so the head is random: give a run's folder, or --features")
+        raise InputError("nothing is trained without a run, so the head is random: give a run's folder, or --features")
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
@@ -205,5 +206,5 @@ def part_of(parts: Parts, name: str) -> Items:
     }
     items = known[name]
     if items is None:
-        raise ValueError(f"{parts.split.name} has no {name} part in this run")
+        raise InputError(f"{parts.split.name} has no {name} part in this run")
     return items

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.data.dataset import ItemDataset, collate, deaf, yielding
 from polyanchor.data.holdout import hold_out_classes
@@ -48,7 +49,7 @@ def open_parts(config: Config) -> Parts:
         drop_shared=data.drop_shared,
     )
     if len(split.train.classes) < 2:
-        raise ValueError(
+        raise InputError(
             f"training needs at least 2 classes to tell apart, got {len(split.train.classes)} training class(es) in "
             f"{split.name}; a source without a split of its own gives half of its classes to the test"
         )
@@ -102,7 +103,7 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
     model = config.model
     if isinstance(items.inputs, Tensor) != (model.backbone == "none"):
         kind = "vectors" if isinstance(items.inputs, Tensor) else "images"
-        raise ValueError(
+        raise InputError(
             f"{config.data.source} holds {kind}, got model.backbone = {model.backbone!r}; "
             "set it to 'none' for vectors and to a timm model for images"
         )
@@ -117,7 +118,7 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
     _check_size(made, config)
     if config.model.sync_bn:
         if device_of(config).type == "cpu":
-            raise ValueError("model.sync_bn needs an accelerator, got a CPU; model.freeze_bn=true works on both")
+            raise InputError("model.sync_bn needs an accelerator, got a CPU; model.freeze_bn=true works on both")
         made = load("timm.layers", "train").convert_sync_batchnorm(made)
     return made.to(memory_format=torch.channels_last) if config.run.channels_last else made
 
@@ -128,7 +129,7 @@ def _check_size(made: EmbeddingModel, config: Config) -> None:
     size = config.images.size
     if getattr(patches, "strict_img_size", False) and tuple(patches.img_size) != (size, size):
         height, width = patches.img_size
-        raise ValueError(
+        raise InputError(
             f"{config.model.backbone} takes images of {height} x {width} pixels only, got images.size = {size}; set "
             f"images.size to {height}, and images.resize to as much or more"
         )

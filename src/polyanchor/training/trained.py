@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from polyanchor._errors import InputError
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
@@ -47,7 +48,7 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     """
     for setting in settings:
         if not setting.startswith(("data.", "images.", "batches.", "run.")):
-            raise ValueError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
+            raise InputError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
     folder = RunFolder(run)
     config = folder.read_config(settings)
     if config.run.threads:
