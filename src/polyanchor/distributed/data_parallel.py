@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from polyanchor._errors import InputError
-from polyanchor.distributed.exchange import counts_of_all, rows_of_all
+from polyanchor.distributed.exchange import all_ranks, counts_of_all, rows_of_all
 
 
 class DataParallelLoss(nn.Module):
@@ -78,18 +76,3 @@ def joined_batch_loss(
     if joined.requires_grad:
         joined.register_hook(lambda gradient: gradient * mesh.size())
     return loss(joined, rows_of_all(labels, mesh, counts))
-
-
-def all_ranks() -> DeviceMesh:
-    """The ranks of the process group, on the kind of device that it talks for.
-
-    Raises:
-        RuntimeError: there is no process group.
-    """
-    if not dist.is_initialized():
-        raise RuntimeError(
-            "a loss on several ranks needs a process group: call torch.distributed.init_process_group() first, "
-            "and start the script with torchrun"
-        )
-    here = torch.accelerator.current_accelerator() if "nccl" in dist.get_backend() else None
-    return init_device_mesh("cpu" if here is None else here.type, (dist.get_world_size(),))

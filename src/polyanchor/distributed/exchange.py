@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 
@@ -47,3 +48,18 @@ def stack_of_all(value: Tensor, mesh: DeviceMesh) -> Tensor:
 def sum_of_all(value: Tensor, mesh: DeviceMesh) -> Tensor:
     """Sum over the ranks; the gradient of the sum is that of each rank's summand."""
     return DTensor.from_local(value, mesh, [Partial()], run_check=False).full_tensor()
+
+
+def all_ranks() -> DeviceMesh:
+    """The ranks of the process group, on the kind of device that it talks for.
+
+    Raises:
+        RuntimeError: there is no process group.
+    """
+    if not dist.is_initialized():
+        raise RuntimeError(
+            "a loss on several ranks needs a process group: call torch.distributed.init_process_group() first, "
+            "and start the script with torchrun"
+        )
+    here = torch.accelerator.current_accelerator() if "nccl" in dist.get_backend() else None
+    return init_device_mesh("cpu" if here is None else here.type, (dist.get_world_size(),))

@@ -15,8 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from polyanchor.distributed.data_parallel import all_ranks
-from polyanchor.distributed.exchange import counts_of_all, rows_of_all
+from polyanchor.distributed.exchange import all_ranks, counts_of_all, rows_of_all
 
 Value = TypeVar("Value")
 # one may measure for hours while the others wait; one that is gone is noticed at once

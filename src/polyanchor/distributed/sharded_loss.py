@@ -10,8 +10,7 @@ from torch.distributed.tensor import empty as empty_shards
 
 from polyanchor import _check
 from polyanchor._errors import InputError
-from polyanchor.distributed.data_parallel import all_ranks
-from polyanchor.distributed.exchange import counts_of_all, rows_of_all, sum_of_all
+from polyanchor.distributed.exchange import all_ranks, counts_of_all, rows_of_all, sum_of_all
 from polyanchor.distributed.negative_sampling import Sample, draw_sample
 from polyanchor.distributed.shard_sweep import Piece, shard_loss
 from polyanchor.functional import Anchor, Pooling, merging_penalty
