@@ -24,7 +24,12 @@ def silent(line: str) -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """For machines."""
-    print(json.dumps(content, indent=1, ensure_ascii=False))
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=1)
+    print(text)
 
 
 def print_whole(table: Table) -> None:

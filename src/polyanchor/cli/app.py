@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -75,14 +76,23 @@ def run(arguments: Sequence[str]) -> int:
 
     Bad input (``InputError``, ``OSError``, a missing extra) ends in a message on stderr and exit
     code 2; a job that failed (``JobFailedError``, a full disk) in a message and exit code 1, as does anything else,
-    which is a fault of ours. ``--debug``, before the command, shows the traceback of all.
+    which is a fault of ours. ``--debug``, before or after the command, shows the traceback of all.
     """
+    options = list(arguments)
+    options = options[: options.index("--")] if "--" in options else options
+    debug = "--debug" in options
+    rest = [word for word in options if word != "--debug"] + list(arguments[len(options) :])
+    if not rest and debug:
+        rest = ["--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks costs no result
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
-        code = app(args=list(arguments), prog_name="polyanchor", standalone_mode=False)
+        code = app(args=rest, prog_name="polyanchor", standalone_mode=False)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:  # the last place where an error can become a message
-        return _explain(error, debug="--debug" in arguments)
+        return _explain(error, debug=debug)
     if code == _INTERRUPTED:  # typer's answer to a Ctrl-C that nobody else heard
         print("polyanchor: stopped", file=sys.stderr)
         return 1
