@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 from polyanchor import __version__
 from polyanchor._errors import InputError
 from polyanchor._extras import MissingExtraError
-from polyanchor._files import JobFailedError, no_room
+from polyanchor._files import JobFailedError, no_room, user_path
 from polyanchor.cli import (
     analyze,
     compare,
@@ -71,6 +72,22 @@ app.command("search", short_help="Find the images most similar to one.")(search.
 _INTERRUPTED = 130
 
 
+_HOME = re.compile(r"^((?:--[\w-]+=)?(?:\w+\.\w+=)?)(~(?:[/\\].*)?)$")
+
+
+def _with_home(word: str) -> str:
+    """``~`` as the home folder, also behind an ``=``, where no shell replaces it: the one rule for all paths.
+
+    Example:
+        >>> _with_home("--out=~/run") == "--out=" + str(user_path("~/run"))
+        True
+        >>> _with_home("a~/b")
+        'a~/b'
+    """
+    found = _HOME.match(word)
+    return f"{found[1]}{user_path(found[2])}" if found else word
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code says how it ended.
 
@@ -88,7 +105,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks costs no result
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
-        code = app(args=rest, prog_name="polyanchor", standalone_mode=False)
+        code = app(args=[_with_home(word) for word in rest], prog_name="polyanchor", standalone_mode=False)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:  # the last place where an error can become a message

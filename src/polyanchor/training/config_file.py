@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 from polyanchor.training.config import Config
 from polyanchor.training.loss_config import LOSSES
 
@@ -28,7 +29,7 @@ ALIASES = {
     "weight_decay": "optim.weight_decay",
     "scheduler": "optim.schedule",
     "warmup": "optim.warmup_epochs",
-    "batch_size": "batches.classes",
+    "batch_size": "batches.classes (times batches.images)",
     "num_epochs": "run.epochs",
     "max_epochs": "run.epochs",
     "epochs": "run.epochs",
@@ -74,6 +75,7 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
     """
     raw: dict[str, Any] = {}
     if path is not None:
+        path = user_path(path)
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -139,7 +141,7 @@ def _validated(raw: dict[str, Any], settings: Sequence[str], path: Path | None =
         key, equals, text = setting.partition("=")
         section, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
-            raise ConfigError(f"--set takes section.key=value, got {setting!r}; for example loss.anchor=data")
+            raise ConfigError(f"--set takes section.key=value, got {setting!r}; {_hint(key.strip())}")
         if not isinstance(raw.setdefault(section, {}), dict):
             raise ConfigError(f"{section} is a section of keys, got {raw[section]!r}")
         raw[section][name] = _value(text.strip())
@@ -181,10 +183,14 @@ def _explain(fault: Mapping[str, Any]) -> str:
     known = list(table.model_fields)
     if loss is not None and any(where[-1] in other.model_fields for other in LOSSES.values()):
         return f"{key} has no meaning for loss.name={fault['loc'][1]!r}, whose keys are {', '.join(known)}"
-    if where[-1] in ALIASES:
-        return f"unknown key {key!r}; did you mean {ALIASES[where[-1]]!r}?"
+    if where[-1] in ALIASES:  # whatever section it was looked for in
+        return f"unknown key {key!r}; {_hint(where[-1])}"
     near = _check.nearest(key, [".".join([*where[:-1], name]) for name in known])
     return f"unknown key {key!r}{near}"
+
+
+def _hint(name: str) -> str:
+    return f"did you mean {ALIASES[name]}?" if name in ALIASES else "for example loss.anchor=data"
 
 
 def _section(name: str) -> type[BaseModel]:
