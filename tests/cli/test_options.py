@@ -118,3 +118,16 @@ def test_no_text_of_the_command_line_names_a_file_that_is_not_installed():
 @pytest.mark.parametrize("name", ["filelock", "markupsafe"])
 def test_what_is_imported_is_declared(name):
     assert f'"{name}>=' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_python_knows_the_home_folder_too(monkeypatch, tmp_path):
+    from polyanchor import Embedder, Index
+    from polyanchor.models.weights import read_state
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Index.create("~/vectors.index", dim=2)
+    assert len(Index.open("~/vectors.index")) == 0 and (tmp_path / "vectors.index").is_dir()
+    save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
+    assert list(read_state(Path("~/w.safetensors"))) == ["a"]
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none"))):
+        Embedder.from_run("~/none")

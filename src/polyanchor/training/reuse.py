@@ -90,7 +90,7 @@ def evaluate_file(file: Path, *, part: str = "", k: Sequence[int] = ()) -> Retri
     items = listing.items
     if part:
         known = () if listing.parts is None else ("test", "train")
-        if part not in known or (part == "train" and not bool((listing.parts == 0).any())):
+        if part not in known or (part == "train" and 0 not in listing.parts.tolist()):
             has = f"its parts are {' and '.join(known)}" if known else "it has no parts; leave --part out"
             raise InputError(f"{file}: no {part} part can be measured: {has}")
     if listing.parts is not None and part == "train":
