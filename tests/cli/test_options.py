@@ -131,3 +131,11 @@ def test_python_knows_the_home_folder_too(monkeypatch, tmp_path):
     assert list(read_state(Path("~/w.safetensors"))) == ["a"]
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none"))):
         Embedder.from_run("~/none")
+
+
+@pytest.mark.parametrize("columns", ["12", "30", "40"])
+def test_a_narrow_terminal_costs_no_digit(columns, file, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run(["evaluate", str(file), "--part", "train", "--k", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "…" not in said and said.count("1.0000") >= 3

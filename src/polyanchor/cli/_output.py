@@ -55,7 +55,7 @@ def print_report(report: Mapping[str, Any], *, title: str) -> None:
         table.add_column(column, justify="right")
     for k in cutoffs:
         table.add_row(k, *(_number(means[f"{name}@{k}"]) for name in ("recall", "precision", "ndcg")))
-    console.print(table)
+    print_whole(table)
     console.print(
         f"MAP@R {_number(means['map@r'])}   R-precision {_number(means['r_precision'])}   MRR {_number(means['mrr'])}"
     )
