@@ -89,8 +89,9 @@ def evaluate_file(file: Path, *, part: str = "", k: Sequence[int] = ()) -> Retri
     listing, k = vectors.read(file), tuple(k) or (1, 2, 4, 8)
     items = listing.items
     if part:
-        known = () if listing.parts is None else ("test", "train")
-        if part not in known or (part == "train" and 0 not in listing.parts.tolist()):
+        present = [] if listing.parts is None else listing.parts.unique().tolist()
+        known = [name for number, name in ((1, "test"), (0, "train")) if number in present]
+        if part not in known:
             has = f"its parts are {' and '.join(known)}" if known else "it has no parts; leave --part out"
             raise InputError(f"{file}: no {part} part can be measured: {has}")
     if listing.parts is not None and part == "train":
