@@ -19,6 +19,16 @@ class JobFailedError(Exception):
     """
 
 
+def user_path(path: str | Path) -> Path:
+    """A path as a shell would read it: ``~`` at its beginning is the home folder.
+
+    Example:
+        >>> user_path("photos/a.jpg").as_posix()
+        'photos/a.jpg'
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser fails where there is no such user
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write under another name; the file takes its own once it is whole and has reached the disk.

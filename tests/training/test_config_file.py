@@ -6,7 +6,14 @@ import pytest
 import tomli_w
 
 from polyanchor.training.config import Config
-from polyanchor.training.config_file import ConfigError, change_config, dump_config, load_config, with_effective_batch
+from polyanchor.training.config_file import (
+    ALIASES,
+    ConfigError,
+    change_config,
+    dump_config,
+    load_config,
+    with_effective_batch,
+)
 from polyanchor.training.loss_config import LOSSES
 
 
@@ -150,3 +157,46 @@ def test_an_effective_batch_holds_whole_classes():
         with_effective_batch(Config(), 482)
     with pytest.raises(ConfigError, match="got 3; take 4"):
         with_effective_batch(Config(), 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("optim.learning_rate=1", "optim.lr"),
+        ("epochs=3", "run.epochs"),
+        ("batches.batch_size=8", "batches.classes"),
+        ("optim.backbone=x", "model.backbone"),
+        ("run.size=64", "images.size"),
+    ],
+)
+def test_names_that_others_use_lead_to_the_key(setting, key):
+    with pytest.raises(ConfigError, match=f"did you mean '?{key}"):
+        load_config(settings=[setting])
+
+
+def test_every_alias_names_a_key():
+    for key in ALIASES.values():
+        section, _, name = key.partition(" ")[0].partition(".")
+        assert name in Config.model_fields[section].annotation.model_fields, key
+
+
+def test_one_value_is_a_list_of_one():
+    assert load_config(settings=["run.k=1", "run.select=recall@1"]).run.k == (1,)
+    assert load_config(settings=["run.loggers=csv"]).run.loggers == ("csv",)
+
+
+@pytest.mark.parametrize("key", ["run.epochs", "loss.proxies_per_class", "batches.classes", "model.embedding_dim"])
+def test_numbers_beyond_any_machine_are_refused(key):
+    with pytest.raises(ConfigError, match=key):
+        load_config(settings=[f"{key}=9999999999999"])
+
+
+def test_a_file_may_begin_with_a_mark_and_a_fault_in_it_names_it(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_bytes(b"\xef\xbb\xbf[run]\nepochs = 7\n")
+    assert load_config(file).run.epochs == 7
+    file.write_text("[run]\nepochs = 0\n")
+    with pytest.raises(ConfigError, match=r"^.*c\.toml: run\.epochs"):
+        load_config(file)
+    with pytest.raises(ConfigError, match=r"^optim\.lr"):
+        load_config(file, ["run.epochs=3", "optim.lr=-1"])

@@ -24,7 +24,12 @@ def silent(line: str) -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """For machines."""
-    print(json.dumps(content, indent=1, ensure_ascii=False))
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=1)
+    print(text)
 
 
 def print_whole(table: Table) -> None:
@@ -50,7 +55,7 @@ def print_report(report: Mapping[str, Any], *, title: str) -> None:
         table.add_column(column, justify="right")
     for k in cutoffs:
         table.add_row(k, *(_number(means[f"{name}@{k}"]) for name in ("recall", "precision", "ndcg")))
-    console.print(table)
+    print_whole(table)
     console.print(
         f"MAP@R {_number(means['map@r'])}   R-precision {_number(means['r_precision'])}   MRR {_number(means['mrr'])}"
     )

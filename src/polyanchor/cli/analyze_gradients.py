@@ -42,8 +42,6 @@ def gradients(
     """Show what pulls and pushes the items of a run: how strongly, whom else it moves, how long it lasts.
 
     Example: polyanchor analyze gradients runs/photos --over-training
-
-    docs/analyzing_gradients.md explains the numbers.
     """
     from polyanchor.analysis.gradient_report import AGAINST, report_gradients
     from polyanchor.cli._output import note, print_json

@@ -24,8 +24,6 @@ def measures(
     """How steady is each measure: over seeds, queries, classes and galleries; how well does it tell methods apart?
 
     Example: polyanchor analyze measures runs/comparison
-
-    docs/comparing.md says how to read it.
     """
     import json
     from dataclasses import asdict

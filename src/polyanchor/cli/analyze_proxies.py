@@ -45,7 +45,6 @@ def proxies(
     Example: polyanchor analyze proxies runs/photos
 
     Where the data has known finer classes, the centres are compared with them, with k-means and with chance.
-    docs/analyzing_proxies.md explains the numbers.
     """
     from polyanchor.analysis.proxy_report import report_proxies
     from polyanchor.cli._output import note, print_json

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import typer
 from polyanchor import __version__
 from polyanchor._errors import InputError
 from polyanchor._extras import MissingExtraError
-from polyanchor._files import JobFailedError, no_room
+from polyanchor._files import JobFailedError, no_room, user_path
 from polyanchor.cli import (
     analyze,
     compare,
@@ -70,19 +72,44 @@ app.command("search", short_help="Find the images most similar to one.")(search.
 _INTERRUPTED = 130
 
 
+_HOME = re.compile(r"^((?:--[\w-]+=)?(?:\w+\.\w+=)?)(~(?:[/\\].*)?)$")
+
+
+def _with_home(word: str) -> str:
+    """``~`` as the home folder, also behind an ``=``, where no shell replaces it: the one rule for all paths.
+
+    Example:
+        >>> _with_home("--out=~/run") == "--out=" + str(user_path("~/run"))
+        True
+        >>> _with_home("a~/b")
+        'a~/b'
+    """
+    found = _HOME.match(word)
+    return f"{found[1]}{user_path(found[2])}" if found else word
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code says how it ended.
 
     Bad input (``InputError``, ``OSError``, a missing extra) ends in a message on stderr and exit
     code 2; a job that failed (``JobFailedError``, a full disk) in a message and exit code 1, as does anything else,
-    which is a fault of ours. ``--debug``, before the command, shows the traceback of all.
+    which is a fault of ours. ``--debug``, before or after the command, shows the traceback of all.
     """
+    options = list(arguments)
+    options = options[: options.index("--")] if "--" in options else options
+    debug = "--debug" in options
+    rest = [word for word in options if word != "--debug"] + list(arguments[len(options) :])
+    if not rest and debug:
+        rest = ["--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal's encoding lacks costs no result
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
-        code = app(args=list(arguments), prog_name="polyanchor", standalone_mode=False)
+        code = app(args=[_with_home(word) for word in rest], prog_name="polyanchor", standalone_mode=False)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:  # the last place where an error can become a message
-        return _explain(error, debug="--debug" in arguments)
+        return _explain(error, debug=debug)
     if code == _INTERRUPTED:  # typer's answer to a Ctrl-C that nobody else heard
         print("polyanchor: stopped", file=sys.stderr)
         return 1

@@ -45,7 +45,7 @@ def compare(
     Example: polyanchor compare --set data.source=features:photos.safetensors --set model.backbone=none --seeds 5
 
     Killed, or stopped with Ctrl-C, it goes on where it stood when the same command is given again. Hyper-parameters
-    and epochs are chosen on held-out training classes. docs/comparing.md explains the table.
+    and epochs are chosen on held-out training classes.
     """
     from polyanchor.cli._output import note, print_json
     from polyanchor.cli._verdict import print_verdict

@@ -19,7 +19,9 @@ def embed(
         ),
     ] = None,
     data: Annotated[str, typer.Option(help="Another data source; all of it is embedded.")] = "",
-    part: Annotated[str, typer.Option(help="Of the run's own data: test, gallery, train, validation or all.")] = "test",
+    part: Annotated[
+        str, typer.Option(help="Of the run's own data: test (the default), gallery, train, validation or all.")
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,5 +47,5 @@ def embed(
 
     changes = changed(settings, on_bad_image=on_bad_image)
     written = embed_run(run, out, data=data, part=part, settings=changes, features=features, announce=note)
-    what = f"all of {data}" if data else "all parts" if part == "all" else f"the {part} part"
+    what = f"all of {data}" if data else "all parts" if part == "all" else f"the {part or 'test'} part"
     note(f"{tuple(written.vectors.shape)} vectors, {len(written.labels.unique())} classes, {what}, in {out}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polyanchor._errors import InputError
 from polyanchor.cli._settings import changed
 
 
@@ -19,7 +20,9 @@ def evaluate(
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
     ] = None,
     data: Annotated[str, typer.Option(help="Another data source; all of it is searched.")] = "",
-    part: Annotated[str, typer.Option(help="Of the run's own data: test, train or validation.")] = "test",
+    part: Annotated[
+        str, typer.Option(help="Of the run's own data, or of a file with parts: test (the default), train, validation.")
+    ] = "",
     k: Annotated[
         list[int] | None,
         typer.Option("--k", min=1, help="Cut-off; may be given again."),
@@ -43,9 +46,12 @@ def evaluate(
     if target.is_dir():
         report = evaluate_run(target, data=data, part=part, settings=changes, k=cutoffs)
     else:
-        report = evaluate_file(target, k=cutoffs)
+        given = {"--data": data, "--set": settings, "--on-bad-image": on_bad_image}
+        for option in (name for name, value in given.items() if value):
+            raise InputError(f"{option} needs a run's folder, and {target} is a file of vectors; leave {option} out")
+        report = evaluate_file(target, part=part, k=cutoffs)
     if as_json:
         print_json(to_json(report))
     else:
-        what = data or f"{part} classes"
+        what = data or f"{part or 'test'} classes"
         print_report(to_json(report), title=f"{target}: {what}" if target.is_dir() else f"{target}")

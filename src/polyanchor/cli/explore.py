@@ -27,7 +27,7 @@ def explore(
     Example: polyanchor explore runs/photos --no-start
 
     The table is opened by embedding-atlas and by Hugging Face's datasets, the folder beside it by TensorBoard's
-    projector; the commands are printed. docs/exploring.md shows what to do there.
+    projector; the commands are printed.
     """
     import shlex
     import subprocess

@@ -30,7 +30,7 @@ def index(
 
     Example: polyanchor index build runs/photos folder:photos --out photos.index
 
-    docs/searching.md has the whole story. polyanchor search looks things up.
+    polyanchor search looks things up.
     """
     if check and context.invoked_subcommand is None:
         measure(check)
@@ -52,7 +52,9 @@ def build(
     data: Annotated[
         list[str] | None, typer.Argument(metavar="DATA", help=f"{DATA} Without any, those of the run.")
     ] = None,
-    part: Annotated[str, typer.Option(help="Of the run's own data: all, test, gallery, train or validation.")] = "all",
+    part: Annotated[
+        str, typer.Option(help="Of the run's own data: all (the default), test, gallery, train or validation.")
+    ] = "",
     kind: Annotated[str, typer.Option(help="exact, hnsw or ivf; on a Qdrant server exact or hnsw.")] = "exact",
     store: STORE = "",
     root: ROOT = Path("data"),
@@ -69,8 +71,17 @@ def build(
     """
     from polyanchor.index.build import build as build_index
 
+    if part and (data or target.is_file()):
+        raise InputError(f"--part takes a part of the run's own data, and other data are named; got --part {part}")
+
     made, skipped = build_index(
-        target, out, data=data or (), part=part, kind=kind, store=store, how=_how(root, allow_partial, on_bad_image)
+        target,
+        out,
+        data=data or (),
+        part=part or "all",
+        kind=kind,
+        store=store,
+        how=_how(root, allow_partial, on_bad_image),
     )
     say_skipped(skipped)
     _say(made, as_json=as_json, added=len(made))

@@ -35,7 +35,7 @@ def report(
 
     Example: polyanchor report runs/photos
 
-    The page needs no network and opens in any browser. docs/reporting.md explains its parts.
+    The page needs no network and opens in any browser.
     """
     from dataclasses import asdict
 

@@ -39,10 +39,10 @@ def train(
 
     Example: polyanchor train --set data.source=folder:photos --set loss.anchor=data --out runs/photos
 
-    On several devices: --set run.devices=2, or torchrun or srun around the command (docs/scaling.md).
+    On several devices: --set run.devices=2, or torchrun or srun around the command.
 
-    Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos goes on from there, exactly. The
-    keys and their defaults are in docs/training.md.
+    Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos goes on from there, exactly. All keys
+    with their values are written to config.toml in the run's folder.
     """
     from polyanchor.cli._output import note, print_run, silent
     from polyanchor.training.config_file import load_config, with_effective_batch

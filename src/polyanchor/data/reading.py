@@ -17,14 +17,14 @@ _DAMAGE: tuple[type[Exception], ...] = (csv.Error, zlib.error, BadZipFile, EOFEr
 
 @contextmanager
 def reading(name: str, *more: type[Exception]) -> Iterator[None]:
-    """Turn what goes wrong with a file's content into a ``ValueError`` that begins with ``name``.
+    """Turn what goes wrong with a file's content into an ``InputError`` that begins with ``name``.
 
     Args:
         name: the file or the source, as the user knows it.
         more: errors of the package at work that mean damage too.
 
     Raises:
-        ValueError: the content is damaged, of another format, or cannot be used.
+        InputError: the content is damaged, of another format, or cannot be used.
         OSError: the system could not read the file; its own message names the file.
 
     Example:
@@ -32,7 +32,7 @@ def reading(name: str, *more: type[Exception]) -> Iterator[None]:
         ...     int("x")
         Traceback (most recent call last):
         ...
-        ValueError: list.csv: invalid literal for int() with base 10: 'x'
+        polyanchor._errors.InputError: list.csv: invalid literal for int() with base 10: 'x'
     """
     try:
         yield
@@ -58,7 +58,7 @@ def reading(name: str, *more: type[Exception]) -> Iterator[None]:
 def text_lines(file: Path) -> list[str]:
     """The lines of a UTF-8 text file."""
     with reading(str(file)):
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8-sig").splitlines()
 
 
 def _damaged(name: str, error: Exception) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from polyanchor import _check
 from polyanchor._errors import InputError, InputTypeError
+from polyanchor._files import user_path
 from polyanchor.data.given import Given, GivenImages
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import ImageTransform
@@ -178,7 +179,7 @@ class Embedder(nn.Module, ModelHubMixin):
             FileNotFoundError: no run, or one that is not finished.
             ValueError: a file of the run is damaged.
         """
-        folder = RunFolder(Path(run))
+        folder = RunFolder(user_path(run))
         config, model = folder.read_config(), folder.load_model()
         images, statistics = config.images, model.statistics
         description = Description(
@@ -310,7 +311,7 @@ def open_embedder(place: str | Path) -> Embedder:
         FileNotFoundError: it is neither; or a run that is not finished.
         ValueError: a file in it is damaged.
     """
-    folder = Path(place)
+    folder = user_path(place)
     if (folder / CONFIG).is_file():
         return Embedder.from_pretrained(folder)
     if RunFolder(folder).config.is_file():

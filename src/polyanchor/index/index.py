@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 from polyanchor.data.given import Given
 from polyanchor.index import qdrant
 from polyanchor.index.folder import FolderStore
@@ -80,6 +81,7 @@ class Index:
         """
         if (model is None) == (dim is None):
             raise InputError("an index needs either a model (model=...) or, for vectors alone, their width (dim=...)")
+        model = user_path(model) if isinstance(model, (str, Path)) else model
         embedder = _loaded(model)
         about = About(dim or 0, kind) if embedder is None else about_of(embedder, model, kind)
         return cls.begin(place, about, Entries.none(about.dim), model=embedder, store=store)
@@ -89,7 +91,7 @@ class Index:
         """Refuse what :meth:`begin` would refuse, before anything is computed for it."""
         client = _client(store)
         if client is None:
-            FolderStore.require_free(Path(place), about)
+            FolderStore.require_free(user_path(place), about)
         else:
             qdrant.QdrantStore.require_free(client, str(place), about)
 
@@ -100,7 +102,7 @@ class Index:
         """Begin an index with its first items: a folder appears with all of them or not at all."""
         client = _client(store)
         if client is None:
-            return cls(FolderStore.create(Path(place), about, entries), str(place), model)
+            return cls(FolderStore.create(user_path(place), about, entries), str(user_path(place)), model)
         return cls(qdrant.QdrantStore.create(client, str(place), about, entries), str(place), model)
 
     @classmethod
@@ -119,7 +121,7 @@ class Index:
         """
         client = _client(store)
         if client is None:
-            return cls(FolderStore(Path(place)), str(place), _loaded(model))
+            return cls(FolderStore(user_path(place)), str(user_path(place)), _loaded(model))
         return cls(qdrant.QdrantStore(client, str(place)), str(place), _loaded(model))
 
     @property

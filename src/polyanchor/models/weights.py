@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from polyanchor import _extras
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -22,6 +23,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is neither, or holds something else.
     """
+    path = user_path(path)
     if path.suffix == ".safetensors":
         safetensors = _extras.load("safetensors.torch", "train")
         try:

@@ -37,16 +37,16 @@ class Data(Section):
     """A file that does not decode stops the run, or is skipped and counted."""
     on_changed: Literal["stop", "accept"] = "stop"
     """Files that changed since a run was begun stop it from being resumed, or are accepted and noted."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Processes that decode images beside the one that trains; 0 is best on a CPU, several on an accelerator."""
 
 
 class Images(Section):
     """From a decoded image to the network's input."""
 
-    size: Annotated[int, Field(ge=8)] = 224
+    size: Annotated[int, Field(ge=8, le=16_384)] = 224
     """Side of the square that the network sees, in pixels."""
-    resize: Annotated[int, Field(ge=8)] = 256
+    resize: Annotated[int, Field(ge=8, le=16_384)] = 256
     """Shorter side before the centre crop (test) or the random crop (training), in pixels."""
     aspect: Literal["keep", "squeeze"] = "keep"
     """Keep the proportions and cut off the longer side's ends, or squeeze the whole image into the square."""
@@ -75,7 +75,7 @@ class Batches(Section):
     """Classes in a batch; fewer if there are not as many."""
     images: Count = 4
     """Items of each of them."""
-    piece: Annotated[int, Field(ge=0)] = 0
+    piece: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Items that go through the network at once, where memory does not hold the batch; 0: all of it."""
 
 
@@ -117,7 +117,7 @@ class Optim(Section):
     """Epochs between two drops of the `step` schedule."""
     step_factor: Above0 = 0.5
     """Factor of each drop."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """First epochs in which the backbone does not train, at the full rates."""
     clip: Literal["none", "value", "norm"] = "value"
     """Clipping of the gradients."""
@@ -136,7 +136,7 @@ class Run(Section):
     """As Lightning names them."""
     channels_last: bool = True
     """Memory format of images and convolutions."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """CPU threads of torch; 0: torch's own choice."""
     accelerator: str = "auto"
     """As Lightning names them: auto, cpu, gpu."""
@@ -152,7 +152,7 @@ class Run(Section):
     """Cut-offs of recall, precision and nDCG."""
     loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ("csv", "tensorboard")
     """Where configuration, curves and measures go."""
-    log_images: Annotated[int, Field(ge=0)] = 0
+    log_images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Epochs from one set of pictures (held-out queries with their hits, proxies) to the next; 0: none."""
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 from polyanchor.training.config import Config
 from polyanchor.training.loss_config import LOSSES
 
@@ -19,6 +20,38 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+ALIASES = {
+    "learning_rate": "optim.lr",
+    "lr": "optim.lr",
+    "wd": "optim.weight_decay",
+    "weight_decay": "optim.weight_decay",
+    "scheduler": "optim.schedule",
+    "warmup": "optim.warmup_epochs",
+    "batch_size": "batches.classes (times batches.images)",
+    "num_epochs": "run.epochs",
+    "max_epochs": "run.epochs",
+    "epochs": "run.epochs",
+    "seed": "run.seed",
+    "device": "run.accelerator",
+    "gpus": "run.devices",
+    "num_workers": "data.workers",
+    "workers": "data.workers",
+    "backbone": "model.backbone",
+    "arch": "model.backbone",
+    "pretrained": "model.weights",
+    "weights": "model.weights",
+    "checkpoint": "model.weights",
+    "dim": "model.embedding_dim",
+    "embedding_size": "model.embedding_dim",
+    "embedding_dim": "model.embedding_dim",
+    "size": "images.size",
+    "image_size": "images.size",
+    "img_size": "images.size",
+    "dataset": "data.source",
+}
+"""What other programs call a key, or a key without its section, and where it is here."""
 
 
 class ConfigError(InputError):
@@ -42,11 +75,12 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
     """
     raw: dict[str, Any] = {}
     if path is not None:
+        path = user_path(path)
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return _validated(raw, settings)
+    return _validated(raw, settings, path)
 
 
 def change_config(config: Config, settings: Sequence[str]) -> Config:
@@ -102,19 +136,30 @@ def dump_config(config: Config) -> str:
     return tomli_w.dumps(config.model_dump(mode="json"))
 
 
-def _validated(raw: dict[str, Any], settings: Sequence[str]) -> Config:
+def _validated(raw: dict[str, Any], settings: Sequence[str], path: Path | None = None) -> Config:
     for setting in settings:
         key, equals, text = setting.partition("=")
         section, dot, name = key.strip().partition(".")
         if not (equals and dot and name):
-            raise ConfigError(f"--set takes section.key=value, got {setting!r}; for example loss.anchor=data")
+            raise ConfigError(f"--set takes section.key=value, got {setting!r}; {_hint(key.strip())}")
         if not isinstance(raw.setdefault(section, {}), dict):
             raise ConfigError(f"{section} is a section of keys, got {raw[section]!r}")
         raw[section][name] = _value(text.strip())
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(fault) for fault in error.errors())) from error
+        asked = {setting.partition("=")[0].strip() for setting in settings}
+        lines = [
+            f"{path}: {_explain(fault)}" if path and not asked & _keys(fault) else _explain(fault)
+            for fault in error.errors()
+        ]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _keys(fault: Mapping[str, Any]) -> set[str]:
+    """The keys that a fault may be about: a loss's name stands between its section and its key."""
+    where = [str(part) for part in fault["loc"]]
+    return {".".join(where[:2]), ".".join(where[:1] + where[2:3])}
 
 
 def _value(text: str) -> Any:
@@ -138,8 +183,14 @@ def _explain(fault: Mapping[str, Any]) -> str:
     known = list(table.model_fields)
     if loss is not None and any(where[-1] in other.model_fields for other in LOSSES.values()):
         return f"{key} has no meaning for loss.name={fault['loc'][1]!r}, whose keys are {', '.join(known)}"
+    if where[-1] in ALIASES:  # whatever section it was looked for in
+        return f"unknown key {key!r}; {_hint(where[-1])}"
     near = _check.nearest(key, [".".join([*where[:-1], name]) for name in known])
     return f"unknown key {key!r}{near}"
+
+
+def _hint(name: str) -> str:
+    return f"did you mean {ALIASES[name]}?" if name in ALIASES else "for example loss.anchor=data"
 
 
 def _section(name: str) -> type[BaseModel]:

@@ -57,7 +57,7 @@ def on_devices(
     if config.run.nodes > 1:
         raise InputError(
             f"run.nodes = {config.run.nodes} needs a process for each device on each node; start them with torchrun or "
-            "srun (docs/scaling.md has the commands)"
+            "srun"
         )
     count = config.run.devices
     context = torch.multiprocessing.get_context("spawn")

@@ -30,17 +30,18 @@ PARTS = ("test", "gallery", "train", "validation", "all")
 
 
 def evaluate_run(
-    run: Path, *, data: str = "", part: str = "test", settings: tuple[str, ...] = (), k: Sequence[int] = ()
+    run: Path, *, data: str = "", part: str = "", settings: tuple[str, ...] = (), k: Sequence[int] = ()
 ) -> RetrievalReport:
     """Measure the model of a finished run.
 
     Args:
         run: its folder.
         data: another data source, all of whose items are searched among themselves; empty: the run's own.
-        part: ``"test"``, ``"train"`` or ``"validation"`` of the run's own data.
+        part: ``"test"`` (also if empty), ``"train"`` or ``"validation"`` of the run's own data; not beside ``data``.
         settings: changes to its ``data``, ``images`` and ``run`` keys.
         k: cut-offs; those of the run if empty.
     """
+    part = _part(part, data)
     config, model = _open(run, settings)
     gallery: Items | None = None
     notes: tuple[str, ...]
@@ -67,10 +68,36 @@ def evaluate_run(
     )
 
 
-def evaluate_file(file: Path, *, k: Sequence[int] = ()) -> RetrievalReport:
-    """Measure the vectors of a file: all rows, or its test part (against its gallery part) if it has parts."""
+def _part(part: str, data: str) -> str:
+    if part and data:
+        raise InputError(f"--part takes a part of the run's own data, and all of {data} is used; leave --part out")
+    return part or "test"
+
+
+def evaluate_file(file: Path, *, part: str = "", k: Sequence[int] = ()) -> RetrievalReport:
+    """Measure the vectors of a file: all rows, or one part, if it has parts.
+
+    Args:
+        file: of vectors.
+        part: ``"test"`` (also if empty; searched in the gallery part, if there is one) or ``"train"``; only for a
+            file that says which row belongs to which part.
+        k: cut-offs.
+
+    Raises:
+        InputError: the file has no such part.
+    """
     listing, k = vectors.read(file), tuple(k) or (1, 2, 4, 8)
     items = listing.items
+    if part:
+        present = [] if listing.parts is None else listing.parts.unique().tolist()
+        known = [name for number, name in ((1, "test"), (0, "train")) if number in present]
+        if part not in known:
+            has = f"its parts are {' and '.join(known)}" if known else "it has no parts; leave --part out"
+            raise InputError(f"{file}: no {part} part can be measured: {has}")
+    if listing.parts is not None and part == "train":
+        train = items.subset(listing.parts == 0)
+        said = f"the train part of the file, {len(train)} of {len(items)} rows"
+        return replace(evaluate_embeddings(_as_embeddings(train), k=k), notes=(said,))
     if listing.parts is None:
         return evaluate_embeddings(_as_embeddings(items), k=k)
     test, gallery = (items.subset(listing.parts == part) for part in (1, 2))
@@ -89,7 +116,7 @@ def embed_run(
     out: Path,
     *,
     data: str = "",
-    part: str = "test",
+    part: str = "",
     settings: tuple[str, ...] = (),
     features: bool = False,
     announce: Announce = lambda line: None,
@@ -101,14 +128,15 @@ def embed_run(
             ``features`` of the backbone with its given weights are all there is to write.
         out: file to write, replaced in one step.
         data: another data source, all of whose items are embedded; empty: the run's own.
-        part: ``"test"``, ``"gallery"``, ``"train"``, ``"validation"``, or ``"all"``: train, test and gallery in
-            one file that remembers which is which.
+        part: ``"test"`` (also if empty), ``"gallery"``, ``"train"``, ``"validation"``, or ``"all"``: train, test and
+            gallery in one file that remembers which is which; not beside ``data``.
         settings: changes to its ``data``, ``images`` and ``run`` keys; without a run, to any key.
         features: what the backbone gives, before the head; such a file trains heads quickly.
         announce: receives a line if the weights are random.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"--out must end in .safetensors, got {out}")
+    part = _part(part, data)
     if run is not None and run.is_dir():
         config, model = _open(run, settings)
     else:
