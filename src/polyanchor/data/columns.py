@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from polyanchor._errors import InputError
 
 # What a split column or a folder may be called -> the part's number in `Listing.parts`.
-PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2}
+PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2, "val": 3, "valid": 3, "validation": 3}
 
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
@@ -54,7 +54,6 @@ def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
     unknown = sorted({str(value) for value in values if str(value) not in PARTS})
     if unknown:
         raise InputError(
-            f"{what}: the split column may hold {', '.join(PARTS)}; got {', '.join(map(repr, unknown[:3]))}. "
-            "Validation classes are held out of the training items, so mark those train"
+            f"{what}: the split column may hold {', '.join(PARTS)}; got {', '.join(map(repr, unknown[:3]))}"
         )
     return [PARTS[str(value)] for value in values]

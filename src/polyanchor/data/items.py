@@ -84,13 +84,13 @@ class Items:
         return self.names[row] if self.names else str(row)
 
     def subset(self, rows: Tensor) -> Items:
-        """The rows asked for, in that order; no image is read or copied.
+        """The rows asked for, in that order; no image is read or copied, nor are vectors that follow one another.
 
         Args:
             rows: ``(M,)`` int64 row numbers, or ``(N,)`` bool.
         """
         rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
-        inputs = self.inputs[rows] if isinstance(self.inputs, Tensor) else ImageRows(self.inputs, rows)
+        inputs = _rows_of(self.inputs, rows) if isinstance(self.inputs, Tensor) else ImageRows(self.inputs, rows)
         names = tuple(self.names[row] for row in rows.tolist()) if self.names else ()
         sublabels = None if self.sublabels is None else self.sublabels[rows]
         return replace(self, inputs=inputs, labels=self.labels[rows], names=names, sublabels=sublabels)
@@ -115,6 +115,13 @@ class Items:
         return self.subset(torch.isin(self.labels, wanted))
 
 
+def _rows_of(vectors: Tensor, rows: Tensor) -> Tensor:
+    """A view where the rows follow one another, as those of a part mostly do: a second copy may not fit in memory."""
+    if len(rows) and bool((rows.diff() == 1).all()) and 0 <= int(rows[0]) and int(rows[-1]) < len(vectors):
+        return vectors[int(rows[0]) : int(rows[-1]) + 1]
+    return vectors[rows]
+
+
 @dataclass(frozen=True)
 class Split:
     """A data set divided into training and test items.
@@ -126,6 +133,7 @@ class Split:
         gallery: items that ``test`` is searched in, where the data set sets some apart.
         notes: what a reader of the numbers has to know, for example that the copy was not complete.
         missing: listed images that were not there and are left out (``allow_partial``).
+        validation: items to choose the best epoch with, where the data set sets some apart.
     """
 
     name: str
@@ -134,3 +142,4 @@ class Split:
     gallery: Items | None = None
     notes: tuple[str, ...] = ()
     missing: int = 0
+    validation: Items | None = None

@@ -20,8 +20,8 @@ class Listing:
     Attributes:
         name: the source as the user named it.
         items: all items, whatever their part.
-        parts: ``(N,)`` int64, 0 train, 1 test or query, 2 gallery; None if the source has no split of its
-            own.
+        parts: ``(N,)`` int64, 0 train, 1 test or query, 2 gallery, 3 validation; None if the source has no split of
+            its own.
         notes: what a reader of the numbers has to know.
         missing: listed images that were not there and are left out of ``items``.
     """
@@ -54,11 +54,19 @@ class Listing:
             raise InputError(
                 f"{self.name} has a split of its own, so train_share={train_share} cannot apply; leave it out"
             )
-        train, test, gallery = (self.items.subset(self.parts == part) for part in range(3))
+        train, test, gallery, validation = (self.items.subset(self.parts == part) for part in range(4))
         for part, items in (("train", train), ("test or query", test)):
             if not len(items):
                 raise InputError(f"{self.name}: its split has no {part} item; add some, or leave the split out")
-        split = Split(self.name, train, test, gallery if len(gallery) else None, self.notes, self.missing)
+        split = Split(
+            self.name,
+            train,
+            test,
+            gallery if len(gallery) else None,
+            self.notes,
+            self.missing,
+            validation if len(validation) else None,
+        )
         return checked(replace(split, notes=split.notes + _closed_set(split)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,3 +64,15 @@ def text_lines(file: Path) -> list[str]:
 
 def _damaged(name: str, error: Exception) -> str:
     return f"{name}: damaged or of another format: {str(error) or type(error).__name__}"
+
+
+def what_was_refused(error: Exception) -> str:
+    """What torch's restricted reader met, without its advice to load the file all the same.
+
+    Example:
+        >>> what_was_refused(ValueError("Unsupported global: GLOBAL numpy.dtype was not an allowed global"))
+        ': numpy.dtype'
+    """
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    first = (str(error).splitlines() or ["no content"])[0]
+    return f": {named[1] if named else first}"

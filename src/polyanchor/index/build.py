@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.data.items import Items
@@ -71,8 +73,7 @@ def build(
     how = how or Reading()
     if target.is_file():
         model, sources = None, how.open([str(target), *data])
-        vectors = sources[0].inputs
-        about = About(vectors.shape[1] if hasattr(vectors, "shape") else 0, kind)
+        about = About(_columns(sources[0]), kind)
     else:
         from polyanchor.deploy.embedder import open_embedder
 
@@ -84,6 +85,11 @@ def build(
     return Index.begin(place, about, entries, model=model, store=store), skipped
 
 
+def _columns(items: Items) -> int:
+    """Of vectors; 0 of images, which are refused later, in one place."""
+    return items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0
+
+
 def add(index: Index, data: Sequence[str], *, how: Reading | None = None) -> tuple[Added, tuple[str, ...]]:
     """Embed more data into an index; what it did, and the names of the images that were skipped."""
     how = how or Reading()
@@ -92,8 +98,10 @@ def add(index: Index, data: Sequence[str], *, how: Reading | None = None) -> tup
     return index.add_entries(entries), skipped
 
 
-def _embedded(sources: Sequence[Items], model: Any, how: Reading) -> tuple[Entries, tuple[str, ...]]:
-    done = [embedded(items, model, on_bad=how.on_bad) for items in sources]
+def _embedded(sources: list[Items], model: Any, how: Reading) -> tuple[Entries, tuple[str, ...]]:
+    done = []
+    while sources:  # each is let go once it is embedded: vectors may fill a good part of the memory
+        done.append(embedded(sources.pop(0), model, on_bad=how.on_bad))
     return joined([entries for entries, _ in done]), tuple(name for _, skipped in done for name in skipped)
 
 

@@ -15,6 +15,7 @@ from polyanchor._errors import InputTypeError
 from polyanchor.data.images import BadImageError, ImageFiles, Images, Look, file_of
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
+from polyanchor.data.vectors import SUFFIXES
 from polyanchor.index.index import absolute, unit_vectors
 from polyanchor.index.values import Entries
 
@@ -62,7 +63,7 @@ def open_data(data: str, *, root: str | Path = "data", allow_partial: bool = Fal
 
 def is_vectors(file: str) -> bool:
     """Whether the name is that of a file of vectors."""
-    return Path(file).suffix in (".safetensors", ".npz") and not file.startswith("features:")
+    return Path(file).suffix.lower() in SUFFIXES and not file.startswith("features:")
 
 
 def renamed(items: Items, data: str) -> Items:
@@ -120,6 +121,8 @@ def embedded(
 
 def joined(parts: Sequence[Entries]) -> Entries:
     """All entries, in order."""
+    if len(parts) == 1:  # vectors may fill a good part of the memory: no copy
+        return parts[0]
     return Entries(
         torch.cat([part.vectors for part in parts]),
         [path for part in parts for path in part.paths],

@@ -73,8 +73,10 @@ class Rows:
 
         An item whose path is here already gets the new vector, and the new label if it comes with one.
         """
-        compute = load("pyarrow.compute", "train")
         fresh = entries.last_of_each_path()
+        if not len(self):
+            return self._first(fresh, entries)
+        compute = load("pyarrow.compute", "train")
         place = compute.index_in(_texts(fresh.paths), value_set=self.table["path"], skip_nulls=True).to_pylist()
         new = [row for row, old in enumerate(place) if old is None]
         ids = [*self.ids.tolist(), *range(self.next_id, self.next_id + len(new))]
@@ -86,10 +88,14 @@ class Rows:
                 vectors[old] = fresh.vectors[row]
                 labels[old] = labels[old] if fresh.labels[row] is None else fresh.labels[row]
         rows = Rows(padded_rows(vectors), _table(ids, paths, labels), self.next_id + len(new))
-        known = dict(zip(paths, ids, strict=True))
-        without = iter([ids[row] for row in range(len(self), len(ids)) if paths[row] is None])
-        given = [next(without) if path is None else known[path] for path in entries.paths]
-        return rows, Added(torch.tensor(given, dtype=torch.int64), len(new))
+        return rows, Added(_given(entries, ids, paths, old=len(self)), len(new))
+
+    def _first(self, fresh: Entries, entries: Entries) -> tuple[Rows, Added]:
+        """The first items of an index, which may fill a good part of the memory: no list and no vector is copied."""
+        ids = range(self.next_id, self.next_id + len(fresh.paths))
+        rows = Rows(_padded(fresh.vectors), _table(ids, fresh.paths, fresh.labels), ids.stop)
+        given = torch.arange(ids.start, ids.stop) if fresh is entries else _given(entries, ids, fresh.paths, old=0)
+        return rows, Added(given, len(ids))
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
         """The ids of the items with these paths, None where there is none."""
@@ -122,6 +128,24 @@ class Rows:
         ]
         ends = [0, *there.sum(dim=1).cumsum(0).tolist()]
         return [hits[start:end] for start, end in pairwise(ends)]
+
+
+def _given(entries: Entries, ids: Sequence[int], paths: Sequence[str | None], *, old: int) -> Tensor:
+    """``(N,)`` int64, the id of each entry; those without a path are new, behind the ``old`` rows of before."""
+    known = dict(zip(paths, ids, strict=True))
+    without = iter([ids[row] for row in range(old, len(ids)) if paths[row] is None])
+    given = [next(without) if path is None else known[path] for path in entries.paths]
+    return torch.tensor(given, dtype=torch.int64)
+
+
+def _padded(vectors: Tensor) -> Tensor:
+    """As :func:`padded_rows`, without a copy of vectors that are the beginning of such a matrix already."""
+    rows, columns = padded_rows(vectors.new_empty(vectors.shape, device="meta")).shape
+    whole = vectors.untyped_storage().nbytes() == rows * columns * vectors.element_size()
+    if not (whole and vectors.is_contiguous() and vectors.storage_offset() == 0):
+        return padded_rows(vectors)
+    padded = vectors.as_strided((rows, columns), (columns, 1))
+    return padded_rows(vectors) if padded[len(vectors) :].any() else padded
 
 
 def _table(ids: Sequence[int], paths: Sequence[str | None], labels: Sequence[str | None]) -> Any:
