@@ -76,11 +76,17 @@ def _counts(spec: str, split: Split) -> list[dict[str, str | int | bool | None]]
     """Found and expected numbers of each part; expected is None where nothing official says."""
     from polyanchor.data.splits import OFFICIAL
 
-    found = [split.train, split.test] + ([split.gallery] if split.gallery is not None else [])
-    names = ["train", "test" if split.gallery is None else "query", "gallery"]
+    named = {
+        "train": split.train,
+        "test" if split.gallery is None else "query": split.test,
+        "gallery": split.gallery,
+        "validation": split.validation,
+    }
     official = OFFICIAL.get(spec, {})
     rows: list[dict[str, str | int | bool | None]] = []
-    for name, items in zip(names, found, strict=False):
+    for name, items in named.items():
+        if items is None:
+            continue
         expected = official.get(name)
         counts = len(items), len(items.classes)
         rows.append(
@@ -101,7 +107,9 @@ def _bad_images(split: Split) -> list[str]:
     from polyanchor._progress import progress
     from polyanchor.data.images import BadImageError
 
-    parts: list[Items] = [part for part in (split.train, split.test, split.gallery) if part is not None]
+    parts: list[Items] = [
+        part for part in (split.train, split.test, split.gallery, split.validation) if part is not None
+    ]
     reads = [(part, row) for part in parts if not part.is_vectors for row in range(len(part))]
     bad = []
     with progress("reading", total=len(reads), unit="images") as advance:

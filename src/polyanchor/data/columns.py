@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 
 from polyanchor._errors import InputError
 
-# What a split column or a folder may be called -> the part's number in `Listing.parts`.
+# What a split column or a folder may say, in any case -> the part's number in `Listing.parts`.
 PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2, "val": 3, "valid": 3, "validation": 3}
 
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
@@ -50,10 +51,53 @@ def _is_id(text: str) -> bool:
 
 
 def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
-    """Numbers of the parts that a split column names."""
-    unknown = sorted({str(value) for value in values if str(value) not in PARTS})
+    """Numbers of the parts that a split column names, in any case.
+
+    Raises:
+        InputError: an unknown word, or two words for one part.
+
+    Example:
+        >>> part_numbers(["train", "Test", "val"], what="list.csv")
+        [0, 1, 3]
+    """
+    words = [str(value).strip() for value in values]
+    unknown = sorted({word for word in words if word.casefold() not in PARTS})
     if unknown:
         raise InputError(
             f"{what}: the split column may hold {', '.join(PARTS)}; got {', '.join(map(repr, unknown[:3]))}"
         )
-    return [PARTS[str(value)] for value in values]
+    numbers = one_word_a_part(sorted({word.casefold() for word in words}), what=what)
+    return [numbers[word.casefold()] for word in words]
+
+
+def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
+    """Casefolded word -> number of its part, for the words of :data:`PARTS` that a source uses.
+
+    Where there is ``train`` and ``val`` and nothing else, ``val`` is the test part: a part that is measured may not choose
+    the epoch as well.
+
+    Raises:
+        InputError: two of the words name one part.
+    """
+    numbers: dict[str, int] = {}
+    for word in words:
+        number = PARTS[word.casefold()]
+        other = next((name for name, taken in numbers.items() if taken == number), None)
+        if other is not None:
+            raise InputError(f"{what}: its split has both {other} and {word}, which are one part; keep one of them")
+        numbers[word.casefold()] = number
+    if set(numbers.values()) == {PARTS["train"], PARTS["val"]}:
+        numbers = {word: PARTS["test"] if number == PARTS["val"] else number for word, number in numbers.items()}
+    return numbers
+
+
+def encodable(paths: Sequence[str], *, what: str) -> None:
+    """Require names in UTF-8: every file that a name is written to later, and a terminal, needs that.
+
+    Raises:
+        InputError: a name holds other bytes; they are shown as ``\\x..``.
+    """
+    for path in paths:
+        if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            raise InputError(f"{what}: the name {shown} is not UTF-8; rename it (convmv renames whole trees)")

@@ -1,18 +1,45 @@
-"""A folder of images with one sub-folder per class."""
+"""A folder of images with one sub-folder per class, perhaps below folders that are named for the parts of a split."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from polyanchor._errors import InputError
 from polyanchor._extras import load
-from polyanchor.data.columns import PARTS
+from polyanchor.data.columns import PARTS, encodable, one_word_a_part
 from polyanchor.data.images import ImageFiles
 from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
+
+# What systems and programs put beside images. Hidden names (a dot first) are passed over without a note.
+_SYSTEM = frozenset(
+    {"@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "__pycache__", "lost+found", "$recycle.bin"}
+    | {"system volume information", "thumbs.db", "desktop.ini"}
+)
+# Pillow lists their suffixes, and has no decoder of its own for them (HDF5, GRIB, BUFR, WMF, EPS, MPEG).
+_NO_DECODER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_UNREADABLE = frozenset(  # images that people have and Pillow does not read, or only with a plug-in that registers
+    (".heic", ".heif", ".avif", ".jxl", ".jxr", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
+    + (".pef", ".srw", ".svg", ".exr", ".webp", ".jp2")
+)
+
+
+@dataclass
+class _Found:
+    """What a walk through the tree came upon; all paths are relative to its root, with ``/`` between folders."""
+
+    images: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)  # folders that were read already, under another path
+    system: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # files that are no images
+    unreadable: list[str] = field(default_factory=list)  # images in a format that is not read
+    irregular: list[str] = field(default_factory=list)  # pipes, sockets, devices, links to nothing
 
 
 def read(folder: Path, *, unclassed: bool = False) -> Listing:
@@ -20,10 +47,14 @@ def read(folder: Path, *, unclassed: bool = False) -> Listing:
 
     The class of an image is the path of the folder it lies in, relative to ``folder``; folders may be nested
     (``alphabet/character/image.png``). Classes are numbered from 0 in the order of the bytes of their names.
-    Hidden files and folders are passed over, and so are files whose suffix PIL does not know. Links to folders
-    are followed, but no folder is read twice: a link to one that is read anyway is left out and noted. Sub-folders
-    ``train`` and ``test``, or ``train``, ``query`` and ``gallery``, if there are no others, are the split; a
-    class is then the path below them.
+    Hidden files and folders are passed over, as are those of systems (``@eaDir``, ``lost+found`` ...); files that are
+    no images are passed over and noted. Links to folders are followed, but no folder is read twice: a link to one
+    that is read anyway is left out and noted.
+
+    Folders named ``train``, ``val`` (``valid``, ``validation``), ``test``, ``query`` and ``gallery``, in any case, are
+    the parts of a split if there are two or more of them and every image lies below one, at the same depth: a
+    class is then the path without that name. ``val`` chooses the best epoch, unless there is no ``test`` and no ``query``:
+    then it is what the measures are taken on, and chooses nothing. One such folder alone is no split.
 
     Args:
         folder: the root of the tree.
@@ -31,66 +62,138 @@ def read(folder: Path, *, unclassed: bool = False) -> Listing:
 
     Raises:
         NotADirectoryError: there is no such folder.
-        ValueError: it holds no images, images that lie in no class folder, or one folder as two parts of the
-            split.
+        InputError: it holds no images, images that lie in no class folder, parts of a split beside other folders
+            with images, or a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"folder:{folder} is not a folder; give one that holds a folder per class")
-    paths, again = _images(folder)
-    if not paths:
+    source = f"folder:{folder}"
+    found = _walk(folder)
+    encodable([os.fspath(folder), *found.images], what=source)
+    if not found.images:
         raise InputError(
-            f"folder:{folder} holds no images that PIL can read; expected class folders with images in them"
+            f"{source} holds no images that PIL can read; expected class folders with images in them"
+            + "".join(f"; {note}" for note in _notes(found))
         )
-    divided = _is_split(folder)
-    if divided and any("/" not in link for link in again):
-        raise InputError(f"folder:{folder}: two parts of its split link to the same folder; give each its own images")
-    classes = [path.rpartition("/")[0].partition("/")[2] if divided else path.rpartition("/")[0] for path in paths]
+    depth, words = _split_level(source, found.images)
+    if depth is not None and any(link.count("/") <= depth for link in found.again):
+        raise InputError(f"{source}: two parts of its split link to the same folder; give each its own images")
+    folders = [path.split("/")[:-1] for path in found.images]
+    classes = ["/".join(name for at, name in enumerate(names) if at != depth) for names in folders]
     if "" in classes and not unclassed:
         raise InputError(
-            f"folder:{folder}: {paths[classes.index('')]} lies in no class folder; "
+            f"{source}: {found.images[classes.index('')]} lies in no class folder; "
             "put each image into a folder named for its class"
         )
     names = sorted(set(classes), key=os.fsencode)
     ids = {name: number for number, name in enumerate(names)}
     labels = torch.tensor([ids[name] for name in classes])
-    parts = torch.tensor([PARTS[path.partition("/")[0]] for path in paths]) if divided else None
-    notes = (
-        (f"{len(again):,} links left out, as their folders were read already; the first is {again[0]}",)
-        if again
-        else ()
-    )
-    return Listing(f"folder:{folder}", Items(ImageFiles(folder, paths), labels, dict(enumerate(names))), parts, notes)
+    parts = None
+    if depth is not None and len(words) > 1:
+        parts = torch.tensor([words[path[depth].casefold()] for path in folders])
+    items = Items(ImageFiles(folder, found.images), labels, dict(enumerate(names)))
+    return Listing(source, items, parts, _notes(found, set(names)))
 
 
-def _is_split(folder: Path) -> bool:
-    inside = {place.name for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")}
-    return inside in ({"train", "test"}, {"train", "query", "gallery"})
+def _split_level(source: str, images: Sequence[str]) -> tuple[int | None, Mapping[str, int]]:
+    """At which depth the parts of a split stand, and which part each of their names is; ``(None, {})`` without one."""
+    folders = [path.split("/")[:-1] for path in images]
+    for depth in range(max(map(len, folders))):
+        at = Counter(path[depth] for path in folders if len(path) > depth)
+        known = sorted(name for name in at if name.casefold() in PARTS)
+        whole = sum(at[name] for name in known) == len(images)
+        if len(known) == 1 and whole and depth == 0:
+            return 0, one_word_a_part(known, what=source)
+        if len(known) < 2:
+            continue
+        if whole:
+            return depth, one_word_a_part(known, what=source)
+        if "train" in {name.casefold() for name in known}:
+            strange = next(path for path in images if (path.split("/")[:-1] + [""] * depth)[depth] not in known)
+            raise InputError(
+                f"{source} holds the parts of a split ({', '.join(known)}) and other images beside them, first "
+                f"{strange}; put every image below one of the parts, or rename these folders if they are classes"
+            )
+    return None, {}
 
 
-def _images(folder: Path) -> tuple[list[str], list[str]]:
-    """Paths below ``folder`` of all images, with ``/`` between folders, in the order of their bytes.
-
-    Returns:
-        ``(images, again)``; the latter are folders that were read already, under another path.
-    """
+def _walk(root: Path) -> _Found:
+    """All files below ``root``, images in the order of their bytes."""
     pil = load("PIL.Image", "train")
-    suffixes = {suffix for suffix, form in pil.registered_extensions().items() if form in pil.OPEN}
-    found, again = [], []
-    seen = set()
-    starts = [folder]
+    forms = pil.registered_extensions()
+    readable = {suffix for suffix, form in forms.items() if form in pil.OPEN and form not in _NO_DECODER}
+    found, seen, starts = _Found(), set[tuple[int, int]](), [root]
     for start in starts:  # it grows: links come after all real folders, which so keep their own names
-        for place, folders, files in os.walk(start):
-            status = Path(place).stat()
-            below = Path(place).relative_to(folder).as_posix()
+        folders = [start]
+        for place in folders:  # likewise
+            status, below = place.stat(), place.relative_to(root).as_posix()
             if (status.st_dev, status.st_ino) in seen:  # a link in a circle, or a second way to the same images
-                folders.clear()
-                again.append(below)
+                found.again.append(below)
                 continue
             seen.add((status.st_dev, status.st_ino))
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            starts += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
-            for name in files:
-                suffix = name[name.rfind(".") :].lower()
-                if not name.startswith(".") and suffix in suffixes:
-                    found.append(name if below == "." else f"{below}/{name}")
-    return sorted(found, key=os.fsencode), again
+            for entry in sorted(_entries(place), key=lambda entry: os.fsencode(entry.name)):
+                path = entry.name if below == "." else f"{below}/{entry.name}"
+                if entry.name.casefold() in _SYSTEM:
+                    found.system.append(path)
+                elif entry.is_dir():
+                    (starts if entry.is_symlink() else folders).append(Path(entry.path))
+                else:
+                    _sort_in(found, entry, path, readable)
+    found.images.sort(key=os.fsencode)
+    return found
+
+
+def _entries(place: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(place) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _sort_in(found: _Found, entry: os.DirEntry[str], path: str, readable: set[str]) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # a million of them: no Path for each
+    if suffix in readable:
+        # a pipe is waited for, for ever, by whoever opens it
+        (found.images if entry.is_file() else found.irregular).append(path)
+    else:
+        (found.unreadable if suffix in _UNREADABLE else found.others).append(path)
+
+
+def _notes(found: _Found, classes: set[str] | None = None) -> tuple[str, ...]:
+    notes = []
+    if found.again:
+        first = _plain(found.again[0])
+        notes.append(f"{len(found.again):,} links left out, as their folders were read already; the first is {first}")
+    if found.system:
+        first = _plain(found.system[0])
+        notes.append(f"{len(found.system):,} folders or files of systems passed over, the first is {first}")
+    if found.unreadable:
+        notes.append(_about_unreadable(found, lost=classes is not None))
+    if found.irregular:
+        first = _plain(found.irregular[0])
+        notes.append(
+            f"{len(found.irregular):,} entries named like images are no regular files (pipes, sockets, links to nothing), "
+            f"the first is {first}"
+        )
+    if found.others:
+        notes.append(f"{len(found.others):,} files that are no images passed over ({_suffixes(found.others)})")
+    return tuple(notes)
+
+
+def _about_unreadable(found: _Found, *, lost: bool) -> str:
+    note = (
+        f"{len(found.unreadable):,} images in formats that are not read ({_suffixes(found.unreadable)}), the first is "
+        f"{_plain(found.unreadable[0])}"
+    )
+    folders = [{path.rpartition("/")[0] for path in paths} for paths in (found.unreadable, found.images)]
+    empty = sorted(map(_plain, folders[0] - folders[1]))
+    if lost and empty:
+        note += f"; without them no image is left in {', '.join(empty[:5])}" + (" and others" if len(empty) > 5 else "")
+    return f"{note}; convert them to JPEG or PNG"
+
+
+def _suffixes(paths: Sequence[str]) -> str:
+    return ", ".join(sorted({os.path.splitext(path)[1].lower() or "no suffix" for path in paths})[:8])  # noqa: PTH122
+
+
+def _plain(path: str) -> str:
+    """A path that can be printed whatever its bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -117,7 +117,7 @@ class Items:
 
 def _rows_of(vectors: Tensor, rows: Tensor) -> Tensor:
     """A view where the rows follow one another, as those of a part mostly do: a second copy may not fit in memory."""
-    if len(rows) and bool((rows.diff() == 1).all()) and 0 <= int(rows[0]) and int(rows[-1]) < len(vectors):
+    if len(rows) and bool((rows.diff() == 1).all()) and int(rows[0]) >= 0 and int(rows[-1]) < len(vectors):
         return vectors[int(rows[0]) : int(rows[-1]) + 1]
     return vectors[rows]
 

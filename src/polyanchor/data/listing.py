@@ -32,6 +32,10 @@ class Listing:
     notes: tuple[str, ...] = ()
     missing: int = 0
 
+    def noted(self, notes: tuple[str, ...]) -> Listing:
+        """The same listing with more notes."""
+        return replace(self, notes=self.notes + notes) if notes else self
+
     def verified(self, specs: Sequence[SplitSpec], *, allow_partial: bool) -> Listing:
         """The same listing with the notes of :meth:`SplitSpec.verify`, one spec per part."""
         assert self.parts is not None  # only sources with an official split have specs
@@ -67,7 +71,7 @@ class Listing:
             self.missing,
             validation if len(validation) else None,
         )
-        return checked(replace(split, notes=split.notes + _closed_set(split)))
+        return checked(_with_validation(replace(split, notes=split.notes + _closed_set(split))))
 
 
 def checked(split: Split) -> Split:
@@ -92,3 +96,18 @@ def _closed_set(split: Split) -> tuple[str, ...]:
         return ()
     which = "test classes" if shared == len(classes) else f"{shared:,} of {len(classes):,} test classes"
     return (f"closed set: {which} were trained on",)
+
+
+def _with_validation(split: Split) -> Split:
+    """Say what the split's own validation part does; one in which nothing can be found does nothing."""
+    held = split.validation
+    if held is None:
+        return split
+    if int(held.labels.unique(return_counts=True)[1].max()) > 1:
+        note = f"its own validation part of {len(held):,} items chooses the epoch"
+        return replace(split, notes=(*split.notes, note))
+    note = (
+        f"its validation part of {len(held):,} items has one item a class, so nothing can be found in it: it is left out, "
+        "and classes are held out of the training classes instead"
+    )
+    return replace(split, validation=None, notes=(*split.notes, note))

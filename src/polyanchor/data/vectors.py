@@ -58,7 +58,9 @@ def read(file: Path) -> Listing:
     name = f"features:{file}"
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{name}: expected a file that ends in {', '.join(SUFFIXES)}, got {file.suffix or 'no suffix'!r}")
+        raise InputError(
+            f"{name}: expected a file that ends in {', '.join(SUFFIXES)}, got {file.suffix or 'no suffix'!r}"
+        )
     if not file.is_file():
         raise FileNotFoundError(f"{name}: no such file")
     # RuntimeError: what a zip archive says that seems to be encrypted, or packed in a way that is not known
@@ -228,7 +230,9 @@ def _torch(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
             f"file can run code with them{what_was_refused(error)}"
         ) from error
     if not isinstance(held, dict):
-        raise InputError(f'it must hold a dictionary such as {{"vectors": ..., "labels": ...}}, got {type(held).__name__}')
+        raise InputError(
+            f'it must hold a dictionary such as {{"vectors": ..., "labels": ...}}, got {type(held).__name__}'
+        )
     return {str(key): value for key, value in held.items() if isinstance(value, (Tensor, list, tuple))}, {}
 
 

@@ -117,7 +117,12 @@ def _own(run: Path, part: str) -> list[Items]:
     parts = open_parts(config)
     split = parts.split
     if part == "all":
-        named = [("train", split.train), ("test", split.test), ("gallery", split.gallery)]
+        named: list[tuple[str, Items | None]] = [
+            ("train", split.train),
+            ("test", split.test),
+            ("gallery", split.gallery),
+            ("validation", split.validation),
+        ]
     else:
         named = [(part, part_of(parts, part))]
     other = config.data.test or config.data.source

@@ -103,14 +103,9 @@ def fit(
     if not ranks.first:
         announce = _nothing
     stop = stop or StopRequest(announce)
-    device_of(config)  # refuses an accelerator that there is not, before anything is written
-    require_loggers(config)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    keep_freed_memory()
-    torch.manual_seed(config.run.seed)
-
+    _prepare(config)
     parts = open_parts(config)
+    config, cut = _fitting_cutoffs(config, parts)
     model = make_model(config, parts.train)
     train_view, test_view = make_transforms(config, model.statistics)
     classes = parts.train.classes
@@ -135,9 +130,8 @@ def fit(
         learner.double()  # Lightning does so too, but after a checkpoint was read, which it would round
     split = _describe_split(config, parts)
     _same_data(ranks, split)
-    _fitting_cutoffs(config, parts)
     checkpoint, split = ranks.on_first(partial(_begin, config, folder, split, resume=resume, announce=announce))
-    for line in describe(config, parts, learner, batches.size):
+    for line in describe(config, parts, learner, batches.size, cut):
         announce(line)
 
     checkpoints = Checkpoints(
@@ -172,6 +166,16 @@ def fit(
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
     _take_best(folder, learner)
     return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers)
+
+
+def _prepare(config: Config) -> None:
+    """Refuse what this machine lacks, before anything is written; then set threads, memory and seed."""
+    device_of(config)
+    require_loggers(config)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    keep_freed_memory()
+    torch.manual_seed(config.run.seed)
 
 
 def _take_best(folder: RunFolder, learner: Learner) -> None:
@@ -230,7 +234,7 @@ def _reading(config: Config, transform: Transform | None) -> dict[str, Any]:
 
 def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:
     held: Tensor | None = None if parts.validation is None else parts.validation.classes
-    everything = parts.split.train, parts.split.test, parts.split.gallery
+    everything = parts.split.train, parts.split.test, parts.split.gallery, parts.split.validation
     return {
         "source": parts.split.name,
         "fingerprint": "".join(fingerprint(items) for items in everything if items is not None),
@@ -250,15 +254,24 @@ def _names(items: Items) -> dict[str, str]:
     return {str(number): items.class_names[number] for number in items.classes.tolist() if number in items.class_names}
 
 
-def _fitting_cutoffs(config: Config, parts: Parts) -> None:
-    """Refuse, before hours of training, a cut-off that the measuring after them would refuse."""
+def _fitting_cutoffs(config: Config, parts: Parts) -> tuple[Config, str]:
+    """The configuration with cut-offs that the data allow, and what to say of it.
+
+    Those that nobody asked for are cut to what fits. One that was asked for is refused, before hours of training.
+    """
     split, held = parts.split, parts.validation
     sizes = {"test classes": len(split.test) - 1 if split.gallery is None else len(split.gallery)}
     if held is not None:
         sizes["validation classes"] = len(held) - 1
     name, size = min(sizes.items(), key=lambda entry: entry[1])
-    if max(config.run.k) > size:
+    if max(config.run.k) <= size:
+        return config, ""
+    fits = tuple(k for k in config.run.k if k <= size)
+    measured = config.run.select.partition("@")[2]
+    if "k" in config.run.model_fields_set or not fits or (measured.isdigit() and int(measured) > size):
         raise InputError(
             f"run.k must be at most {size}, as many items as there are to find something in among the {name}, "
-            f"got {max(config.run.k)}"
+            f"got {max(config.run.k)}; --set run.k={list(fits) or [1]} fits"
         )
+    run = config.run.model_copy(update={"k": fits})
+    return config.model_copy(update={"run": run}), f"run.k is {fits}: the {name} have {size:,} items to search in"

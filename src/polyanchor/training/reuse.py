@@ -183,7 +183,8 @@ def _wanted(config: Config, data: str, part: str) -> list[tuple[int, Items]]:
     if part != "all":
         return [(1, part_of(parts, part))]
     split = parts.split
-    return [(0, split.train), (1, split.test)] + ([(2, split.gallery)] if split.gallery is not None else [])
+    numbered = enumerate((split.train, split.test, split.gallery, split.validation))
+    return [(number, items) for number, items in numbered if items is not None]
 
 
 def _all_of(data: str, config: Config) -> Items:

@@ -22,7 +22,7 @@ from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.pml import baseline
 from polyanchor.models.embedding import EmbeddingModel, InputStatistics, create_model
-from polyanchor.training.config import Config
+from polyanchor.training.config import Config, Data
 from polyanchor.training.device import device_of
 from polyanchor.training.loss_config import MultiProxyAnchor
 
@@ -53,6 +53,13 @@ def open_parts(config: Config) -> Parts:
             f"training needs at least 2 classes to tell apart, got {len(split.train.classes)} training class(es) in "
             f"{split.name}; a source without a split of its own gives half of its classes to the test"
         )
+    if split.validation is not None:
+        if data.val_share != Data().val_share:
+            raise InputError(
+                f"{split.name} has a validation part of its own, so data.val_share = {data.val_share} cannot apply; "
+                "leave it out"
+            )
+        return Parts(split, split.train, split.validation)
     if data.val_share == 0:
         return Parts(split, split.train, None)
     train, validation = hold_out_classes(split.train, share=data.val_share, seed=config.run.seed)

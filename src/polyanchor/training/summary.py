@@ -15,17 +15,18 @@ from polyanchor.training.setup import Parts
 Announce = Callable[[str], None]
 
 
-def describe(config: Config, parts: Parts, learner: Learner, batch: int) -> Iterator[str]:
+def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: str = "") -> Iterator[str]:
     """Lines about the run; ``batch`` is the items of a step."""
     split, optim = parts.split, config.optim
     held = parts.validation
+    chooses = "held out of the training classes choose the epoch" if split.validation is None else "choose the epoch"
     yield (
         f"data      {split.name}: {_count(parts.train)} train, "
-        + (f"{_count(held)} held out of the training classes choose the epoch, " if held is not None else "")
+        + (f"{_count(held)} {chooses}, " if held is not None else "")
         + f"{_count(split.test)} test"
         + (f", gallery {_count(split.gallery)}" if split.gallery is not None else "")
     )
-    yield from (f"note      {note}" for note in split.notes)
+    yield from (f"note      {note}" for note in (*split.notes, *([cut] if cut else [])))
     parameters = sum(p.numel() for p in learner.model.parameters())
     size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
     weights = config.model.weights or "random"

@@ -74,6 +74,7 @@ def _work(
     begun = time.perf_counter()
     fitted = fit(config, folder, resume=resume, announce=announce, stop=stop, ranks=ranks)
     learner, split = fitted.learner, fitted.parts.split
+    config = learner.config  # with the cut-offs that the data allow
     with explained(folder.path), quiet(), closing(fitted.loggers):
         proxies = {name: whole(tensor) for name, tensor in learner.loss.state_dict().items()}
         ranks.on_first(lambda: folder.save_model(learner.model, proxies, fitted.parts.train.classes))
