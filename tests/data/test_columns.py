@@ -32,7 +32,16 @@ def test_other_labels_are_refused(label):
         numbered([0, label])
 
 
-def test_parts_have_four_names():
-    assert part_numbers(["train", "test", "query", "gallery"], what="x") == [0, 1, 1, 2]
-    with pytest.raises(ValueError, match=r"train, test, query, gallery; got 'val'.*mark those train"):
-        part_numbers(["train", "val"], what="x")
+def test_parts_are_known_in_any_case_and_with_space():
+    assert part_numbers(["train", " Query", "GALLERY "], what="x") == [0, 1, 2]
+    assert part_numbers(["train", "Test", "valid"], what="x") == [0, 1, 3]
+    assert part_numbers(["train", "val"], what="x") == [
+        0,
+        1,
+    ]  # without a test part val is measured, and chooses nothing
+    with pytest.raises(ValueError, match=r"x: the split column may hold train, .*; got 'dev'"):
+        part_numbers(["train", "dev"], what="x")
+    with pytest.raises(ValueError, match="x: its split has both query and test, which are one part"):
+        part_numbers(["train", "test", "query"], what="x")
+    with pytest.raises(ValueError, match="both val and validation"):
+        part_numbers(["train", "val", "validation", "test"], what="x")

@@ -35,7 +35,12 @@ def test_csv_without_a_split_and_with_numbers(tmp_path, picture):
     ("text", "message"),
     [
         ("", "path and label missing in an empty file"),
-        ("file,label\nx,1\n", "path missing in file,label"),
+        ("photo,label\nx,1\n", "path missing in photo,label"),
+        ("path,label\na.png,cat, large\n", "row 1 after the heading has 3 fields, expected 2.*quotes"),
+        *(
+            (f"path,label\na.png,cat\na.png,{word}\n", f"row 2 .*label {word}, .*missing")
+            for word in ("nan", "None", "NA")
+        ),
         ("path,label\n", "a heading and no rows"),
         ("path,label\na.png\n", "row 1 after the heading: label empty"),
         ("path,label,split\na.png,1,dev\n", "got 'dev'"),
@@ -66,3 +71,46 @@ def test_csv_with_long_numbers_for_names(tmp_path, picture):
     code = "9" * 21
     file = table(tmp_path / "list.csv", f"path,label\n1.png,{code}\n1.png,8\n")
     assert read(file, allow_partial=False).items.class_names == {0: "8", 1: code}
+
+
+def test_headings_separators_space_and_case_as_people_write_them(tmp_path, picture):
+    for name in ("cat", "dog"):
+        for n in range(2):
+            picture(tmp_path / "im" / f"{name}{n}.png")
+    rows = [(f"im/{name}{n}.png", name) for name in ("cat", "dog") for n in range(2)]
+    forms = {
+        "semicolon": "Path;Label\n" + "".join(f"{p};{c}\n" for p, c in rows),
+        "tab": "file_name\tclass\n" + "".join(f"{p}\t{c}\n" for p, c in rows),
+        "space": "path, label\n" + "".join(f"{p},{' ' * n}{c} \n" for n, (p, c) in enumerate(rows)) + "\n",
+        "backslash": "image,target\n" + "".join(f"{p},{c}\n".replace("/", "\\") for p, c in rows),
+        "quoted": "path,label\n" + "".join(f'"{p}", "{c}"\n' for p, c in rows),
+    }
+    for text in forms.values():
+        listing = read(table(tmp_path / "list.csv", text), allow_partial=False)
+        assert listing.items.class_names == {0: "cat", 1: "dog"}
+        assert listing.items.labels.tolist() == [0, 0, 1, 1]
+        assert [listing.items.name(row) for row in range(4)] == [p for p, _ in rows]
+
+
+def test_names_in_quotes_may_be_words_for_missing_ones_or_hold_the_separator(tmp_path, picture):
+    picture(tmp_path / "1.png")
+    file = table(tmp_path / "list.csv", 'path,label\n1.png,"nan"\n1.png,"cat, large"\n1.png,Cat\n1.png,cat\n')
+    listing = read(file, allow_partial=False)
+    assert list(listing.items.class_names.values()) == ["Cat", "cat", "cat, large", "nan"]
+    assert listing.notes == ("classes 'Cat' and 'cat' differ in case or space alone: are they one class?",)
+
+
+def test_validation_rows_choose_and_nothing_else(tmp_path, picture):
+    for n in range(12):
+        picture(tmp_path / f"{n}.png")
+    parts = ["train", "train", "Val", "val", "TEST", "test"] * 2
+    rows = "".join(f"{n}.png,{'ab'[n // 6]},{part}\n" for n, part in enumerate(parts))
+    split = open_source(f"csv:{table(tmp_path / 'list.csv', 'path,label,split' + chr(10) + rows)}")
+    found = [
+        [int(items.name(row)[:-4]) for row in range(len(items))]
+        for items in (split.train, split.validation, split.test)
+    ]
+    assert found == [[n for n, part in enumerate(parts) if part.lower() == name] for name in ("train", "val", "test")]
+    one = "".join(f"{n}.png,{'ab'[n // 6]},{part}\n" for n, part in enumerate(["train", "train", "val", "test"] * 3))
+    split = open_source(f"csv:{table(tmp_path / 'list.csv', 'path,label,split' + chr(10) + one)}")
+    assert split.validation is not None or "left out" in " ".join(split.notes)

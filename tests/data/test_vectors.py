@@ -91,8 +91,8 @@ def test_no_pickle_is_loaded(tmp_path):
 
 
 def test_files_that_cannot_be(tmp_path):
-    with pytest.raises(ValueError, match=r"\.safetensors or \.npz file, got '\.pt'"):
-        open_source("features:x.pt")
+    with pytest.raises(ValueError, match=r"features:x.txt: expected a file that ends in \.safetensors, .*got '\.txt'"):
+        open_source("features:x.txt")
     with pytest.raises(FileNotFoundError):
         open_source(f"features:{tmp_path / 'x.npz'}")
 

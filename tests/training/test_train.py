@@ -17,6 +17,39 @@ from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.experiments import features
 from tests.runs import config
+from tests.runs import settings as runs_settings
+
+
+def test_a_split_with_a_validation_part_trains_chooses_and_measures_with_its_own_items(photos, tmp_path):
+    for image in sorted(photos.rglob("*.png")):
+        part = ("train", "train", "train", "train", "Val", "Val", "TEST", "TEST")[int(image.stem)]
+        place = tmp_path / "parts" / part / image.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / image.name).write_bytes(image.read_bytes())
+    settings = [f"data.source=folder:{tmp_path / 'parts'}", "run.epochs=1", "run.k=[1]"]
+    small = [one for one in runs_settings(photos) if not one.startswith(("data.", "run.k"))]
+    report = train(load_config(settings=[*small, *settings]), tmp_path / "run")
+    assert len(report.per_query["mrr"]) == 12
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert split["validation_classes"] == split["train_classes"] == split["test_classes"] == list(range(6))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["chosen_by"].startswith("best map@r on validation")
+    assert any("validation part of 12 items chooses the epoch" in note for note in report.notes)
+    with pytest.raises(ValueError, match=r"validation part of its own, so data.val_share = 0.5 cannot apply"):
+        open_parts(load_config(settings=[*settings, "data.val_share=0.5"]))
+
+
+def test_cut_offs_that_nobody_asked_for_are_cut_to_what_fits(photos, tmp_path):
+    for image in photos.rglob("*.png"):
+        if int(image.stem) > 2:
+            image.unlink()
+    small = [one for one in runs_settings(photos) if not one.startswith("run.k=")]
+    report = train(load_config(settings=[*small, "run.epochs=1"]), tmp_path / "run")  # 2 classes of 3 items each
+    assert [name for name in report.means if name.startswith("ndcg")] == ["ndcg@1", "ndcg@2", "ndcg@4"]
+    assert load_config(tmp_path / "run" / "config.toml").run.k == (1, 2, 4)
+    with pytest.raises(ValueError, match=r"run.k must be at most 5.*got 8; --set run.k=\[1, 2\] fits"):
+        train(config(photos, "run.epochs=1"), tmp_path / "refused")
+    assert not (tmp_path / "refused" / "config.toml").exists()
 
 
 class StopAfter(StopRequest):

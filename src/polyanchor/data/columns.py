@@ -11,6 +11,8 @@ from polyanchor._errors import InputError
 # What a split column or a folder may say, in any case -> the part's number in `Listing.parts`.
 PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2, "val": 3, "valid": 3, "validation": 3}
 
+VAL_IS_MEASURED = "its split has no test part: {} is what the measures are taken on, and it chooses nothing"
+
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -73,8 +75,8 @@ def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
 def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
     """Casefolded word -> number of its part, for the words of :data:`PARTS` that a source uses.
 
-    Where there is ``train`` and ``val`` and nothing else, ``val`` is the test part: a part that is measured may not choose
-    the epoch as well.
+    Where there is ``train`` and ``val`` and nothing else, ``val`` is the test part: a part that is measured may not
+    choose the epoch as well.
 
     Raises:
         InputError: two of the words name one part.
@@ -91,11 +93,18 @@ def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
     return numbers
 
 
+def measured_val(words: Sequence[object]) -> tuple[str, ...]:
+    """The note about a validation part that is measured, for want of a test part; see :func:`one_word_a_part`."""
+    used = sorted({str(word).strip().casefold() for word in words})
+    numbers = one_word_a_part(used, what="")
+    return tuple(VAL_IS_MEASURED.format(word) for word in used if numbers[word] != PARTS[word])
+
+
 def encodable(paths: Sequence[str], *, what: str) -> None:
     """Require names in UTF-8: every file that a name is written to later, and a terminal, needs that.
 
     Raises:
-        InputError: a name holds other bytes; they are shown as ``\\x..``.
+        InputError: a name holds other bytes; the message shows them in hexadecimal.
     """
     for path in paths:
         if not path.isascii() and path.encode("utf-8", "replace").decode() != path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polyanchor._errors import InputError
-from polyanchor.data.columns import numbered, part_numbers
+from polyanchor.data.columns import measured_val, numbered, part_numbers
 from polyanchor.data.files import missing_rows, of_files
 from polyanchor.data.listing import Listing
 from polyanchor.data.reading import reading
@@ -25,8 +25,8 @@ _MISSING = frozenset({"nan", "none", "null", "na", "n/a", "<na>"})
 def read(file: Path, *, allow_partial: bool) -> Listing:
     """List the images of a CSV file with the columns ``path``, ``label`` and perhaps ``split``.
 
-    Headings may be in any case and called as others call them (``file_name``, ``image``; ``class``, ``target``). Fields are
-    separated by a comma, semicolon, tab or ``|``, as the heading shows; space around a field does not count, and
+    Headings may be in any case and called as others call them (``file_name``, ``image``; ``class``, ``target``). Fields
+    are separated by a comma, semicolon, tab or ``|``, as the heading shows; space around a field does not count, and
     neither does the case of a part's name. Backslashes separate folders where no file of that name is there.
 
     Args:
@@ -43,7 +43,8 @@ def read(file: Path, *, allow_partial: bool) -> Listing:
         text = file.read_text(encoding="utf-8-sig")
         columns, rows, quoted = _table(name, text)
     labels, class_names = numbered(_labels(name, columns["label"], rows, quoted))
-    parts = part_numbers([row[columns["split"]] for row in rows], what=name) if "split" in columns else None
+    words = [row[columns["split"]] for row in rows] if "split" in columns else []
+    parts = part_numbers(words, what=name) if words else None
     listing = of_files(
         name,
         file.parent,
@@ -53,7 +54,7 @@ def read(file: Path, *, allow_partial: bool) -> Listing:
         class_names=class_names,
         allow_partial=allow_partial,
     )
-    return listing.noted(_alike(list(class_names.values())))
+    return listing.noted(_alike(list(class_names.values())) + (measured_val(words) if parts is not None else ()))
 
 
 def _table(name: str, text: str) -> tuple[dict[str, int], list[list[str]], list[list[bool]]]:
@@ -63,14 +64,9 @@ def _table(name: str, text: str) -> tuple[dict[str, int], list[list[str]], list[
     separator = max(_SEPARATORS, key=heading.count)
     table = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     fields = [field.strip() for field in table[0]] if table else []
-    columns = {}
+    folded, columns = [field.casefold() for field in fields], {}
     for ours, known in _COLUMNS.items():
-        places = [
-            fields_of.index(word)
-            for fields_of in [[f.casefold() for f in fields]]
-            for word in known
-            if word in fields_of
-        ]
+        places = [folded.index(word) for word in known if word in folded]
         if places:
             columns[ours] = places[0]
     absent = [key for key in ("path", "label") if key not in columns]
@@ -111,8 +107,8 @@ def _labels(name: str, place: int, rows: Sequence[Sequence[str]], quoted: Sequen
         said = len(quoted) == len(rows) and place < len(quoted[number]) and quoted[number][place]
         if row[place].casefold() in _MISSING and not said:
             raise InputError(
-                f"{name}: row {number + 1} after the heading has the label {row[place]}, which is how programs write a missing "
-                "one; leave the row out, or put quotes around the label if it is the class's name"
+                f"{name}: row {number + 1} after the heading has the label {row[place]}, which is how programs write a "
+                "missing one; leave the row out, or put quotes around the label if it is the class's name"
             )
     return [row[place] for row in rows]
 

@@ -12,7 +12,7 @@ import torch
 
 from polyanchor._errors import InputError
 from polyanchor._extras import load
-from polyanchor.data.columns import PARTS, encodable, one_word_a_part
+from polyanchor.data.columns import PARTS, VAL_IS_MEASURED, encodable, one_word_a_part
 from polyanchor.data.images import ImageFiles
 from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
@@ -25,8 +25,8 @@ _SYSTEM = frozenset(
 # Pillow lists their suffixes, and has no decoder of its own for them (HDF5, GRIB, BUFR, WMF, EPS, MPEG).
 _NO_DECODER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _UNREADABLE = frozenset(  # images that people have and Pillow does not read, or only with a plug-in that registers
-    (".heic", ".heif", ".avif", ".jxl", ".jxr", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
-    + (".pef", ".srw", ".svg", ".exr", ".webp", ".jp2")
+    {".heic", ".heif", ".avif", ".jxl", ".jxr", ".jp2", ".webp", ".svg", ".exr"}
+    | {".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 )
 
 
@@ -53,8 +53,8 @@ def read(folder: Path, *, unclassed: bool = False) -> Listing:
 
     Folders named ``train``, ``val`` (``valid``, ``validation``), ``test``, ``query`` and ``gallery``, in any case, are
     the parts of a split if there are two or more of them and every image lies below one, at the same depth: a
-    class is then the path without that name. ``val`` chooses the best epoch, unless there is no ``test`` and no ``query``:
-    then it is what the measures are taken on, and chooses nothing. One such folder alone is no split.
+    class is then the path without that name. ``val`` chooses the best epoch; where there is ``train`` and ``val``
+    alone, it is what the measures are taken on instead, and chooses nothing. ``train`` alone is no split.
 
     Args:
         folder: the root of the tree.
@@ -75,7 +75,7 @@ def read(folder: Path, *, unclassed: bool = False) -> Listing:
             f"{source} holds no images that PIL can read; expected class folders with images in them"
             + "".join(f"; {note}" for note in _notes(found))
         )
-    depth, words = _split_level(source, found.images)
+    depth, words, notes = _split_level(source, found.images)
     if depth is not None and any(link.count("/") <= depth for link in found.again):
         raise InputError(f"{source}: two parts of its split link to the same folder; give each its own images")
     folders = [path.split("/")[:-1] for path in found.images]
@@ -89,32 +89,48 @@ def read(folder: Path, *, unclassed: bool = False) -> Listing:
     ids = {name: number for number, name in enumerate(names)}
     labels = torch.tensor([ids[name] for name in classes])
     parts = None
-    if depth is not None and len(words) > 1:
+    if depth is not None and set(words) != {"train"}:
         parts = torch.tensor([words[path[depth].casefold()] for path in folders])
     items = Items(ImageFiles(folder, found.images), labels, dict(enumerate(names)))
-    return Listing(source, items, parts, _notes(found, set(names)))
+    return Listing(source, items, parts, notes + _notes(found, set(names)))
 
 
-def _split_level(source: str, images: Sequence[str]) -> tuple[int | None, Mapping[str, int]]:
-    """At which depth the parts of a split stand, and which part each of their names is; ``(None, {})`` without one."""
+def _split_level(source: str, images: Sequence[str]) -> tuple[int | None, Mapping[str, int], tuple[str, ...]]:
+    """At which depth the parts of a split stand, which part each of their names is, and what to note.
+
+    None where there is no split. Parts are mostly at the top; where they stand below the classes (``cat/train``), they
+    divide as well, as ``cat/train`` and ``cat/test`` would be two classes otherwise, one trained and one tested.
+    """
     folders = [path.split("/")[:-1] for path in images]
     for depth in range(max(map(len, folders))):
-        at = Counter(path[depth] for path in folders if len(path) > depth)
+        at = Counter(path[depth] if len(path) > depth else "" for path in folders)
         known = sorted(name for name in at if name.casefold() in PARTS)
-        whole = sum(at[name] for name in known) == len(images)
-        if len(known) == 1 and whole and depth == 0:
-            return 0, one_word_a_part(known, what=source)
-        if len(known) < 2:
-            continue
-        if whole:
-            return depth, one_word_a_part(known, what=source)
-        if "train" in {name.casefold() for name in known}:
-            strange = next(path for path in images if (path.split("/")[:-1] + [""] * depth)[depth] not in known)
+        if known and len(known) == len(at) and (depth == 0 or len(known) > 1):
+            words = one_word_a_part(known, what=source)
+            measured = [name for name in known if words[name.casefold()] != PARTS[name.casefold()]]
+            return depth, words, tuple(map(VAL_IS_MEASURED.format, measured))
+        if _beside_each_other(folders, depth) and (depth == 0 or len(at) > len(known)):
+            strange = next(
+                path
+                for path, names in zip(images, folders, strict=True)
+                if names[depth:][:1] not in [[k] for k in known]
+            )
             raise InputError(
                 f"{source} holds the parts of a split ({', '.join(known)}) and other images beside them, first "
                 f"{strange}; put every image below one of the parts, or rename these folders if they are classes"
             )
-    return None, {}
+        if known and depth == 0:
+            return None, {}, (f"the folder {known[0]} is taken for a class, as it stands beside others",)
+    return None, {}, ()
+
+
+def _beside_each_other(folders: Sequence[Sequence[str]], depth: int) -> bool:
+    """Whether two parts of a split stand in one folder: ``a/train`` and ``a/test``, not ``a/train`` and ``b/test``."""
+    inside: dict[tuple[str, ...], set[int]] = {}
+    for path in folders:
+        if len(path) > depth and path[depth].casefold() in PARTS:
+            inside.setdefault(tuple(path[:depth]), set()).add(PARTS[path[depth].casefold()])
+    return any(len(parts) > 1 for parts in inside.values())
 
 
 def _walk(root: Path) -> _Found:
@@ -170,8 +186,8 @@ def _notes(found: _Found, classes: set[str] | None = None) -> tuple[str, ...]:
     if found.irregular:
         first = _plain(found.irregular[0])
         notes.append(
-            f"{len(found.irregular):,} entries named like images are no regular files (pipes, sockets, links to nothing), "
-            f"the first is {first}"
+            f"{len(found.irregular):,} entries named like images are no regular files (pipes, sockets, links to "
+            f"nothing), the first is {first}"
         )
     if found.others:
         notes.append(f"{len(found.others):,} files that are no images passed over ({_suffixes(found.others)})")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyanchor._errors import InputError
-from polyanchor.data.columns import PARTS
 from polyanchor.data.files import locate, of_files
 from polyanchor.data.listing import Listing
 from polyanchor.data.reading import text_lines
 from polyanchor.data.splits import OFFICIAL
 
 _FILE = "list_eval_partition.txt"
+_PARTS = {"train": 0, "query": 1, "gallery": 2}
 _FOLDERS = ["inshop", "In-shop Clothes Retrieval Benchmark", "In-Shop", "In-shop", "In_shop"]
 
 
@@ -61,7 +61,7 @@ def _rows(file: Path) -> list[tuple[str, str, int]]:
         fields = line.split()
         if number < 2 or not fields:
             continue
-        if len(fields) != 3 or fields[2] not in PARTS:
+        if len(fields) != 3 or fields[2] not in _PARTS:
             raise InputError(f"{file}, line {number + 1}: expected 'image item train|query|gallery', got {line!r}")
-        rows.append((fields[0], fields[1], PARTS[fields[2]]))
+        rows.append((fields[0], fields[1], _PARTS[fields[2]]))
     return rows

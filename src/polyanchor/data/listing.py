@@ -82,6 +82,9 @@ def checked(split: Split) -> Split:
     if split.gallery is not None and not bool(torch.isin(labels, split.gallery.labels).any()):
         raise InputError(f"{split.name}: no class of the queries is in the gallery, so nothing can be found")
     if split.gallery is None and int(counts.max()) < 2:
+        if bool(torch.isin(labels, split.train.labels).any()):
+            note = "its test part has one item a class, so it is searched among the training items"
+            return replace(split, gallery=split.train, notes=(*split.notes, note))
         raise InputError(
             f"{split.name}: every test class has one item, so nothing can be found; "
             "retrieval needs at least two items of a class"
@@ -107,7 +110,7 @@ def _with_validation(split: Split) -> Split:
         note = f"its own validation part of {len(held):,} items chooses the epoch"
         return replace(split, notes=(*split.notes, note))
     note = (
-        f"its validation part of {len(held):,} items has one item a class, so nothing can be found in it: it is left out, "
-        "and classes are held out of the training classes instead"
+        f"its validation part of {len(held):,} items has one item a class, so nothing can be found in it: it is left "
+        "out, and classes are held out of the training classes instead"
     )
     return replace(split, validation=None, notes=(*split.notes, note))
