@@ -53,17 +53,18 @@ def compare(
     from polyanchor.experiments.folder import Plan
     from polyanchor.experiments.methods import parse_methods
     from polyanchor.training.config_file import load_config
-    from polyanchor.training.stopping import Interrupted
+    from polyanchor.training.stopping import Interrupted, StopRequest
 
     methods = parse_methods(method or ["all"])
     labels = [one.label for one in methods]
     reference = against or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
     plan = Plan(load_config(config, settings or ()), methods, seeds, trials, reference)
+    stop = StopRequest(note)
     try:
-        verdict = run_comparison(plan, out, announce=note)
+        verdict = run_comparison(plan, out, announce=note, stop=stop)
     except Interrupted:
         note("stopped; the same command goes on")
-        raise typer.Exit(1) from None
+        raise typer.Exit(stop.exit_code) from None
     if as_json:
         print_json(json.loads((out / "table.json").read_text(encoding="utf-8")))
     else:

@@ -48,7 +48,7 @@ def train(
     from polyanchor.training.config_file import load_config, with_effective_batch
     from polyanchor.training.joining import one_voice
     from polyanchor.training.run_folder import RunFolder
-    from polyanchor.training.stopping import Interrupted
+    from polyanchor.training.stopping import Interrupted, StopRequest
     from polyanchor.training.train import train as run_training
 
     changes = changed(settings, on_bad_image=on_bad_image)
@@ -61,15 +61,17 @@ def train(
         resolved = load_config(config, changes)
     if effective_batch is not None:
         resolved = with_effective_batch(resolved, effective_batch)
+    stop = StopRequest(note)
     try:
         with one_voice() as first:
             announce = note if first else silent
+            stop.announce = announce
             if config is None and resume is None and not settings:
                 announce(f"no CONFIG and no --set: the defaults, on {resolved.data.source}, into {folder}")
-            run_training(resolved, folder, resume=resume is not None, announce=announce)
+            run_training(resolved, folder, resume=resume is not None, announce=announce, stop=stop)
     except Interrupted:
         if first:
             note(f"stopped; go on with: polyanchor train --resume {folder}")
-        raise typer.Exit(1) from None
+        raise typer.Exit(stop.exit_code) from None
     if first:
         print_run(folder, as_json=as_json)

@@ -138,8 +138,12 @@ class ItemDataset(Dataset["Sample | Skipped"]):
 
 
 def deaf(worker: int) -> None:
-    """For ``DataLoader(worker_init_fn=...)``: Ctrl-C is the main process's to answer; it goes to the whole group."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For ``DataLoader(worker_init_fn=...)``: a request to stop goes to the whole group; the main process answers."""
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # the main process ends workers that do not end by themselves with SIGTERM, so a later one counts
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def yielding(worker: int) -> None:

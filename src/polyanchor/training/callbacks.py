@@ -66,6 +66,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the random generators of a resumed run, after everything that draws while setting up."""
+        self.stop.take()  # Lightning has put its own answer to SIGTERM, which ends the training unsaved, in front of it
         device = trainer.strategy.root_device
         if self.ranks.rank < len(self._generators):  # there may be more ranks than before
             generators = self._generators[self.ranks.rank]
