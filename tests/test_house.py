@@ -28,8 +28,6 @@ ELSEWHERE = {
     "cli/analyze_measures.py": "cli/test_compare.py",
     "training/trained.py": "cli/test_analyze_proxies.py",
     "training/config.py": "training/test_config_file.py",
-    "training/device.py": "training/test_train.py",
-    "training/stopping.py": "training/test_train.py and training/test_launch.py",
     "training/fit.py": "training/test_train.py",
     "training/loss_config.py": "training/test_config_file.py and losses/test_pml.py",
     "training/section.py": "training/test_config_file.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from polyanchor._errors import InputError
@@ -27,3 +29,19 @@ def device_of(config: Config) -> torch.device:
             f"got {config.run.devices}"
         )
     return found
+
+
+def usable_here(config: Config, settings: Sequence[str] = ()) -> Config:
+    """The configuration of a finished run for a machine that is not the one it was trained on.
+
+    One process on one device: the run's own kind of device where there is one, else what there is. An accelerator that
+    ``settings`` name stays, and :func:`device_of` refuses it if it is not there.
+    """
+    change: dict[str, object] = {"devices": 1, "nodes": 1}
+    kinds = {"auto", "cpu"}
+    if torch.accelerator.is_available():
+        found = torch.accelerator.current_accelerator()
+        kinds |= {"gpu", found.type if found is not None else "gpu"}
+    if config.run.accelerator not in kinds and not any(one.startswith("run.accelerator") for one in settings):
+        change["accelerator"] = "auto"
+    return config.model_copy(update={"run": config.run.model_copy(update=change)})

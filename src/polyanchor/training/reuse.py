@@ -20,7 +20,7 @@ from polyanchor.evaluation.evaluate import evaluate_embeddings, evaluate_items
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
-from polyanchor.training.device import device_of
+from polyanchor.training.device import device_of, usable_here
 from polyanchor.training.run_folder import RunFolder, save_tensors
 from polyanchor.training.setup import Parts, make_model, make_transforms, open_parts
 from polyanchor.training.summary import Announce
@@ -208,7 +208,7 @@ def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]
         if not setting.startswith(("data.", "images.", "run.")):
             raise InputError(f"--set changes data, images and run of a finished run, got {setting!r}")
     folder = RunFolder(run)
-    config = folder.read_config(settings)
+    config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     return config, folder.load_model().to(device_of(config))

@@ -12,6 +12,7 @@ from polyanchor._errors import InputError
 from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
+from polyanchor.training.device import usable_here
 from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.setup import Parts, make_loss, open_parts
 
@@ -50,7 +51,7 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
         if not setting.startswith(("data.", "images.", "batches.", "run.")):
             raise InputError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
     folder = RunFolder(run)
-    config = folder.read_config(settings)
+    config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     model = folder.load_model()
