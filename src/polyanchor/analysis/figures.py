@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyanchor._extras import load
+from polyanchor._files import replacing
 
 STYLE = {"svg.hashsalt": "polyanchor", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -31,7 +32,8 @@ def write_figures(makers: Mapping[str, Callable[[], Any]], folder: Path) -> tupl
             folder.mkdir(parents=True, exist_ok=True)
             for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
                 files.append(folder / f"{name}.{kind}")
-                figure.savefig(files[-1], **options)
+                with replacing(files[-1]) as unfinished:
+                    figure.savefig(unfinished, format=kind, **options)
     return tuple(files)
 
 

@@ -12,6 +12,7 @@ import torch
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor._files import replacing
 from polyanchor.analysis.contact_sheet import contact_sheet, nearest_rows
 from polyanchor.analysis.proxies import ClassCentres, ProxyStudy, study_proxies
 from polyanchor.analysis.proxy_figures import draw_study
@@ -129,7 +130,8 @@ def _show(study: ProxyStudy, items: Items, one: ClassCentres, out: Path) -> dict
     if not items.is_vectors:
         sheet = Path("sheets") / f"class-{one.class_id}.png"
         (out / sheet).parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(study, items, one, images=NAMES).save(out / sheet)
+        with replacing(out / sheet) as unfinished:
+            contact_sheet(study, items, one, images=NAMES).save(unfinished, "PNG")
         shown["sheet"] = sheet.as_posix()
     return shown
 

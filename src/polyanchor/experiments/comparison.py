@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polyanchor._check import NotFiniteError
 from polyanchor._errors import InputError
+from polyanchor._files import replacing
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import Method
 from polyanchor.experiments.table import write
@@ -70,7 +71,8 @@ def _run(
     try:
         report = train(seeded, run.path, resume=begun, stop=stop)
     except NotFiniteError as error:
-        failure.write_text(f"{error}\n", encoding="utf-8")  # the others go on; the table counts it
+        with replacing(failure) as unfinished:
+            unfinished.write_text(f"{error}\n", encoding="utf-8")  # the others go on; the table counts it
         announce(f"{method.label} seed {seed}  failed: {error}")
         return
     shown = "  ".join(f"{name} {report.means[name]:.4f}" for name in ("recall@1", "map@r") if name in report.means)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from polyanchor._files import replacing
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.experiments.verdict import Line, Verdict
 from polyanchor.training.environment import environment
@@ -20,7 +21,8 @@ def write(verdict: Verdict, out: Path) -> None:
     plan = json.loads(ComparisonFolder(out).plan.read_text(encoding="utf-8"))
     said = asdict(verdict) | {"plan": plan, "environment": environment()}
     write_json(out / "table.json", said)
-    (out / "table.md").write_text(as_markdown(verdict), encoding="utf-8")
+    with replacing(out / "table.md") as unfinished:
+        unfinished.write_text(as_markdown(verdict), encoding="utf-8")
 
 
 def shown_measures(verdict: Verdict) -> list[str]:

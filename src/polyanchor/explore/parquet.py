@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polyanchor._extras import load
+from polyanchor._files import replacing
 from polyanchor._progress import progress
 from polyanchor.explore.rows import Rows
 from polyanchor.explore.thumbnails import thumbnails
@@ -29,13 +30,15 @@ def write_parquet(rows: Sequence[Rows], file: Path, *, k: int) -> None:
     """
     parquet = load("pyarrow.parquet", "train")
     schema = _schema(rows, k)
-    unfinished = file.with_name(file.name + ".writing")
     total = sum(len(one.items) for one in rows)
-    with parquet.ParquetWriter(unfinished, schema) as writer, progress("writing", total=total, unit="items") as advance:
+    with (
+        replacing(file) as unfinished,
+        parquet.ParquetWriter(unfinished, schema) as writer,
+        progress("writing", total=total, unit="items") as advance,
+    ):
         for table in _groups(rows, schema):
             writer.write_table(table)
             advance(table.num_rows)
-    unfinished.replace(file)
 
 
 def _schema(rows: Sequence[Rows], k: int) -> Any:

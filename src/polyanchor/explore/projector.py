@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyanchor._extras import load
+from polyanchor._files import unfinished_name
 
 _SPRITE, _LARGEST = 8192, 64  # pixels: the largest texture that browsers take, and a thumbnail in it
 
@@ -30,8 +31,7 @@ def write_projector(file: Path, folder: Path) -> None:
         folder: where to.
     """
     table = load("pyarrow.parquet", "train").read_table(file)
-    unfinished = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = unfinished_name(folder)
     unfinished.mkdir(parents=True)
     width = len(table["vector"][0])
     flat = load("pyarrow.compute", "train").list_flatten(table["vector"]).to_numpy().reshape(-1, width)

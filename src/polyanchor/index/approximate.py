@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor._files import replacing
 from polyanchor.types import Neighbours
 
 KINDS = "hnsw", "ivf"
@@ -92,11 +93,9 @@ def search(index: Any, queries: Tensor, k: int, *, breadth: int | None = None) -
 
 def write(index: Any, file: Path) -> str:
     """Write the index, in place of the file; returns the file's checksum."""
-    unfinished = file.with_suffix(".writing")
-    load("faiss", "search").write_index(index, str(unfinished))
-    checksum = _checksum(unfinished)
-    unfinished.replace(file)
-    return checksum
+    with replacing(file) as unfinished:
+        load("faiss", "search").write_index(index, str(unfinished))
+        return _checksum(unfinished)
 
 
 def read(file: Path, checksum: str, *, size: int, dim: int) -> Any:

@@ -29,6 +29,7 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor._files import is_unfinished, remove_unfinished, replacing
 from polyanchor.data.reading import reading
 from polyanchor.index import approximate
 from polyanchor.index.rows import Rows
@@ -40,8 +41,8 @@ from polyanchor.types import Neighbours
 
 KINDS = "exact", *approximate.KINDS
 _FORMAT = "polyanchor index 1"
-_NUMBERED = re.compile(r"(vectors|items|graph)\.(\d+)\.(safetensors|parquet|faiss|writing)")
-_OURS = re.compile(rf"index\.(json|writing)|lock|{_NUMBERED.pattern}")
+_NUMBERED = re.compile(r"(vectors|items|graph)\.(\d+)\.(safetensors|parquet|faiss)")
+_OURS = re.compile(rf"index\.json|lock|{_NUMBERED.pattern}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class FolderStore:
             raise FileExistsError(
                 f"{path} is an index already; put more into it with: polyanchor index add {path} DATA, or delete it"
             )
-        other = [file.name for file in path.iterdir() if not _OURS.fullmatch(file.name)] if path.is_dir() else []
+        held = [file.name for file in path.iterdir()] if path.is_dir() else []
+        other = [name for name in held if not (_OURS.fullmatch(name) or is_unfinished(name))]
         if other:
             raise FileExistsError(f"{path} holds {min(other)}, so no index can begin there; name another folder")
 
@@ -224,9 +226,9 @@ def _write(path: Path, about: About, number: int, rows: Rows, *, old: _State | N
     """Make these rows what the folder holds. The caller holds the lock."""
     files = _Files(path, number)
     save_tensors({"vectors": rows.vectors}, files.vectors)
-    unfinished = files.items.with_suffix(".writing")
-    load("pyarrow.parquet", "train").write_table(rows.table, unfinished)
-    unfinished.replace(files.items)
+    remove_unfinished(path)
+    with replacing(files.items) as unfinished:
+        load("pyarrow.parquet", "train").write_table(rows.table, unfinished)
     checksum = ""
     if about.kind != "exact" and len(rows):
         checksum = approximate.write(_graph(about.kind, rows, old), files.graph)

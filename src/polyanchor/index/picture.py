@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor._files import replacing
 from polyanchor.data.images import BadImageError
 from polyanchor.evaluation.sheets import GAP, write_lines
 from polyanchor.index.data import Pictures
@@ -57,9 +58,8 @@ def write_picture(queries: Sequence[str], hits: Sequence[Sequence[Hit]], file: P
     if form is None:
         raise InputError(f"--picture must end in .png or .jpg, got {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".writing")
-    picture(queries, hits).save(unfinished, form)
-    unfinished.replace(file)
+    with replacing(file) as unfinished:
+        picture(queries, hits).save(unfinished, form)
 
 
 def _place(sheet: Image, left: int, top: int, thumbnail: Image, words: Sequence[str]) -> None:

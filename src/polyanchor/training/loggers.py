@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from polyanchor import _extras
+from polyanchor._files import replacing
 from polyanchor.training.config import Config
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _wandb(logs: Path, name: str) -> Logger:
     known = logs / "wandb" / "run-id"
     if not known.is_file():
         known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(secrets.token_hex(4), encoding="utf-8")
+        with replacing(known) as unfinished:
+            unfinished.write_text(secrets.token_hex(4), encoding="utf-8")
     return WandbLogger(
         name=name,
         project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -140,5 +142,6 @@ def _mlflow(logs: Path, name: str) -> Logger:
         artifact_location=None if elsewhere else (place / "artifacts").as_uri(),
         **options,
     )
-    known.write_text(str(logger.run_id), encoding="utf-8")
+    with replacing(known) as unfinished:
+        unfinished.write_text(str(logger.run_id), encoding="utf-8")
     return logger

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from polyanchor._files import replacing
 from polyanchor.data.items import Items
 from polyanchor.evaluation.plane import COLOURS, plane
 from polyanchor.evaluation.sheets import query_sheet
@@ -67,7 +68,8 @@ class Pictures(Callback):
         if self.validation is not None and not self.validation.is_vectors:
             drawn["queries"] = self._queries(pl_module, self.validation, epoch)
         for name, picture in drawn.items():
-            picture.save(self.folder / f"{name}-{epoch:04d}.png")
+            with replacing(self.folder / f"{name}-{epoch:04d}.png") as unfinished:
+                picture.save(unfinished, "PNG")
             log_picture(trainer.loggers, name, picture, step=trainer.global_step)
 
     def _queries(self, learner: Learner, held: Items, epoch: int) -> Image:

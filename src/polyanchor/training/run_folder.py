@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from polyanchor import _extras
-from polyanchor._files import replacing
+from polyanchor._files import is_unfinished, replacing
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
@@ -78,7 +78,7 @@ class RunFolder:
 
     def begin(self) -> None:
         """Make the folder; refuses one that holds something."""
-        if self.path.exists() and any(file.suffix != ".writing" for file in self.path.iterdir()):
+        if self.path.exists() and any(not is_unfinished(file.name) for file in self.path.iterdir()):
             raise FileExistsError(
                 f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
             )
