@@ -89,7 +89,7 @@ def class_similarity(
         gamma: see :func:`pool`.
 
     Returns:
-        ``(B, C)`` in the wider dtype of the two inputs.
+        ``(B, C)`` in the wider dtype of the two inputs, also under autocast.
 
     Example:
         >>> proxies = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-1.0, 0.0], [0.0, -1.0]]])
@@ -98,5 +98,6 @@ def class_similarity(
     """
     dtype = torch.promote_types(embeddings.dtype, proxies.dtype)
     directions = unit_rows(proxies.to(dtype)).flatten(0, 1)  # (C K, D)
-    similarity = unit_rows(embeddings.to(dtype)) @ directions.T  # (B, C K)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        similarity = unit_rows(embeddings.to(dtype)) @ directions.T  # (B, C K)
     return pool(similarity.unflatten(1, proxies.shape[:2]), pooling=pooling, gamma=gamma)

@@ -47,7 +47,9 @@ class Pull:
 def own_cosines(part: Part, rows: Tensor, classes: Tensor) -> Tensor:
     """``(p, K)`` cosines of items and the proxies of their classes, from the vectors."""
     proxies = part.proxies[classes]
-    return torch.bmm(proxies, part.units[rows, :, None]).squeeze(2) * inverse_lengths(proxies)
+    cosines = proxies.new_empty(*proxies.shape[:2], 1)
+    torch.bmm(proxies, part.units[rows, :, None], out=cosines)  # with out=, autocast leaves it alone
+    return cosines.squeeze(2) * inverse_lengths(proxies)
 
 
 def _pooled(cosines: Tensor, family: Family) -> Tensor:

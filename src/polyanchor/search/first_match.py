@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polyanchor.search.ranks import Targets
-from polyanchor.search.scores import Task, padded_rows, parts
+from polyanchor.search.scores import Task, padded_rows, parts, product
 
 _TOGETHER = 192  # rows of small classes whose products are taken together
 _AT_ONCE = 1008  # rows of a large class
@@ -63,7 +63,7 @@ def first_matches(task: Task, labels: Tensor) -> Targets:
         items = order[start:stop]
         vectors, label = padded_rows(task.gallery[items]), labels[items]
         for some in torch.arange(stop - start, device=items.device).split(_AT_ONCE):
-            scores = vectors[some[0] : some[0] + _AT_ONCE] @ vectors.T
+            scores = product(vectors[some[0] : some[0] + _AT_ONCE], vectors)
             other = label[some, None] != label
             other[torch.arange(len(some), device=some.device), some] = True
             top, which = scores[: len(some), : len(items)].masked_fill(other, -torch.inf).max(dim=1)

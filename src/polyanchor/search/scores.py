@@ -181,6 +181,17 @@ def score_blocks(task: Task, rows: int) -> Iterator[tuple[int, Tensor]]:
         yield start, scores
 
 
+def product(rows: Tensor, columns: Tensor) -> Tensor:
+    """``rows @ columns.T`` in their own dtype whatever autocast says, which leaves products with ``out=`` alone.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     product(torch.ones(2, 3), torch.ones(1, 3)).dtype
+        torch.float32
+    """
+    return torch.mm(rows, columns.T, out=rows.new_empty(len(rows), len(columns)))
+
+
 def _up(number: int, step: int) -> int:
     """The next multiple of ``step``."""
     return -(-number // step) * step

@@ -152,6 +152,6 @@ def _whole_rows(task: Task, rows: Tensor, start: int, k: int) -> Iterator[tuple[
 def _same_both_ways(task: Task) -> bool:
     """Whether a tile, its transpose and the plain search agree to the last bit, tried on the ends of the gallery."""
     rows, columns = task.gallery[:_TRIED], task.gallery[-TILE:]
-    tile = rows @ columns.T
-    plain = (task.gallery[:_PLAIN_ROWS] @ task.gallery.T)[: len(rows), -len(columns) :]
-    return torch.equal(tile, (columns @ rows.T).T) and torch.equal(tile[: len(plain)], plain)
+    tile = scores.product(rows, columns)
+    plain = scores.product(task.gallery[:_PLAIN_ROWS], task.gallery)[: len(rows), -len(columns) :]
+    return torch.equal(tile, scores.product(columns, rows).T) and torch.equal(tile[: len(plain)], plain)
