@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import pytest
 import torch
@@ -36,10 +37,25 @@ def test_blocks_are_joined_in_order():
     whole = measure(found(ids), 0, judgement, deeper)
     assert whole["mrr"].tolist() == [1.0, 1 / 3, 1.0, 1 / 5]
     whole = measure(found(ids), 0, judgement, torch.ones_like)
-    parts = [measure(found(ids[:3]), 0, judgement, torch.ones_like)]
-    parts = join([*parts, measure(found(ids[3:]), 3, judgement, torch.ones_like)])
+    parts = [
+        (start, measure(found(ids[start:stop]), start, judgement, torch.ones_like)) for start, stop in ((3, 4), (0, 3))
+    ]
+    parts = join(parts, 4)
     for name, value in whole.items():
         assert parts[name].tolist() == value.tolist()
+
+
+def test_no_block_is_kept_while_the_next_but_one_is_made():
+    made = []
+
+    def blocks():
+        for start in range(5):
+            assert all(old() is None for old in made[:-1])
+            value = torch.ones(1)
+            made.append(weakref.ref(value))
+            yield start, {"mrr": value}
+
+    assert join(blocks(), 5)["mrr"].tolist() == [1.0] * 5
 
 
 def test_deeper_hits_and_means():
@@ -50,7 +66,7 @@ def test_deeper_hits_and_means():
         asked.append(rows.tolist())
         return torch.tensor([4, 2])
 
-    values = join([measure(found([[1], [2], [0], [1], [3]]), 0, judgement, deeper)])
+    values = join([(0, measure(found([[1], [2], [0], [1], [3]]), 0, judgement, deeper))], 5)
     assert asked == [[1, 3]]
     made = report(values, judgement, gallery=4, notes=["partial"])
     assert made.per_query["mrr"].tolist() == [1.0, 0.25, pytest.approx(math.nan, nan_ok=True), 0.5, 1.0]

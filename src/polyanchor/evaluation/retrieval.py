@@ -86,7 +86,7 @@ def evaluate_retrieval(
     with torch.no_grad():
         task = scores.leave_one_out(embeddings) if gallery is None else scores.against(embeddings, gallery)
         judgement = reporting.judge(labels, chosen, gallery_labels=gallery_labels, gains=gains)
-        values = reporting.join(list(_measured(task, judgement)))
+        values = reporting.join(_measured(task, judgement), len(labels))
         return reporting.report(values, judgement, gallery=reachable, notes=notes)
 
 
@@ -103,14 +103,14 @@ def _labelled(vectors_name: str, vectors: Tensor, labels_name: str, labels: Tens
     return numbers.cpu() if numbers.device.type == "mps" else numbers
 
 
-def _measured(task: scores.Task, judgement: reporting.Judgement) -> Iterator[dict[str, Tensor]]:
-    """The measures, a block of queries at a time."""
+def _measured(task: scores.Task, judgement: reporting.Judgement) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Number of the first query and the measures, a block of queries at a time."""
     labels, gallery_labels = (part.to(task.gallery.device) for part in (judgement.labels, judgement.gallery_labels))
     chosen = symmetric.pays(task, judgement.depths)
     swept = symmetric.sweep(task, chosen, first_matches(task, labels)) if chosen else None
     if swept is not None:
         for start, found, deeper in swept:
-            yield reporting.measure(found, start, judgement, deeper)
+            yield start, reporting.measure(found, start, judgement, deeper)
         return
     for start, found, block in exact.walk(task, judgement.depth):
 
@@ -118,4 +118,4 @@ def _measured(task: scores.Task, judgement: reporting.Judgement) -> Iterator[dic
             here = rows.to(block.device)
             return first_match_rank(block, here, labels[start + here], gallery_labels).to(rows.device)
 
-        yield reporting.measure(found, start, judgement, deeper)
+        yield start, reporting.measure(found, start, judgement, deeper)
