@@ -8,7 +8,10 @@ the rest see :mod:`polyanchor.losses.multi_proxy_anchor`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from operator import index
+from typing import SupportsIndex
 
 from torch import Tensor
 
@@ -95,18 +98,28 @@ def class_range_message(low: int, high: int, classes: int, *, advice: str = _NUM
     return f"labels must be class numbers in [0, {classes}), got numbers from {low} to {high}. {advice}"
 
 
-def count(name: str, value: int) -> None:
-    """Require an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, got {value}")
+def integer(name: str, value: SupportsIndex) -> int:
+    """Require an integer of any library (NumPy's, a tensor without dimensions), but no bool; returned as int."""
+    if not isinstance(value, bool) and not str(getattr(value, "dtype", "")).endswith("bool"):
+        with suppress(TypeError):
+            return index(value)
+    raise InputTypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
 
 
-def at_least_0(name: str, value: int) -> None:
-    """Require an integer of 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InputError(f"{name} must be an integer of 0 or more, got {value!r}")
+def count(name: str, value: SupportsIndex) -> int:
+    """Require an integer of at least 1, see :func:`integer`; returned as int."""
+    number = integer(name, value)
+    if number < 1:
+        raise InputError(f"{name} must be at least 1, got {number}")
+    return number
+
+
+def at_least_0(name: str, value: SupportsIndex) -> int:
+    """Require an integer of 0 or more, see :func:`integer`; returned as int."""
+    number = integer(name, value)
+    if number < 0:
+        raise InputError(f"{name} must be an integer of 0 or more, got {number}")
+    return number
 
 
 def counts(name: str, value: Tensor, rows: int | None = None) -> Tensor:

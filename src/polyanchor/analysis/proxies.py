@@ -110,7 +110,7 @@ def merged_groups(cosines: Tensor, above: float) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple((first == root).nonzero()[:, 0].tolist()) for root in first.unique())
 
 
-@torch.autocast("cpu", enabled=False)
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch does not type it
 def study_proxies(
     embeddings: Embeddings,
     proxies: Tensor,

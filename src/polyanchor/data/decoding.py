@@ -45,7 +45,7 @@ def decoded(
         The images that could be read, ``(B', 3, size, size)`` float32 channels-last, and for each of ``rows`` the
         error or None.
     """
-    _check.count("threads", threads)
+    threads = _check.count("threads", threads)
     pixels = load("numpy", "train").empty((len(rows), transform.size, transform.size, 3), "uint8")
 
     def fill(place: int) -> BadImageError | None:

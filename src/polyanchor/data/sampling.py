@@ -40,6 +40,10 @@ class EpochBatches(Sampler[list[Key]]):
     """
 
     def __init__(self, *, size: int, seed: int, rank: int, ranks: int) -> None:
+        size, seed, rank, ranks = (
+            _check.integer(name, value)
+            for name, value in (("size", size), ("seed", seed), ("rank", rank), ("ranks", ranks))
+        )
         if seed < 0:
             raise InputError(f"seed must be 0 or more, got {seed}")
         if not 0 <= rank < ranks:
@@ -113,6 +117,7 @@ class ClassBalancedBatches(EpochBatches):
 
     def __init__(self, labels: Tensor, *, classes: int, images: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         labels = _check.integer_labels("labels", labels, len(labels)).cpu()
+        classes, images = _check.integer("classes", classes), _check.integer("images", images)
         if classes < 1 or images < 1:
             raise InputError(f"classes and images must be 1 or more, got {classes} and {images}")
         super().__init__(size=classes * images, seed=seed, rank=rank, ranks=ranks)
@@ -167,7 +172,10 @@ class ShuffledBatches(EpochBatches):
     """
 
     def __init__(self, items: int | Tensor, *, size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        self._items = items if isinstance(items, int) else len(items)
+        if isinstance(items, Tensor) and items.ndim:  # one without dimensions is a number
+            items = len(items)
+        self._items = _check.integer("items", items)
+        size = _check.integer("size", size)
         if not 1 <= size <= self._items:
             raise InputError(
                 f"the batch size must lie between 1 and the number of items, {self._items}, got {size}; "

@@ -68,7 +68,7 @@ def ideal_gains(gains: Tensor, counts: Tensor, *, k: int) -> Tensor:
         >>> ideal_gains(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([2, 1, 9]), k=4)
         tensor([[3., 1., 1., 0.]], dtype=torch.float64)
     """
-    _check.count("k", k)
+    k = _check.count("k", k)
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise InputTypeError(f"counts must have an integer dtype, got {counts.dtype}; call .long() on it")
     if gains.ndim != 2 or counts.shape not in (gains.shape, gains.shape[1:]):
@@ -106,7 +106,7 @@ def ideal_dcg_binary(n_relevant: Tensor, *, k: int) -> Tensor:
         >>> ideal_dcg_binary(torch.tensor([0, 1, 9]), k=3).round(decimals=4)
         tensor([0.0000, 1.0000, 2.1309], dtype=torch.float64)
     """
-    _check.count("k", k)
+    k = _check.count("k", k)
     relevant = _check.counts("n_relevant", n_relevant)
     count, query = relevant.clamp(max=k).unique(return_inverse=True)
     best = torch.arange(k, device=count.device) < count[:, None]  # (distinct counts, k)

@@ -220,8 +220,8 @@ class Index:
             BadImageError: a query cannot be read.
             ValueError: nothing to search, vectors of another width or not finite, or a number below 1.
         """
-        for name, number in (("k", k), ("breadth", 1 if breadth is None else breadth)):
-            _check.count(name, number)
+        k = _check.count("k", k)
+        breadth = None if breadth is None else _check.count("breadth", breadth)
         if isinstance(queries, (str, os.PathLike)) or not isinstance(queries, (Sequence, Tensor)):
             queries = [queries]
         size = len(self)

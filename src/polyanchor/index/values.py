@@ -30,7 +30,7 @@ class About:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        _check.count("dim", self.dim)
+        object.__setattr__(self, "dim", _check.count("dim", self.dim))
 
 
 @dataclass(frozen=True)

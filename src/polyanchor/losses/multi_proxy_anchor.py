@@ -85,12 +85,9 @@ class MultiProxyAnchorLoss(nn.Module):
         merging: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, count in (
-            ("num_classes", num_classes),
-            ("embedding_dim", embedding_dim),
-            ("proxies_per_class", proxies_per_class),
-        ):
-            _check.count(name, count)
+        num_classes = _check.count("num_classes", num_classes)
+        embedding_dim = _check.count("embedding_dim", embedding_dim)
+        proxies_per_class = _check.count("proxies_per_class", proxies_per_class)
         _check.one_of("anchor", anchor, get_args(Anchor))
         _check.one_of("pooling", pooling, get_args(Pooling))
         _check.one_of("init", init, get_args(Init))

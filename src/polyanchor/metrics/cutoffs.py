@@ -26,8 +26,8 @@ def cutoffs(k: int | Sequence[int], *, largest: int | None = None) -> tuple[int,
     values = list(k) if isinstance(k, Sequence) else [k]
     if not values:
         raise InputError("k must hold at least one cut-off, got none; for example k=(1, 2, 4, 8)")
+    values = [_check.count("k", value) for value in values]
     for value in values:
-        _check.count("k", value)
         if largest is not None and value > largest:
             raise InputError(
                 f"k must be at most {largest}, the number of items that a query is searched in, got {value}; "

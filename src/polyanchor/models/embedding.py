@@ -57,6 +57,7 @@ class EmbeddingModel(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        features, embedding_dim = _check.count("features", features), _check.count("embedding_dim", embedding_dim)
         self.head = nn.Linear(features, embedding_dim)
         nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
         nn.init.zeros_(self.head.bias)

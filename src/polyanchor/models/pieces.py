@@ -42,7 +42,7 @@ def embed_in_pieces(model: nn.Module, inputs: Tensor, piece: int) -> Tensor:
         >>> model.weight.grad.shape
         torch.Size([4, 8])
     """
-    _check.at_least_0("piece", piece)
+    piece = _check.at_least_0("piece", piece)
     if not 0 < piece < len(inputs):
         embeddings: Tensor = model(inputs)
         return embeddings

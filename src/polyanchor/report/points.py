@@ -135,7 +135,7 @@ def _perplexity(count: int) -> float:
     return min(_PERPLEXITY, (count - 1) / 3)
 
 
-@torch.autocast("cpu", enabled=False)
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch does not type it
 def _tsne(vectors: Tensor) -> Tensor:
     values = (vectors - vectors.mean(dim=0)).float()
     if min(values.shape) > _COMPONENTS:

@@ -107,7 +107,7 @@ def search_others_blocks(
     """
     task = scores.leave_one_out(embeddings)
     plain = walk(task, k, block_bytes=block_bytes)
-    chosen = symmetric.pays(task, torch.full((task.size,), k), held_bytes=block_bytes)
+    chosen = symmetric.pays(task, torch.full((task.size,), int(k)), held_bytes=block_bytes)
     swept = symmetric.sweep(task, chosen) if chosen else None
     return _found(plain if swept is None else swept)
 
@@ -133,7 +133,7 @@ def walk(task: Task, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tupl
         ...     print(start, tuple(found.ids.shape), tuple(seen.shape))
         0 (20, 1) (20, 20)
     """
-    _check.count("k", k)
+    k = _check.count("k", k)
     if k > task.reachable:
         raise InputError(
             f"k must be at most {task.reachable}, the number of items that a query can find, got {k}; "

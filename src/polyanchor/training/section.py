@@ -23,12 +23,20 @@ class Section(BaseModel):
         """``run.k = 10`` is ``run.k = [10]``."""
         if not isinstance(raw, dict):
             return raw
-        return {key: [value] if cls._lists(key) and _single(value) else value for key, value in raw.items()}
+        plain = {key: _plain(value) for key, value in raw.items()}
+        return {key: [value] if cls._lists(key) and _single(value) else value for key, value in plain.items()}
 
     @classmethod
     def _lists(cls, key: str) -> bool:
         field = cls.model_fields.get(key)
         return field is not None and get_origin(field.annotation) is tuple and Ellipsis in get_args(field.annotation)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy and torch, also within lists, as Python's: the file of the configuration knows no others."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return value.item() if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0 else value
 
 
 def _single(value: Any) -> bool:
