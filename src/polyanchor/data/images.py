@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor.data.shades import is_turned, rgb, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +20,6 @@ Look: TypeAlias = Callable[[int, int], float]
 """Told width and height of the upright image in pixels, it says how many times smaller the image may be given."""
 
 _SAYS = " cannot be read: "
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 class BadImageError(InputError):
@@ -191,20 +191,18 @@ def file_of(images: Images, row: int) -> Path | None:
 
 def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
     """Read one encoded image; whatever goes wrong is a :class:`BadImageError`."""
-    pil, operations = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
     try:
-        with pil.open(source) as image:
+        with load("PIL.Image", "train").open(source) as image:
             jpeg = image.format in ("JPEG", "MPO")
             # in JPEG all that can tell an orientation stands before the pixels; to look for it takes time
             plain = jpeg and image.info.keys().isdisjoint(("exif", "xmp"))
             if look is not None and jpeg:
                 _decode_smaller(image, look, plain=plain)
             image.load()
-            if not plain:
-                operations.exif_transpose(image, in_place=True)
+            seen = rgb(image) if plain else upright_rgb(image)
             if look is not None and not jpeg:
-                look(image.width, image.height)
-            return rgb(image)
+                look(seen.width, seen.height)
+            return seen
     except FileNotFoundError:
         raise BadImageError.of(name, "the file is missing") from None
     except MemoryError:
@@ -218,19 +216,7 @@ def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
 def _decode_smaller(image: Any, look: Look, *, plain: bool) -> None:
     """Have a JPEG that is not decoded yet decoded at 1/2, 1/4 or 1/8, if ``look`` allows it."""
     width, height = image.size
-    turned = not plain and image.getexif().get(0x0112) in _TURNED
-    allowed = look(height, width) if turned else look(width, height)
+    allowed = look(height, width) if not plain and is_turned(image) else look(width, height)
     times = max(n for n in (1, 2, 4, 8) if n <= max(allowed, 1))
     if 1 < times <= min(width, height):
         image.draft(None, (width // times, height // times))
-
-
-def rgb(image: Image) -> Image:
-    """Convert to RGB; 16-bit images keep their shades, palettes with transparency give no warning."""
-    if image.mode.startswith("I"):  # PIL would cut 16-bit values off at 255: nearly all of the image white
-        numpy, pil = load("numpy", "train"), load("PIL.Image", "train")
-        values = numpy.asarray(image).clip(0, 65535)
-        image = pil.fromarray((values // 257).astype("uint8"))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would be a copy
