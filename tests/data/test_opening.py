@@ -124,6 +124,15 @@ def test_a_pipe_or_a_device_is_never_opened(tmp_path):
                 reads(row)
 
 
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [("MPEG", b"\0\0\1\xb3\1\xe0\x14\x13" + bytes(40)), ("HDF5", b"\x89HDF\r\n\x1a\n" + bytes(40))],
+)
+def test_what_is_opened_and_never_decoded_is_known_by_its_head(form, content):
+    with pytest.raises(BadImageError, match=f"^x cannot be read: {form} is a format that is not read"):
+        look_at_head(ImageBytes([content], ["x"]), 0)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
 def test_the_limit_of_pixels_can_be_set(tmp_path, monkeypatch, form):

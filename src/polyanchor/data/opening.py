@@ -19,6 +19,9 @@ T = TypeVar("T")
 MAX_PIXELS = 178_956_970
 """Pixels of an image above which it is refused unless something else is asked for; Pillow's own limit."""
 
+NO_DECODER = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
+"""Formats that Pillow lists and opens, and has no decoder of its own for."""
+
 _LARGE = MAX_PIXELS // 2  # where Pillow begins to warn
 
 
@@ -34,7 +37,7 @@ def with_opened(source: Path | io.BytesIO, work: Callable[[Any], T], *, max_pixe
         max_pixels: most pixels that the image may have; Pillow's own limit does not count.
 
     Raises:
-        InputError: no regular file, or more pixels.
+        InputError: no regular file, a format without a decoder, or more pixels.
         FileNotFoundError: there is no such file.
         Exception: whatever Pillow or ``work`` raises.
 
@@ -65,6 +68,8 @@ def _opened(source: Path | io.BytesIO, max_pixels: int) -> Iterator[Any]:
     with _unlimited(pil):
         image = pil.open(source)
     with image:
+        if image.format in NO_DECODER:
+            raise InputError(f"{image.format} is a format that is not read")
         pixels = image.width * image.height
         if pixels > max_pixels:
             raise InputError(f"it has {pixels:,} pixels, and data.max_pixels allows {max_pixels:,}")
