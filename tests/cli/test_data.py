@@ -52,6 +52,13 @@ def test_verify_names_the_corrupt_images(folder):
     assert "c/1.png cannot be read" in done.stdout
 
 
+def test_verify_names_the_large_images(folder):
+    assert run("verify", f"folder:{folder}", "--images", "--max-pixels", 16).exit_code == 0
+    done = run("verify", f"folder:{folder}", "--images", "--max-pixels", 15)
+    assert done.exit_code == 1
+    assert "c/1.png cannot be read: it has 16 pixels, and data.max_pixels allows 15" in done.stdout
+
+
 def test_verify_a_partial_copy(folder):
     place = folder / "CUB_200_2011"
     lines = [(1, 1, "a/0.png"), (2, 101, "b/0.png"), (3, 101, "b/1.png")]

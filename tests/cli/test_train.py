@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from polyanchor.cli.app import run
 from polyanchor.training import stopping
@@ -135,10 +136,23 @@ def test_a_corrupt_image(photos, tmp_path, how, capsys):
         assert code == 2
         assert "3.png" in err
         assert "--on-bad-image skip" in err
+        assert not (tmp_path / "run").exists()  # it is a test image, and found before the training
     else:
         assert code == 0
         assert "note: 1 image could not be read and was left out: class5/3.png" in out
         assert "15 queries" in out
+
+
+def test_a_large_image_is_found_before_the_training_unless_it_is_allowed(photos, tmp_path, capsys):
+    Image.new("RGB", (300, 300)).save(photos / "class5" / "3.png")
+    command = ["train", *arguments(photos, "run.epochs=1", "data.max_pixels=80_000"), "--out", str(tmp_path / "run")]
+    assert run(command) == 2
+    assert "3.png cannot be read: it has 90,000 pixels, and data.max_pixels allows 80,000" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert run([*command, "--set", "data.max_pixels=90_000"]) == 0
+    evaluate = ["evaluate", str(tmp_path / "run"), "--data", f"folder:{photos}"]
+    assert run(evaluate) == 0
+    assert run([*evaluate, "--set", "data.max_pixels=80_000"]) == 2
 
 
 def test_bad_images_of_training_and_validation_are_counted_too(photos, tmp_path, capsys):

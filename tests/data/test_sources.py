@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from polyanchor.data.catalogue import KNOWN
@@ -133,3 +134,23 @@ def test_importing_the_room_loads_no_optional_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_limit_of_pixels_reaches_every_part_of_both_sources(tmp_path):
+    for source in ("a", "b"):
+        for name in "cdef":
+            for copy in range(2):
+                path = tmp_path / source / name / f"{copy}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (4, 4)).save(path)
+    sources = [f"folder:{tmp_path / source}" for source in ("a", "b")]
+    for most, reads in ((15, False), (16, True)):
+        split = open_source(sources[0], test=sources[1], max_pixels=most)
+        for items in (split.train, split.test, open_items(sources[0], max_pixels=most)):
+            if reads:
+                assert items.inputs.read(7).size == (4, 4)
+            else:
+                with pytest.raises(ValueError, match=r"data\.max_pixels allows 15"):
+                    items.inputs.read(7)
+    with pytest.raises(ValueError, match="max_pixels must be at least 1"):
+        open_source(sources[0], max_pixels=0)

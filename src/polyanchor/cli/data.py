@@ -42,6 +42,9 @@ def verify(
         bool, typer.Option("--allow-partial", help="A copy that is not complete is no failure.")
     ] = False,
     images: Annotated[bool, typer.Option("--images", help="Read every image and name the bad ones.")] = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Most pixels of an image, as data.max_pixels of a training.")
+    ] = 178_956_970,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Count the images and classes of a source against its own list and the official numbers.
@@ -53,7 +56,7 @@ def verify(
     from polyanchor.data.sources import open_source
 
     # a copy that is not complete is what this command is there to describe, so opening it is no error
-    split = open_source(spec, root=root, allow_partial=True)
+    split = open_source(spec, root=root, allow_partial=True, max_pixels=max_pixels)
     parts = _counts(spec, split)
     bad = _bad_images(split) if images else []
     if as_json:

@@ -16,14 +16,13 @@ from polyanchor.data.columns import PARTS, VAL_IS_MEASURED, encodable, one_word_
 from polyanchor.data.images import ImageFiles
 from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
+from polyanchor.data.opening import NO_DECODER
 
 # What systems and programs put beside images. Hidden names (a dot first) are passed over without a note.
 _SYSTEM = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "__pycache__", "lost+found", "$recycle.bin"}
     | {"system volume information", "thumbs.db", "desktop.ini"}
 )
-# Pillow lists their suffixes, and has no decoder of its own for them (HDF5, GRIB, BUFR, WMF, EPS, MPEG).
-_NO_DECODER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _UNREADABLE = frozenset(  # images that people have and Pillow does not read, or only with a plug-in that registers
     {".heic", ".heif", ".avif", ".jxl", ".jxr", ".jp2", ".webp", ".svg", ".exr"}
     | {".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw"}
@@ -137,7 +136,9 @@ def _walk(root: Path) -> _Found:
     """All files below ``root``, images in the order of their bytes."""
     pil = load("PIL.Image", "train")
     forms = pil.registered_extensions()
-    readable = {suffix for suffix, form in forms.items() if form in pil.OPEN and form not in _NO_DECODER}
+    readable = {
+        suffix for suffix, form in forms.items() if form in pil.OPEN and form not in (*NO_DECODER, "EPS")
+    }  # EPS needs Ghostscript
     found, seen, starts = _Found(), set[tuple[int, int]](), [root]
     for start in starts:  # it grows: links come after all real folders, which so keep their own names
         folders = [start]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from polyanchor._errors import InputTypeError
 from polyanchor._extras import load
-from polyanchor.data.images import BadImageError, ImageFiles, Look, rgb
+from polyanchor.data.images import BadImageError, ImageFiles, Look
+from polyanchor.data.shades import upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Given: TypeAlias = "str | os.PathLike[str] | Image"
+# Opened lazily, a PIL image is decoded where it is first looked at, and not by two threads at once: not the same image,
+# and not two that read from one stream, as members of an archive do.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class GivenImages:
@@ -56,11 +61,14 @@ class GivenImages:
         if isinstance(entry, (str, os.PathLike)):
             return ImageFiles(Path(), [os.fspath(entry)]).read(0, look)
         try:
-            upright: Image = load("PIL.ImageOps", "train").exif_transpose(entry)  # a copy
+            with _ONE_AT_A_TIME:
+                entry.load()
+                seen = upright_rgb(entry)
+                seen = seen.copy() if seen is entry else seen
         except MemoryError:
             raise
         except Exception as error:  # opened lazily, it is decoded here: see images.py
             raise BadImageError.of(self.name(row), str(error) or type(error).__name__) from error
         if look is not None:
-            look(upright.width, upright.height)
-        return rgb(upright)
+            look(seen.width, seen.height)
+        return seen

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor.data.opening import MAX_PIXELS, with_opened
+from polyanchor.data.shades import is_turned, rgb, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +23,6 @@ Look: TypeAlias = Callable[[int, int], float]
 """Told width and height of the upright image in pixels, it says how many times smaller the image may be given."""
 
 _SAYS = " cannot be read: "
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 class BadImageError(InputError):
@@ -74,6 +77,8 @@ class ImageFiles:
         paths: one per image, with ``/`` between folders; an absolute path stands for itself.
     """
 
+    max_pixels = MAX_PIXELS
+
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self.root, self.paths = root, paths
 
@@ -86,7 +91,11 @@ class ImageFiles:
 
     def read(self, row: int, look: Look | None = None) -> Image:
         """See :meth:`Images.read`."""
-        return _decode(self.root / self.paths[row], self.paths[row], look)
+        return _decode(self, row, look)
+
+    def source(self, row: int) -> Path:
+        """The file."""
+        return self.root / self.paths[row]
 
 
 class ImageBytes:
@@ -97,6 +106,8 @@ class ImageBytes:
             when it is read.
         names: one per image.
     """
+
+    max_pixels = MAX_PIXELS
 
     def __init__(self, cells: Any, names: Sequence[str]) -> None:
         if len(cells) != len(names):
@@ -112,11 +123,15 @@ class ImageBytes:
 
     def read(self, row: int, look: Look | None = None) -> Image:
         """See :meth:`Images.read`."""
+        return _decode(self, row, look)
+
+    def source(self, row: int) -> io.BytesIO:
+        """The bytes of a cell; an empty one is a :class:`BadImageError`."""
         cell = self.cells[row]
         encoded = cell.as_py() if hasattr(cell, "as_py") else cell
         if encoded is None:
             raise BadImageError.of(self.names[row], "the table holds no bytes for it")
-        return _decode(io.BytesIO(encoded), self.names[row], look)
+        return io.BytesIO(encoded)
 
 
 class ImageArrays:
@@ -186,28 +201,40 @@ def file_of(images: Images, row: int) -> Path | None:
     """
     if isinstance(images, ImageRows):
         return file_of(images.images, int(images.rows[row]))
-    return images.root / images.paths[row] if isinstance(images, ImageFiles) else None
+    return images.source(row) if isinstance(images, ImageFiles) else None
 
 
-def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
-    """Read one encoded image; whatever goes wrong is a :class:`BadImageError`."""
-    pil, operations = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
+def limited(images: Images, max_pixels: int) -> Images:
+    """The same images with another limit for their pixels; those that lie in memory decoded have none."""
+    if isinstance(images, ImageRows):
+        return ImageRows(limited(images.images, max_pixels), images.rows)
+    if isinstance(images, (ImageFiles, ImageBytes)):
+        images = copy(images)
+        images.max_pixels = max_pixels
+    return images
+
+
+def look_at_head(images: Images, row: int) -> None:
+    """Open an image without decoding it: a file's format and size stand in its first bytes.
+
+    Raises:
+        BadImageError: it is missing, no image or too large.
+    """
+    if isinstance(images, ImageRows):
+        look_at_head(images.images, int(images.rows[row]))
+    elif isinstance(images, (ImageFiles, ImageBytes)):
+        with _bad_image(images.name(row)):
+            with_opened(images.source(row), lambda image: None, max_pixels=images.max_pixels)
+
+
+@contextmanager
+def _bad_image(name: str) -> Iterator[None]:
+    """Whatever goes wrong with an encoded image is a :class:`BadImageError`."""
     try:
-        with pil.open(source) as image:
-            jpeg = image.format in ("JPEG", "MPO")
-            # in JPEG all that can tell an orientation stands before the pixels; to look for it takes time
-            plain = jpeg and image.info.keys().isdisjoint(("exif", "xmp"))
-            if look is not None and jpeg:
-                _decode_smaller(image, look, plain=plain)
-            image.load()
-            if not plain:
-                operations.exif_transpose(image, in_place=True)
-            if look is not None and not jpeg:
-                look(image.width, image.height)
-            return rgb(image)
+        yield
     except FileNotFoundError:
         raise BadImageError.of(name, "the file is missing") from None
-    except MemoryError:
+    except (MemoryError, BadImageError):
         raise
     except Exception as error:  # a broken file makes PIL's readers raise nearly anything, struct.error included
         # the path is in the message already, and PIL's text may hold a memory address, which never helps
@@ -215,22 +242,29 @@ def _decode(source: Path | io.BytesIO, name: str, look: Look | None) -> Image:
         raise BadImageError.of(name, reason or type(error).__name__) from error
 
 
+def _decode(images: ImageFiles | ImageBytes, row: int, look: Look | None) -> Image:
+    """Read one encoded image."""
+    with _bad_image(images.name(row)):
+        return with_opened(images.source(row), lambda image: _pixels(image, look), max_pixels=images.max_pixels)
+
+
+def _pixels(image: Any, look: Look | None) -> Image:
+    jpeg = image.format in ("JPEG", "MPO")
+    # in JPEG all that can tell an orientation stands before the pixels; to look for it takes time
+    plain = jpeg and image.info.keys().isdisjoint(("exif", "xmp"))
+    if look is not None and jpeg:
+        _decode_smaller(image, look, plain=plain)
+    image.load()
+    seen = rgb(image) if plain else upright_rgb(image)
+    if look is not None and not jpeg:
+        look(seen.width, seen.height)
+    return seen
+
+
 def _decode_smaller(image: Any, look: Look, *, plain: bool) -> None:
     """Have a JPEG that is not decoded yet decoded at 1/2, 1/4 or 1/8, if ``look`` allows it."""
     width, height = image.size
-    turned = not plain and image.getexif().get(0x0112) in _TURNED
-    allowed = look(height, width) if turned else look(width, height)
+    allowed = look(height, width) if not plain and is_turned(image) else look(width, height)
     times = max(n for n in (1, 2, 4, 8) if n <= max(allowed, 1))
     if 1 < times <= min(width, height):
         image.draft(None, (width // times, height // times))
-
-
-def rgb(image: Image) -> Image:
-    """Convert to RGB; 16-bit images keep their shades, palettes with transparency give no warning."""
-    if image.mode.startswith("I"):  # PIL would cut 16-bit values off at 255: nearly all of the image white
-        numpy, pil = load("numpy", "train"), load("PIL.Image", "train")
-        values = numpy.asarray(image).clip(0, 65535)
-        image = pil.fromarray((values // 257).astype("uint8"))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would be a copy

@@ -12,8 +12,10 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.data import cars196, cifar100, csv_list, cub200, digits, folder, inshop, parquet, sop, vectors
 from polyanchor.data.catalogue import KNOWN
+from polyanchor.data.images import limited
 from polyanchor.data.items import Items, Split
 from polyanchor.data.listing import Listing, checked
+from polyanchor.data.opening import MAX_PIXELS
 
 _OFFICIAL: Mapping[str, Callable[..., Listing]] = {
     "cub200": cub200.read,
@@ -33,6 +35,7 @@ def open_source(
     train_share: float = 0.5,
     test: str = "",
     drop_shared: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Split:
     """Open a data source and divide it into training and test items. No image is read yet.
 
@@ -49,6 +52,7 @@ def open_source(
             searched among themselves; its class ids are raised so that none is a training class's.
         drop_shared: leave out those classes of ``test`` whose name is also a training class's (Omniglot's two
             small sets both hold Greek and Latin). Classes without a name stay.
+        max_pixels: most pixels of an image, width times height; a larger one cannot be read.
 
     Raises:
         ValueError: an unknown source, a copy that is not complete, or data that cannot be used; the message
@@ -60,7 +64,7 @@ def open_source(
         >>> len(split.train), split.train.classes.tolist(), len(split.test), split.test.classes.tolist()
         (901, [0, 1, 2, 3, 4], 896, [5, 6, 7, 8, 9])
     """
-    source = _listing(spec, Path(root), allow_partial=allow_partial, labels=labels)
+    source = _limited(_listing(spec, Path(root), allow_partial=allow_partial, labels=labels), max_pixels)
     if drop_shared and not test:
         raise InputError("drop_shared is for two sources; name the other one with test=, or leave it out")
     if not test:
@@ -69,7 +73,7 @@ def open_source(
         raise InputError(
             f"train_share={train_share} cannot apply with test={test!r}: all of {spec} trains; leave it out"
         )
-    other = _listing(test, Path(root), allow_partial=allow_partial, labels="fine")
+    other = _limited(_listing(test, Path(root), allow_partial=allow_partial, labels="fine"), max_pixels)
     return _across(source, other, drop_shared=drop_shared)
 
 
@@ -80,6 +84,7 @@ def open_items(
     allow_partial: bool = False,
     labels: str = "fine",
     unclassed: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Items:
     """All items of a data source, whatever split it has. Arguments and errors as for :func:`open_source`.
 
@@ -89,7 +94,15 @@ def open_items(
         >>> len(open_items("digits"))
         1797
     """
-    return _listing(spec, Path(root), allow_partial=allow_partial, labels=labels, unclassed=unclassed).items
+    listing = _listing(spec, Path(root), allow_partial=allow_partial, labels=labels, unclassed=unclassed)
+    return _limited(listing, max_pixels).items
+
+
+def _limited(listing: Listing, max_pixels: int) -> Listing:
+    _check.count("max_pixels", max_pixels)
+    if isinstance(listing.items.inputs, torch.Tensor):
+        return listing
+    return replace(listing, items=replace(listing.items, inputs=limited(listing.items.inputs, max_pixels)))
 
 
 def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclassed: bool = False) -> Listing:

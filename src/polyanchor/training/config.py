@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor.data.opening import MAX_PIXELS
 from polyanchor.training.loss_config import Loss, MultiProxyAnchor
 from polyanchor.training.section import Above0, AtLeast0, Count, Section
 
@@ -35,6 +36,8 @@ class Data(Section):
     """Use an incomplete copy of a benchmark; the report says so."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """A file that does not decode stops the run, or is skipped and counted."""
+    max_pixels: Annotated[int, Field(ge=1)] = MAX_PIXELS
+    """Most pixels of an image, width times height; a larger one is as one that does not decode."""
     on_changed: Literal["stop", "accept"] = "stop"
     """Files that changed since a run was begun stop it from being resumed, or are accepted and noted."""
     workers: Annotated[int, Field(ge=0, le=1_000_000)] = 0

@@ -30,6 +30,7 @@ from polyanchor.training.checkpoint_file import to_resume_from
 from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
 from polyanchor.training.failures import explained
+from polyanchor.training.heads import require_openable
 from polyanchor.training.history import History
 from polyanchor.training.joining import joined
 from polyanchor.training.learner import Learner
@@ -130,6 +131,8 @@ def fit(
         learner.double()  # Lightning does so too, but after a checkpoint was read, which it would round
     split = _describe_split(config, parts)
     _same_data(ranks, split)
+    if config.data.on_bad_image == "stop":
+        require_openable(parts.split, ranks)
     checkpoint, split = ranks.on_first(partial(_begin, config, folder, split, resume=resume, announce=announce))
     for line in describe(config, parts, learner, batches.size, cut):
         announce(line)

@@ -21,6 +21,7 @@ CHANGEABLE = (
     "data.workers",
     "data.root",
     "data.on_bad_image",
+    "data.max_pixels",
     "data.on_changed",
 )
 

@@ -188,7 +188,12 @@ def _wanted(config: Config, data: str, part: str) -> list[tuple[int, Items]]:
 
 
 def _all_of(data: str, config: Config) -> Items:
-    return open_items(data, root=config.data.root, allow_partial=config.data.allow_partial)
+    return open_items(
+        data,
+        root=config.data.root,
+        allow_partial=config.data.allow_partial,
+        max_pixels=config.data.max_pixels,
+    )
 
 
 def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> None:

@@ -47,6 +47,7 @@ def open_parts(config: Config) -> Parts:
         train_share=data.train_share,
         test=data.test,
         drop_shared=data.drop_shared,
+        max_pixels=data.max_pixels,
     )
     if len(split.train.classes) < 2:
         raise InputError(
