@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from polyanchor import _extras
 from polyanchor._errors import InputError
 from polyanchor._files import user_path
+from polyanchor._tensors import read_tensors
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -21,15 +21,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     containers. Checkpoints that keep theirs under ``state_dict`` or ``model`` are understood.
 
     Raises:
-        ValueError: the file is neither, or holds something else.
+        ValueError: the file is neither, or holds something else, or is damaged.
     """
     path = user_path(path)
     if path.suffix == ".safetensors":
-        safetensors = _extras.load("safetensors.torch", "train")
-        try:
-            return dict(safetensors.load_file(path))
-        except Exception as error:  # the reader's own error type is private to its Rust half
-            raise InputError(f"{path} is not a safetensors file: {error}") from error
+        return read_tensors(path)[0]
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -12,6 +12,7 @@ from torch import nn
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._tensors import save_tensors
 from polyanchor.data import vectors
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
@@ -21,7 +22,7 @@ from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
 from polyanchor.training.device import device_of, usable_here
-from polyanchor.training.run_folder import RunFolder, save_tensors
+from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.setup import Parts, make_model, make_transforms, open_parts
 from polyanchor.training.summary import Announce
 from polyanchor.types import Embeddings, RetrievalReport

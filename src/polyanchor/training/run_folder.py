@@ -21,8 +21,8 @@ from typing import Any
 
 from torch import Tensor
 
-from polyanchor import _extras
 from polyanchor._files import is_unfinished, replacing
+from polyanchor._tensors import save_tensors
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
@@ -155,19 +155,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, str] | None = None) -> None:
-    """A .safetensors file, replaced in one step.
-
-    Args:
-        tensors: name -> any.
-        path: the file.
-        said: texts to put beside them.
-    """
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as unfinished:
-        _extras.load("safetensors.torch", "train").save_file(whole, unfinished, said)
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:
