@@ -26,6 +26,7 @@ from polyanchor.evaluation.embed import embed
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.run_folder import RunFolder, write_json
+from polyanchor.training.setup import require_fitting
 from polyanchor.types import Embeddings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -134,6 +135,7 @@ class Embedder(nn.Module, ModelHubMixin):
             raise InputTypeError(
                 f"the model takes {self._kind}, got items that are {'vectors' * items.is_vectors or 'images'}"
             )
+        require_fitting(self.model, "items", items, of="the model")
         return embed(
             self,
             items,

@@ -14,7 +14,7 @@ from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.device import usable_here
 from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.setup import Parts, make_loss, open_parts
+from polyanchor.training.setup import Parts, make_loss, open_parts, require_fitting
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,7 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     state = read_state(folder.model)
     loss = make_loss(config, len(state["classes"]))
     loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
-    return Trained(config, model, loss, state["classes"], open_parts(config))
+    parts = open_parts(config)
+    everything = parts.train, parts.validation, parts.split.test, parts.split.gallery
+    require_fitting(model, parts.split.name, *everything, of=str(run))
+    return Trained(config, model, loss, state["classes"], parts)
