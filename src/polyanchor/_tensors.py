@@ -71,7 +71,7 @@ def checksum(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
     found = 0
     for name, tensor in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     for name, text in sorted(said.items()):
         found = zlib.crc32(f"{name} {text}".encode("utf-8", "surrogatepass"), found)
     return f"{found:08x}"

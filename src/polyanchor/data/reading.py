@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,16 @@ from zipfile import BadZipFile
 
 from polyanchor._errors import InputError
 
-_DAMAGE: tuple[type[Exception], ...] = (csv.Error, zlib.error, BadZipFile, EOFError)
+# What the readers say of content that they did not expect: sizes beyond an integer, nesting without end among it.
+_DAMAGE: tuple[type[Exception], ...] = (
+    csv.Error,
+    zlib.error,
+    struct.error,
+    BadZipFile,
+    EOFError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @contextmanager
