@@ -9,7 +9,6 @@ from polyanchor.training.written import Results, SplitWritten, read_json
 
 GOOD = {
     "epoch": 1,
-    "chosen_by": "last epoch",
     "test": {"means": {"mrr": None, "recall@1": 1}, "notes": ["a"], "later": 1},
     "epochs": [{"loss": 2.5}],
 }

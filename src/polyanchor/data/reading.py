@@ -6,6 +6,7 @@ import csv
 import errno
 import re
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ _DAMAGE: tuple[type[Exception], ...] = (
     EOFError,
     OverflowError,
     RecursionError,
+    SyntaxError,  # numpy, of the heading of an array; so is the next
+    tokenize.TokenError,
 )
 
 

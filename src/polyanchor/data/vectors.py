@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,7 +223,9 @@ def _torch(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Tensors and plain lists, by torch's restricted reader."""
     try:
         held = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the unpickler fail in any way
         raise InputError(
             "it must hold tensors in a dictionary; it is damaged or holds other objects, which are not loaded as a "
             f"file can run code with them{what_was_refused(error)}"

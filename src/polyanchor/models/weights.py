@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +27,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         return read_tensors(path)[0]
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the unpickler fail in any way
         raise InputError(
             f"{path} must be a state dict of tensors (or end in .safetensors); it holds other objects, which are "
             f"not loaded because loading them can run code: {(str(error).splitlines() or ['no content'])[0]}"

@@ -33,8 +33,8 @@ class Results(Written):
     """``results.json``."""
 
     test: Measured
-    epoch: int
-    chosen_by: str
+    epoch: int = 0
+    chosen_by: str = ""
     validation: dict[str, float | None] | None = None
     epochs: list[dict[str, float | None]] | None = None
     seconds: float | None = None
