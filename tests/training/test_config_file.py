@@ -213,7 +213,7 @@ def numeric_keys():
                 yield f"loss.{key}", (f"loss.name={name}",)
 
 
-@pytest.mark.parametrize(("key", "others"), numeric_keys())
+@pytest.mark.parametrize(("key", "others"), list(numeric_keys()))
 def test_no_number_is_taken_that_is_none_or_beyond_any_machine(key, others):
     for value in ("nan", "inf", "-inf", "9" * 30, "1e400"):
         with pytest.raises(ConfigError, match=key):
