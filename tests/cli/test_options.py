@@ -139,3 +139,48 @@ def test_a_narrow_terminal_costs_no_digit(columns, file, monkeypatch, capsys):
     assert run(["evaluate", str(file), "--part", "train", "--k", "1"]) == 0
     said = capsys.readouterr().out
     assert "…" not in said and said.count("1.0000") >= 3
+
+
+def other_data(run_folder, source, place):
+    """Every command that takes a run, with data of another kind."""
+    other = ["--set", f"data.source={source}"]
+    return [
+        ["evaluate", run_folder, "--data", source],
+        ["evaluate", run_folder, *other],
+        ["embed", run_folder, "--data", source, "--out", place / "o.safetensors"],
+        ["embed", run_folder, *other, "--part", "all", "--out", place / "o.safetensors"],
+        ["report", run_folder, *other, "--out", place / "r.html"],
+        ["explore", run_folder, *other, "--no-start", "--out", place / "e"],
+        ["analyze", "proxies", run_folder, *other, "--out", place / "p"],
+        ["analyze", "gradients", run_folder, *other, "--out", place / "g"],
+        ["index", "build", run_folder, source, "--out", place / "i"],
+    ]
+
+
+def test_a_run_says_what_it_takes(finished_runs, tmp_path, capsys):
+    narrow = tmp_path / "narrow.safetensors"
+    save_file({"vectors": torch.randn(96, 7), "labels": torch.arange(12).repeat_interleave(8)}, narrow)
+    takes_vectors = "takes vectors of 10 columns, got "
+    for folder, source, said in (
+        (finished_runs.on_photos, f"features:{finished_runs.vectors}", "takes images, got "),
+        (finished_runs.on_vectors, f"folder:{finished_runs.photos}", takes_vectors),
+        (finished_runs.on_vectors, f"features:{narrow}", takes_vectors),
+    ):
+        for words in other_data(folder, source, tmp_path):
+            assert run([str(word) for word in words]) == 2, words
+            err = capsys.readouterr().err
+            assert "Traceback" not in err
+            if words[0] == "index":
+                assert f"the model {' '.join(said.split()[:2])}" in err
+            else:
+                assert f"{folder} {said}" in err, (words, err)
+    assert [file.name for file in tmp_path.iterdir()] == [narrow.name]
+
+
+def test_two_sources_of_different_widths_are_refused_before_the_training(finished_runs, tmp_path, capsys):
+    save_file({"vectors": torch.randn(8, 7), "labels": torch.arange(8) // 2}, tmp_path / "v.safetensors")
+    words = [f"data.source=features:{finished_runs.vectors}", f"data.test=features:{tmp_path / 'v.safetensors'}"]
+    settings = [word for setting in (*words, "model.backbone=none") for word in ("--set", setting)]
+    assert run(["train", *settings, "--out", str(tmp_path / "run")]) == 2
+    assert "must have the 10 columns of features:" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

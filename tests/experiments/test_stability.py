@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from polyanchor._tensors import save_tensors
 from polyanchor.evaluation.retrieval import evaluate_retrieval
 from polyanchor.experiments.comparison import compare
 from polyanchor.experiments.folder import ComparisonFolder, Plan
@@ -12,7 +13,7 @@ from polyanchor.experiments.stability_figure import draw
 from polyanchor.stats.agreement import discrimination, mean_rank_agreement
 from polyanchor.training.config import Config
 from polyanchor.training.reuse import embed_run
-from polyanchor.training.run_folder import save_tensors, write_json
+from polyanchor.training.run_folder import write_json
 from tests.experiments import features
 
 

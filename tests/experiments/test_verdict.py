@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from polyanchor._tensors import save_tensors
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import parse_methods
 from polyanchor.experiments.table import as_markdown, write
@@ -12,7 +13,7 @@ from polyanchor.experiments.verdict import judge
 from polyanchor.stats.queries import paired_bootstrap
 from polyanchor.stats.seeds import holm, mean_interval, paired_t
 from polyanchor.training.config import Config
-from polyanchor.training.run_folder import save_tensors, write_json
+from polyanchor.training.run_folder import write_json
 
 LABELS = torch.arange(10).repeat_interleave(6)
 

@@ -100,3 +100,9 @@ def test_the_real_imagenet_weights_fit_by_order():
     model = create_model("tf_efficientnet_lite0", embedding_dim=4, weights=path)
     first = next(iter(torch.load(path, weights_only=True).values()))
     assert torch.equal(model.backbone.conv_stem.weight.detach(), first)
+
+
+def test_a_pickle_that_the_reader_stumbles_over(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"\x80\x02\x85.")  # takes from an empty stack: IndexError in torch
+    with pytest.raises(ValueError, match=r"w\.pth must be a state dict"):
+        read_state(tmp_path / "w.pth")

@@ -8,7 +8,11 @@ from polyanchor.training.checkpoint_file import CheckpointFiles, damage, to_resu
 from polyanchor.training.run_folder import RunFolder
 from tests.test__files import limited
 
-STATE = {"state_dict": {"weight": torch.arange(20_000.0)}, "epoch": 3}
+STATE = {
+    **dict.fromkeys(("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")),
+    "state_dict": {"weight": torch.arange(20_000.0)},
+    "epoch": 3,
+}
 
 
 def cut(content):
@@ -45,6 +49,26 @@ def test_a_damaged_file_is_passed_over_and_said(folder, harm):
     write(folder.best)
     assert to_resume_from(folder, said.append) == folder.best
     assert "last.ckpt is damaged" in said[0] and "going on from" in said[0] and "best.ckpt" in said[0]
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_damaged_best_is_said_before_the_training_rather_than_after_it(folder, harm):
+    write(folder.last)
+    write(folder.best)
+    folder.best.write_bytes(HARM[harm](folder.best.read_bytes()))
+    with pytest.raises(ValueError, match=r"^\S+best.ckpt is damaged .* the best epoch .* put back a copy"):
+        to_resume_from(folder, print)
+
+
+def test_a_whole_file_of_something_else_is_no_checkpoint(folder):
+    folder.checkpoints.mkdir(parents=True)
+    torch.save({"state_dict": {}}, folder.last)
+    with pytest.raises(ValueError, match=r"last.ckpt is damaged \(it holds no optimizer_states\)"):
+        to_resume_from(folder, print)
+    folder.last.unlink()
+    folder.last.mkdir()
+    with pytest.raises(ValueError, match="last.ckpt is damaged"):
+        to_resume_from(folder, print)
 
 
 def test_a_whole_file_loads_as_torch_wrote_it(folder):

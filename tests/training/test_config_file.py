@@ -200,3 +200,21 @@ def test_a_file_may_begin_with_a_mark_and_a_fault_in_it_names_it(tmp_path):
         load_config(file)
     with pytest.raises(ConfigError, match=r"^optim\.lr"):
         load_config(file, ["run.epochs=3", "optim.lr=-1"])
+
+
+def numeric_keys():
+    """Every key whose default is a number, of every loss too."""
+    for name, section in Config().model_dump().items():
+        if name != "loss":
+            yield from ((f"{name}.{key}", ()) for key, value in section.items() if type(value) in (int, float))
+    for name, kind in LOSSES.items():
+        for key, field in kind.model_fields.items():
+            if type(field.default) in (int, float):
+                yield f"loss.{key}", (f"loss.name={name}",)
+
+
+@pytest.mark.parametrize(("key", "others"), list(numeric_keys()))
+def test_no_number_is_taken_that_is_none_or_beyond_any_machine(key, others):
+    for value in ("nan", "inf", "-inf", "9" * 30, "1e400"):
+        with pytest.raises(ConfigError, match=key):
+            load_config(settings=[*others, f"{key}={value}"])

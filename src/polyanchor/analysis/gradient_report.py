@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -178,6 +177,6 @@ def _over_training(trained: Trained, batches: TrainingBatches, run: RunFolder, a
     config = change_config(trained.config, ("run.loggers=[]", "run.log_images=0"))  # it is no run of its own
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(config, RunFolder(Path(folder) / "run"), announce=announce, callbacks=[capacity])
-    before = json.loads(run.results.read_text(encoding="utf-8"))["epochs"] if run.results.is_file() else []
+    before = run.read_results().get("epochs") or [] if run.results.is_file() else []
     losses, again = ([row.get("loss") for row in rows] for rows in (before, fitted.epochs))
     return {"epochs": capacity.rows, "same_losses_as_the_run": losses == again}

@@ -69,7 +69,9 @@ def print_report(report: Mapping[str, Any], *, title: str) -> None:
 
 def print_run(folder: Path, *, as_json: bool) -> None:
     """The results of a finished run."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    from polyanchor.training.run_folder import RunFolder
+
+    results = RunFolder(folder).read_results()
     if as_json:
         print_json(results)
         return

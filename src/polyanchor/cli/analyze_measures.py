@@ -25,7 +25,6 @@ def measures(
 
     Example: polyanchor analyze measures runs/comparison
     """
-    import json
     from dataclasses import asdict
 
     from polyanchor.cli._output import note, print_json
@@ -39,7 +38,7 @@ def measures(
     found = stability(folder, shares=SHARES if galleries else (), announce=note)
     place = out or comparison / "stability"
     place.mkdir(parents=True, exist_ok=True)
-    plan = json.loads(folder.plan.read_text(encoding="utf-8"))
+    plan = folder.read_plan()
     said = without_nan(asdict(found) | {"plan": plan, "environment": environment()})
     write_json(place / "stability.json", said)
     draw(found, _shown(found), place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import traceback
@@ -128,6 +129,8 @@ def _explain(error: Exception, *, debug: bool) -> int:
     if not getattr(error, "heard", True):  # another process of the same run says it
         return 2 if expected else 1
     text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"  # the file first, as in all other messages
     if not (expected or failed):
         text = f"{type(error).__name__}: {text} (polyanchor --debug ... shows the traceback)"
     print(f"polyanchor: {text}", file=sys.stderr)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polyanchor._errors import InputError
 from polyanchor.data.items import Items, Split
+from polyanchor.data.reading import reading
 from polyanchor.data.splits import SplitSpec, split_by_class
 
 
@@ -52,7 +53,8 @@ class Listing:
                 a source that has a split of its own.
         """
         if self.parts is None:
-            train, test = split_by_class(self.items, train_share=train_share)
+            with reading(self.name):
+                train, test = split_by_class(self.items, train_share=train_share)
             return checked(Split(self.name, train, test, None, self.notes, self.missing))
         if train_share != 0.5:
             raise InputError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import re
+import struct
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,18 @@ from zipfile import BadZipFile
 
 from polyanchor._errors import InputError
 
-_DAMAGE: tuple[type[Exception], ...] = (csv.Error, zlib.error, BadZipFile, EOFError)
+# What the readers say of content that they did not expect: sizes beyond an integer, nesting without end among it.
+_DAMAGE: tuple[type[Exception], ...] = (
+    csv.Error,
+    zlib.error,
+    struct.error,
+    BadZipFile,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,  # numpy, of the heading of an array; so is the next
+    tokenize.TokenError,
+)
 
 
 @contextmanager

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 from polyanchor.data import cars196, cifar100, csv_list, cub200, digits, folder, inshop, parquet, sop, vectors
 from polyanchor.data.catalogue import KNOWN
 from polyanchor.data.images import limited
@@ -112,7 +114,7 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclass
     if colon and kind in _PLACES:
         if not place:
             raise InputError(f"{spec!r} names no path; write {kind}:PATH")
-        path = Path(place).expanduser()
+        path = user_path(place)
         if kind == "csv":
             return csv_list.read(path, allow_partial=allow_partial)
         if kind == "folder":
@@ -138,6 +140,10 @@ def _across(source: Listing, other: Listing, *, drop_shared: bool) -> Split:
     test = replace(other.items, labels=other.items.labels + shift, class_names=names)
     if source.items.is_vectors != test.is_vectors:
         raise InputError(f"{source.name} and {other.name} must both hold images or both hold vectors")
+    if isinstance(test.inputs, Tensor) and isinstance(source.items.inputs, Tensor):
+        columns, others = source.items.inputs.shape[1], test.inputs.shape[1]
+        if columns != others:
+            raise InputError(f"{other.name} must have the {columns} columns of {source.name}, got {others}")
     notes = (*source.notes, *other.notes, f"all of {source.name} trains, all of {other.name} is searched")
     if drop_shared:
         _require_names(source, other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
+from polyanchor._tensors import read_tensors
 from polyanchor.data.columns import numbered
 from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
@@ -64,7 +64,7 @@ def read(file: Path) -> Listing:
     if not file.is_file():
         raise FileNotFoundError(f"{name}: no such file")
     # RuntimeError: what a zip archive says that seems to be encrypted, or packed in a way that is not known
-    with reading(name, load("safetensors", "train").SafetensorError, RuntimeError):
+    with reading(name, RuntimeError):
         arrays, said = _READERS[suffix](file)
         return _listing(name, arrays, said)
 
@@ -170,9 +170,8 @@ def _class_names(said: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _safetensors(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    with load("safetensors", "train").safe_open(str(file), framework="pt") as stored:
-        arrays = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (not a mapping)
-        text = (stored.metadata() or {}).get("polyanchor", "{}")
+    arrays, texts = read_tensors(file)
+    text = texts.get("polyanchor", "{}")
     try:
         said = json.loads(text)
     except json.JSONDecodeError as error:
@@ -224,7 +223,9 @@ def _torch(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Tensors and plain lists, by torch's restricted reader."""
     try:
         held = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the unpickler fail in any way
         raise InputError(
             "it must hold tensors in a dictionary; it is damaged or holds other objects, which are not loaded as a "
             f"file can run code with them{what_was_refused(error)}"

@@ -132,7 +132,7 @@ def _circumstances(origin: Origin, results: dict[str, Any], test: dict[str, Any]
     yield f"Data: `{origin.test_source or origin.source}`."
     held = origin.validation_classes
     yield (
-        f"Epoch {results['epoch']} of {origin.epochs}, {results['chosen_by']}"
+        f"Epoch {results.get('epoch')} of {origin.epochs}, {results.get('chosen_by')}"
         + (f" ({held} held out of the training classes)" if held else "")
         + "; the test classes chose nothing."
     )

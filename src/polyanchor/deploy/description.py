@@ -126,8 +126,8 @@ def read_description(file: Path) -> tuple[Description, str]:
 
 def origin_of(folder: RunFolder, config: Config) -> Origin:
     """What a finished run's folder says of its training. Of paths only the last part: descriptions get published."""
-    split = _json(folder.split)
-    results = _json(folder.results) if folder.results.is_file() else {}  # not there if stopped before measuring
+    split = folder.read_split()
+    results = folder.read_results() if folder.results.is_file() else {}  # not there if stopped before measuring
     wanted = "test", "epoch", "chosen_by", "validation", "environment"
     kept = {key: value for key, value in results.items() if key in wanted}
     sources = {source: without_folders(source) for source in (config.data.source, config.data.test) if source}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from polyanchor import _check
 from polyanchor._errors import InputError, InputTypeError
 from polyanchor._files import user_path
+from polyanchor._tensors import save_tensors
 from polyanchor.data.given import Given, GivenImages
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import ImageTransform
@@ -24,7 +25,8 @@ from polyanchor.deploy.description import Description, Preprocessing, origin_of,
 from polyanchor.evaluation.embed import embed
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
-from polyanchor.training.run_folder import RunFolder, save_tensors, write_json
+from polyanchor.training.run_folder import RunFolder, write_json
+from polyanchor.training.setup import require_fitting
 from polyanchor.types import Embeddings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -133,6 +135,7 @@ class Embedder(nn.Module, ModelHubMixin):
             raise InputTypeError(
                 f"the model takes {self._kind}, got items that are {'vectors' * items.is_vectors or 'images'}"
             )
+        require_fitting(self.model, "items", items, of="the model")
         return embed(
             self,
             items,

@@ -8,15 +8,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from polyanchor._errors import InputError
 from polyanchor.experiments.methods import Method
 from polyanchor.training.config import Config
 from polyanchor.training.run_folder import RunFolder, write_json
+from polyanchor.training.written import Written, read_json
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class Plan:
 
     base: Config
     methods: tuple[Method, ...]
+    seeds: int
+    trials: int
+    against: str
+
+
+class PlanWritten(Written):
+    """``comparison.json``."""
+
+    config: dict[str, dict[str, Any]]
+    methods: dict[str, list[str]]
     seeds: int
     trials: int
     against: str
@@ -75,7 +87,7 @@ class ComparisonFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.plan, _as_json(plan))
             return
-        before, now = json.loads(self.plan.read_text(encoding="utf-8")), _as_json(plan)
+        before, now = self.read_plan(), _as_json(plan)
         for key, what in (("config", "common configuration"), ("trials", "number of trials")):
             if before[key] != now[key]:
                 raise InputError(
@@ -96,9 +108,18 @@ class ComparisonFolder:
         """The plan, with all methods and seeds that were ever asked for."""
         if not self.plan.is_file():
             raise FileNotFoundError(f"{self.path} is not a comparison: it has no {self.plan.name}")
-        said = json.loads(self.plan.read_text(encoding="utf-8"))
+        said = self.read_plan()
         methods = tuple(Method(label, tuple(own)) for label, own in said["methods"].items())
-        return Plan(Config.model_validate(said["config"]), methods, said["seeds"], said["trials"], said["against"])
+        try:
+            config = Config.model_validate(said["config"])
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise InputError(f"{self.plan}: config.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        return Plan(config, methods, said["seeds"], said["trials"], said["against"])
+
+    def read_plan(self) -> dict[str, Any]:
+        """The plan as it was written down."""
+        return read_json(self.plan, PlanWritten)
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:

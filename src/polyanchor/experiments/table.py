@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from polyanchor.types import Interval
 
 def write(verdict: Verdict, out: Path) -> None:
     """``table.json`` with everything, the plan and the environment too, and ``table.md`` to read."""
-    plan = json.loads(ComparisonFolder(out).plan.read_text(encoding="utf-8"))
+    plan = ComparisonFolder(out).read_plan()
     said = asdict(verdict) | {"plan": plan, "environment": environment()}
     write_json(out / "table.json", said)
     with replacing(out / "table.md") as unfinished:

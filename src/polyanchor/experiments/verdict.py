@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from polyanchor._errors import InputError
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.stats.queries import paired_bootstrap
 from polyanchor.stats.seeds import Paired, holm, mean_interval, paired_t
+from polyanchor.training.written import Finished, read_json
 from polyanchor.types import Interval
 
 
@@ -137,11 +137,15 @@ def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:
     for seed in range(seeds):
         run = folder.run(label, seed)
         if run.results.is_file():
-            results = json.loads(run.results.read_text(encoding="utf-8"))
+            results = read_json(run.results, Finished)
             test = results["test"]
-            sub = {f"sub/{name}": mean for name, mean in test.get("sub", {"means": {}})["means"].items()}
+            sub = {f"sub/{name}": mean for name, mean in (test.get("sub") or {"means": {}})["means"].items()}
             means = {name: math.nan if mean is None else mean for name, mean in (test["means"] | sub).items()}
-            found.append(_Run(seed, means, run.read_per_query(), results))
+            per_query = run.read_per_query()
+            absent = {"labels", *means} - per_query.keys()
+            if absent:
+                raise InputError(f"{run.per_query} holds no {min(absent)}, which {run.results.name} beside it has")
+            found.append(_Run(seed, means, per_query, results))
     return found
 
 

@@ -30,13 +30,14 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor._files import is_unfinished, remove_unfinished, replacing
+from polyanchor._tensors import save_tensors
 from polyanchor.data.reading import reading
 from polyanchor.index import approximate
 from polyanchor.index.rows import Rows
 from polyanchor.index.values import About, Added, Entries, Hit
 from polyanchor.search.exact import walk
 from polyanchor.search.scores import Task
-from polyanchor.training.run_folder import save_tensors, write_json
+from polyanchor.training.run_folder import write_json
 from polyanchor.types import Neighbours
 
 KINDS = "exact", *approximate.KINDS

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from polyanchor import _extras
 from polyanchor._errors import InputError
 from polyanchor._files import user_path
+from polyanchor._tensors import read_tensors
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -21,18 +20,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     containers. Checkpoints that keep theirs under ``state_dict`` or ``model`` are understood.
 
     Raises:
-        ValueError: the file is neither, or holds something else.
+        ValueError: the file is neither, or holds something else, or is damaged.
     """
     path = user_path(path)
     if path.suffix == ".safetensors":
-        safetensors = _extras.load("safetensors.torch", "train")
-        try:
-            return dict(safetensors.load_file(path))
-        except Exception as error:  # the reader's own error type is private to its Rust half
-            raise InputError(f"{path} is not a safetensors file: {error}") from error
+        return read_tensors(path)[0]
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the unpickler fail in any way
         raise InputError(
             f"{path} must be a state dict of tensors (or end in .safetensors); it holds other objects, which are "
             f"not loaded because loading them can run code: {(str(error).splitlines() or ['no content'])[0]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from polyanchor import _check
-from polyanchor._errors import InputError
 from polyanchor.evaluation.evaluate import evaluate_embeddings, left_out
 from polyanchor.explore.rows import Rows, embed_parts
 from polyanchor.losses.proxies import proxies_of
@@ -131,21 +129,7 @@ def read_results(run: Path) -> dict[str, Any]:
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no {folder.config.name}")
-    if not folder.results.is_file():
-        raise FileNotFoundError(
-            f"{run} has no {folder.results.name}: the run is not finished; go on with: polyanchor train --resume {run}"
-        )
-    try:
-        results = json.loads(folder.results.read_text(encoding="utf-8"))
-        means, _ = results["test"]["means"], results["test"]["notes"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder.results} is not what a run writes ({type(error).__name__}: {error}); put it back from a copy, or "
-            f"delete it and go on with: polyanchor train --resume {run}"
-        ) from error
-    if not isinstance(results, dict) or not isinstance(means, dict):
-        raise InputError(f"{folder.results} is not what a run writes; put it back from a copy")
-    return results
+    return folder.read_results()
 
 
 def _disagreement(folder: RunFolder, report: RetrievalReport) -> list[str]:

@@ -14,6 +14,8 @@ from polyanchor._errors import InputError
 from polyanchor._files import replacing
 from polyanchor.training.run_folder import RunFolder
 
+_HELD = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
+
 
 class CheckpointFiles(TorchCheckpointIO):
     """Lightning's writer gathers a checkpoint in memory, twice, before a byte is on the disk; this one does not."""
@@ -35,22 +37,17 @@ def to_resume_from(folder: RunFolder, announce: Callable[[str], None]) -> Path |
     Raises:
         ValueError: there are checkpoints, and none is whole.
     """
-    damaged: list[str] = []
-    for path in (folder.last, folder.best):
-        if not path.is_file():
-            continue
-        reason = damage(path)
-        if reason is None:
-            if damaged:
-                announce(f"{damaged[0]}; going on from {path}, what came after it is done again")
-            return path
-        damaged.append(f"{path} is damaged ({reason})")
+    reasons = {path: damage(path) for path in (folder.last, folder.best) if path.exists()}
+    whole = [path for path, reason in reasons.items() if reason is None]
+    damaged = [f"{path} is damaged ({reason})" for path, reason in reasons.items() if reason is not None]
+    remedy = f"put back a copy of it, or begin anew by removing {folder.checkpoints}"
+    if damaged and not whole:
+        raise InputError(f"{' and '.join(damaged)}, and there is no other checkpoint to go on from; {remedy}")
+    if reasons.get(folder.best) is not None:  # the training would find out at its end
+        raise InputError(f"{damaged[0]}, and the weights of the best epoch are in it alone; {remedy}")
     if damaged:
-        raise InputError(
-            f"{' and '.join(damaged)}, and there is no other checkpoint to go on from; put back a copy of it, or begin "
-            f"anew by removing {folder.checkpoints}"
-        )
-    return None
+        announce(f"{damaged[0]}; going on from {whole[0]}, what came after it is done again")
+    return whole[0] if whole else None
 
 
 def damage(path: Path) -> str | None:
@@ -58,6 +55,10 @@ def damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as file:
             part = file.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        return str(error) or type(error).__name__
-    return None if part is None else f"the checksum of {part} is wrong"
+        if part is not None:
+            return f"the checksum of {part} is wrong"
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # both readers stumble over damage in more ways than they have errors for
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    missing = [key for key in _HELD if not isinstance(held, dict) or key not in held]
+    return f"it holds no {missing[0]}" if missing else None

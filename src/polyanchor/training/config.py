@@ -40,7 +40,7 @@ class Data(Section):
     """Most pixels of an image, width times height; a larger one is as one that does not decode."""
     on_changed: Literal["stop", "accept"] = "stop"
     """Files that changed since a run was begun stop it from being resumed, or are accepted and noted."""
-    workers: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    workers: Annotated[int, Field(ge=0, le=1_024)] = 0
     """Processes that decode images beside the one that trains; 0 is best on a CPU, several on an accelerator."""
 
 
@@ -139,11 +139,11 @@ class Run(Section):
     """As Lightning names them."""
     channels_last: bool = True
     """Memory format of images and convolutions."""
-    threads: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    threads: Annotated[int, Field(ge=0, le=1_024)] = 0
     """CPU threads of torch; 0: torch's own choice."""
     accelerator: str = "auto"
     """As Lightning names them: auto, cpu, gpu."""
-    devices: Count = 1
+    devices: Annotated[int, Field(ge=1, le=1_024)] = 1
     """Devices of a node, each with a process of its own and its part of every batch; on CPUs, processes."""
     nodes: Count = 1
     """Machines; more than one are started with torchrun or srun."""

@@ -78,7 +78,7 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
         path = user_path(path)
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
     return _validated(raw, settings, path)
 
@@ -165,7 +165,7 @@ def _keys(fault: Mapping[str, Any]) -> set[str]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

@@ -35,7 +35,7 @@ from polyanchor.training.history import History
 from polyanchor.training.joining import joined
 from polyanchor.training.learner import Learner
 from polyanchor.training.loggers import close, make_loggers, require_loggers
-from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.memory import keep_freed_memory, require_room
 from polyanchor.training.not_finite import FiniteSteps
 from polyanchor.training.pictures import Pictures
 from polyanchor.training.resume import check_resume
@@ -107,6 +107,7 @@ def fit(
     _prepare(config)
     parts = open_parts(config)
     config, cut = _fitting_cutoffs(config, parts)
+    require_room(config, parts.train)
     model = make_model(config, parts.train)
     train_view, test_view = make_transforms(config, model.statistics)
     classes = parts.train.classes

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from polyanchor._check import NotFiniteError
 from polyanchor._files import JobFailedError
+from polyanchor._tensors import save_tensors
 from polyanchor.data.dataset import Batch, ItemDataset, collate
 from polyanchor.data.sampling import EpochBatches
 from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.gradients import parted, total_norm
-from polyanchor.training.run_folder import RunFolder, save_tensors
+from polyanchor.training.run_folder import RunFolder
 
 _LOOK_EVERY = 10  # steps on an accelerator: as often as the progress bar reads the loss, and waits for it
 

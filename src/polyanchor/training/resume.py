@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from polyanchor._errors import InputError
@@ -51,7 +50,7 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
         )
     if not folder.split.is_file():
         return False
-    then = json.loads(folder.split.read_text(encoding="utf-8"))
+    then = folder.read_split()
     same = all(then[key] == split[key] for key in ("fingerprint", "train_classes", "validation_classes"))
     if not same:
         raise InputError(

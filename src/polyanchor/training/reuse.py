@@ -12,6 +12,7 @@ from torch import nn
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._tensors import save_tensors
 from polyanchor.data import vectors
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
@@ -21,8 +22,8 @@ from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
 from polyanchor.training.device import device_of, usable_here
-from polyanchor.training.run_folder import RunFolder, save_tensors
-from polyanchor.training.setup import Parts, make_model, make_transforms, open_parts
+from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.setup import Parts, make_model, make_transforms, open_parts, require_fitting
 from polyanchor.training.summary import Announce
 from polyanchor.types import Embeddings, RetrievalReport
 
@@ -47,10 +48,12 @@ def evaluate_run(
     notes: tuple[str, ...]
     if data:
         items, notes = _all_of(data, config), (f"all items of {data}",)
+        require_fitting(model, data, items, of=str(run))
     else:
         _check.one_of("part", part, ("test", "train", "validation"))
         parts = open_parts(config)
         items, notes = part_of(parts, part), parts.split.notes
+        require_fitting(model, parts.split.name, items, parts.split.gallery, of=str(run))
         if part == "test":
             gallery = parts.split.gallery
         else:
@@ -151,6 +154,7 @@ def embed_run(
     pieces: list[Embeddings] = []
     numbers: list[int] = []
     for number, items in _wanted(config, data, part):
+        require_fitting(model, data or config.data.source, items, of=str(run or "the model"))
         piece, _ = embed(
             network,
             items,

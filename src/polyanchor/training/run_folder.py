@@ -19,14 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from polyanchor import _extras
+from polyanchor._errors import InputError
 from polyanchor._files import is_unfinished, replacing
+from polyanchor._tensors import save_tensors
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import dump_config, load_config
+from polyanchor.training.written import Results, SplitWritten, read_json
 from polyanchor.types import RetrievalReport
 
 
@@ -90,10 +93,21 @@ class RunFolder:
             unfinished.write_text(dump_config(config), encoding="utf-8")
 
     def read_config(self, settings: tuple[str, ...] = ()) -> Config:
-        """The configuration of the run, with changes."""
+        """The configuration of the run, with changes.
+
+        Raises:
+            FileNotFoundError: there is no run.
+            InputError: the file is damaged, or a setting is wrong.
+        """
         if not self.config.is_file():
             raise FileNotFoundError(f"{self.path} is not a run: it has no {self.config.name}")
-        return load_config(self.config, settings)
+        config = load_config(self.config, settings)
+        text = self.config.read_text(encoding="utf-8-sig")
+        missing = [name for name in Config.model_fields if f"[{name}]" not in text.splitlines()]
+        if missing or not text.endswith("\n"):  # without this, what is gone would be taken for the defaults
+            where = f"[{missing[0]}] is missing" if missing else "its last line breaks off"
+            raise InputError(f"{self.config} is not whole: {where}; put it back from a copy")
+        return config
 
     def save_per_query(self, report: RetrievalReport) -> None:
         """Measures of each query, ``(Q,)`` float64, and ``labels``, ``(Q,)`` int64: what statistics are made of.
@@ -108,8 +122,41 @@ class RunFolder:
         save_tensors(tensors, self.per_query)
 
     def read_per_query(self) -> dict[str, Tensor]:
-        """What :meth:`save_per_query` wrote."""
-        return read_state(self.per_query)
+        """What :meth:`save_per_query` wrote.
+
+        Raises:
+            InputError: the file is damaged, or another's.
+        """
+        found = read_state(self.per_query)
+        lengths = {values.shape for values in found.values()}
+        kinds = {values.dtype for name, values in found.items() if name != "labels"}
+        if len(lengths) != 1 or len(next(iter(lengths))) != 1 or kinds != {torch.float64}:
+            raise InputError(
+                f"{self.per_query} is not what a run writes: expected float64 measures, one for each query, got "
+                f"{', '.join(f'{name} {values.dtype} {tuple(values.shape)}' for name, values in found.items())[:200]}"
+            )
+        return found
+
+    def read_results(self) -> dict[str, Any]:
+        """What ``results.json`` holds.
+
+        Raises:
+            FileNotFoundError: the run is not finished.
+            InputError: the file is not what a run writes.
+        """
+        self._require(self.results)
+        return read_json(self.results, Results)
+
+    def read_split(self) -> dict[str, Any]:
+        """What ``split.json`` holds; errors as of :meth:`read_results`."""
+        return read_json(self.split, SplitWritten)
+
+    def _require(self, file: Path) -> None:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no {file.name}: the run is not finished; go on with: "
+                f"polyanchor train --resume {self.path}"
+            )
 
     def save_model(self, model: EmbeddingModel, loss: Mapping[str, Tensor], classes: Tensor) -> None:
         """Weights, the loss's state with the proxies, and the class ids that they stand for, without optimizer."""
@@ -121,19 +168,24 @@ class RunFolder:
     def load_model(self) -> EmbeddingModel:
         """The model of a finished run, in evaluation mode, on the CPU."""
         config = self.read_config()
-        if not self.model.is_file():
-            raise FileNotFoundError(
-                f"{self.path} has no {self.model.name}: the run is not finished; go on with: "
-                f"polyanchor train --resume {self.path}"
-            )
+        self._require(self.model)
         state = read_state(self.model)
         weights = {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
-        return restored_model(
-            config.model.backbone,
-            weights,
-            pooling=config.model.pooling,
-            channels_last=config.run.channels_last,
-        )
+        try:
+            model = restored_model(
+                config.model.backbone,
+                weights,
+                pooling=config.model.pooling,
+                channels_last=config.run.channels_last,
+            )
+        except InputError as error:
+            raise InputError(f"{self.model} does not fit the run's {self.config.name}: {error}") from error
+        if model.head.out_features != config.model.embedding_dim:
+            raise InputError(
+                f"{self.model} does not fit the run's {self.config.name}: it gives {model.head.out_features} "
+                f"dimensions, and model.embedding_dim is {config.model.embedding_dim}"
+            )
+        return model
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -155,19 +207,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, str] | None = None) -> None:
-    """A .safetensors file, replaced in one step.
-
-    Args:
-        tensors: name -> any.
-        path: the file.
-        said: texts to put beside them.
-    """
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as unfinished:
-        _extras.load("safetensors.torch", "train").save_file(whole, unfinished, said)
 
 
 def as_json(report: RetrievalReport) -> dict[str, Any]:

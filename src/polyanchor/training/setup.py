@@ -131,6 +131,35 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
     return made.to(memory_format=torch.channels_last) if config.run.channels_last else made
 
 
+def require_fitting(model: EmbeddingModel, source: str, *parts: Items | None, of: str) -> None:
+    """Refuse items that a trained model does not take: of the other kind, or vectors of another width.
+
+    Args:
+        model: what they would go into.
+        source: of the items, for the message.
+        parts: the items; None is none.
+        of: the run's folder, or whatever the model comes from.
+
+    Raises:
+        InputError: they do not fit.
+
+    Example:
+        >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
+        >>> require_fitting(model, "features:v.npz", Items(torch.ones(1, 5), torch.zeros(1).long()), of="runs/a")
+        Traceback (most recent call last):
+        ...
+        polyanchor._errors.InputError: runs/a takes vectors of 6 columns, got features:v.npz, which holds vectors of ...
+    """
+    takes = "images" if model.backbone is not None else f"vectors of {model.head.in_features} columns"
+    for items in parts:
+        if items is None:
+            continue
+        inputs = items.inputs
+        held = f"vectors of {inputs.shape[1]} columns" if isinstance(inputs, Tensor) else "images"
+        if held.partition(" ")[0] != takes.partition(" ")[0] or (model.backbone is None and held != takes):
+            raise InputError(f"{of} takes {takes}, got {source}, which holds {held}; give it what it was trained on")
+
+
 def _check_size(made: EmbeddingModel, config: Config) -> None:
     """Most vision transformers take images of one size; without this they say so in a failed assertion."""
     patches: Any = getattr(made.backbone, "patch_embed", None)

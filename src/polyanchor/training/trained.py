@@ -14,7 +14,7 @@ from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.device import usable_here
 from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.setup import Parts, make_loss, open_parts
+from polyanchor.training.setup import Parts, make_loss, open_parts, require_fitting
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,15 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
         torch.set_num_threads(config.run.threads)
     model = folder.load_model()
     state = read_state(folder.model)
-    loss = make_loss(config, len(state["classes"]))
-    loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
-    return Trained(config, model, loss, state["classes"], open_parts(config))
+    classes = state.get("classes", torch.empty(0))
+    if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
+        raise InputError(f"{folder.model} is not what a run writes: it holds no class ids under the name classes")
+    loss = make_loss(config, len(classes))
+    try:
+        loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
+    except RuntimeError as error:
+        raise InputError(f"{folder.model} does not fit the run's {folder.config.name}: {error}") from error
+    parts = open_parts(config)
+    everything = parts.train, parts.validation, parts.split.test, parts.split.gallery
+    require_fitting(model, parts.split.name, *everything, of=str(run))
+    return Trained(config, model, loss, classes, parts)
