@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from torch import Tensor
+from torch._C import _functorch
 
 from polyanchor._errors import InputError, InputTypeError
 
@@ -49,6 +50,21 @@ def vectors(name: str, value: Tensor, *, rows: str = "B") -> None:
         raise InputError(f"{name} must have shape ({rows}, D) with at least one row, got {tuple(value.shape)}")
     if not value.is_floating_point():
         raise InputTypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
+
+
+def readable(*values: Tensor) -> bool:
+    """Whether looking at the values costs no wait and has one answer: they are on a CPU, and not batched by a vmap."""
+    return all(value.device.type == "cpu" for value in values) and (
+        _functorch.maybe_current_level() is None or not any(map(_batched, values))
+    )
+
+
+def _batched(value: Tensor) -> bool:
+    while not _functorch.is_batchedtensor(value):  # a vmap may be within a grad
+        if not _functorch.is_functorch_wrapped_tensor(value):
+            return False
+        value = _functorch.get_unwrapped(value)
+    return True
 
 
 class NotFiniteError(InputError):

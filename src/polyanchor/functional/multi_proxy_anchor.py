@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor.functional.similarity import class_similarity
-from polyanchor.kernels import Family, fused_loss, why_not
+from polyanchor.kernels import Family, fused_loss, transformed, why_not
 from polyanchor.types import Anchor, Pooling
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def anchor_loss(
         tensor(3.2400)
     """
     classes = similarity.shape[1]
-    own = F.one_hot(labels, classes).bool()  # (B, C)
+    own = labels[:, None] == torch.arange(classes, device=labels.device)  # (B, C)
     pull, push = -alpha * (similarity - delta), alpha * (similarity + delta)
     if anchor == "data":
         # One positive per item: LSE0 of a single exponent is the softplus.
@@ -131,9 +131,10 @@ def multi_proxy_anchor_loss(
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``, see :func:`~polyanchor.functional.pool`.
         impl: ``"eager"``: plain PyTorch, keeps several ``(B, C, K)`` tensors. ``"fused"``: loss and both gradients from
             one sweep over blocks of classes, with three matrix products in all and a few MiB besides the gradients;
-            the gradients are made in the forward pass, and a backward with ``create_graph=True`` is an error.
-            ``"auto"``: as ``"fused"`` on a CPU, but such a backward is answered by ``"eager"``; on other devices
-            ``"eager"``, because there the fused loss (Triton, CUDA) has not been measured yet. Where ``"fused"`` is not
+            the gradients that are wanted are made in the forward pass; a backward with ``create_graph=True``, a
+            transform of ``torch.func`` and forward-mode tangents are errors. ``"auto"``: as ``"fused"`` on a CPU, but
+            these are answered by ``"eager"``; on other devices ``"eager"``, because there the fused loss (Triton,
+            CUDA) has not been measured yet. Where ``"fused"`` is not
             to be had, a warning gives the reason, and ``"eager"`` answers.
 
     Returns:
@@ -142,8 +143,8 @@ def multi_proxy_anchor_loss(
     Raises:
         TypeError: a dtype is not as above.
         ValueError: a shape or an option is not as above; on CPU tensors also a label outside ``[0, C)`` or an
-            embedding that is not finite. On other devices reading those values would stall every step: there such
-            a batch gives a NaN loss, with gradients of zero for embeddings and proxies, and
+            embedding that is not finite. On other devices reading those values would stall every step, and inside
+            ``torch.vmap`` there is no one value to read: there such a batch gives a NaN loss, with gradients of zero for embeddings and proxies, and
             :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at its next call.
 
     References:
@@ -171,7 +172,7 @@ def multi_proxy_anchor_loss(
             "gamma": gamma,
             "pooling": pooling,
         }
-        if embeddings.device.type != "cpu":
+        if not _check.readable(embeddings, proxies, labels):
             return guarded_loss(embeddings, proxies, labels, impl=impl, **options)
         _check.finite("embeddings", embeddings)
         _check.class_range(labels, len(proxies))
@@ -205,7 +206,7 @@ def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **
         return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])
 
     embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), Family(**options)
-    if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
+    if impl == "eager" or (impl == "auto" and (embeddings.device.type != "cpu" or transformed(embeddings, proxies))):
         return eager(embeddings, proxies)
     if reason := why_not(embeddings.device, wide, family):
         warnings.warn(f"impl='fused' falls back to 'eager': {reason}", stacklevel=3)
