@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributed.device_mesh import DeviceMesh
 
 from polyanchor.distributed.exchange import stack_of_all, sum_of_all
-from polyanchor.kernels.autograd import handed_out, refuse_transforms, wanted
+from polyanchor.kernels.autograd import handed_out, wanted
 from polyanchor.kernels.blocks import Part, inverse_lengths
 from polyanchor.kernels.family import Counts, Family, LogSums
 from polyanchor.kernels.sweep import half_swept
@@ -57,11 +57,7 @@ def shard_loss(
         family: the loss.
         counts: of all ranks together.
         mesh: the ranks.
-
-    Raises:
-        ValueError: inside a function transform, see :func:`polyanchor.kernels.autograd.transformed`.
     """
-    refuse_transforms(embeddings, proxies, instead="use polyanchor.MultiProxyAnchorLoss, in one process,")
     wants = wanted(embeddings, proxies)
     if any(wants):
         loss: Tensor = _ShardLoss.apply(embeddings, proxies, pieces, family, counts, mesh)

@@ -134,8 +134,8 @@ def multi_proxy_anchor_loss(
             the gradients that are wanted are made in the forward pass; a backward with ``create_graph=True``, a
             transform of ``torch.func`` and forward-mode tangents are errors. ``"auto"``: as ``"fused"`` on a CPU, but
             these are answered by ``"eager"``; on other devices ``"eager"``, because there the fused loss (Triton,
-            CUDA) has not been measured yet. Where ``"fused"`` is not
-            to be had, a warning gives the reason, and ``"eager"`` answers.
+            CUDA) has not been measured yet. Where ``"fused"`` is not to be had, a warning gives the reason, and
+            ``"eager"`` answers.
 
     Returns:
         ``()`` loss in the wider dtype of the inputs, at least float32.
@@ -144,8 +144,9 @@ def multi_proxy_anchor_loss(
         TypeError: a dtype is not as above.
         ValueError: a shape or an option is not as above; on CPU tensors also a label outside ``[0, C)`` or an
             embedding that is not finite. On other devices reading those values would stall every step, and inside
-            ``torch.vmap`` there is no one value to read: there such a batch gives a NaN loss, with gradients of zero for embeddings and proxies, and
-            :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at its next call.
+            ``torch.vmap`` there is no one value to read: there such a batch gives a NaN loss, with gradients of zero
+            for embeddings and proxies; on a device :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at its
+            next call.
 
     References:
         The family is named in Saeki, Kawahara, Aman: Multi Proxy Anchor Family Loss for Several Types of
@@ -164,6 +165,8 @@ def multi_proxy_anchor_loss(
     _check.positive("gamma", gamma)
     _check.finite_number("delta", delta)
     labels = _check.loss_inputs(embeddings, proxies, labels)
+    if impl == "auto" and transformed(embeddings, proxies):
+        impl = "eager"
     with torch.autocast(embeddings.device.type, enabled=False):
         options: _Options = {
             "anchor": anchor,
@@ -206,7 +209,7 @@ def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **
         return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])
 
     embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), Family(**options)
-    if impl == "eager" or (impl == "auto" and (embeddings.device.type != "cpu" or transformed(embeddings, proxies))):
+    if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
         return eager(embeddings, proxies)
     if reason := why_not(embeddings.device, wide, family):
         warnings.warn(f"impl='fused' falls back to 'eager': {reason}", stacklevel=3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import DispatchKey, _dispatch_keys, _functorch
+from torch._C import _functorch
 from torch.autograd import forward_ad
 
 from polyanchor._errors import InputError
@@ -88,8 +88,7 @@ def wanted(*values: Tensor) -> tuple[bool, ...]:
 
 def handed_out(made: Sequence[Tensor | None], upstream: Tensor) -> list[Tensor | None]:
     """Gradients times what came from above; in place, and not at all for a 1 on the CPU: a pass over the proxies."""
-    keys = _dispatch_keys(upstream)
-    if keys.has(DispatchKey.Batched) or keys.has(DispatchKey.FuncTorchBatched):  # several at once, as in a Jacobian
+    if _functorch.is_batchedtensor(upstream) or _functorch.is_legacy_batchedtensor(upstream):  # several, for a Jacobian
         return [gradient if gradient is None else gradient * upstream for gradient in made]
     if upstream.device.type != "cpu" or upstream != 1:
         return [gradient if gradient is None else gradient.mul_(upstream) for gradient in made]
