@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+import torch
 from torch import Tensor
 from torch._C import _functorch
 
@@ -57,6 +58,11 @@ def readable(*values: Tensor) -> bool:
     return all(value.device.type == "cpu" for value in values) and (
         _functorch.maybe_current_level() is None or not any(map(_batched, values))
     )
+
+
+def capturing() -> bool:
+    """Whether a CUDA graph is being captured: a look at anything on the device would break that off."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()  # without a driver, an error
 
 
 def _batched(value: Tensor) -> bool:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from polyanchor import MultiProxyAnchorLoss
 from polyanchor.functional import multi_proxy_anchor_loss
 from polyanchor.functional.multi_proxy_anchor import batch_is_usable, guarded_loss
 from polyanchor.losses.deferred import DeferredChecks
@@ -58,6 +59,54 @@ def test_good_batches_pass_and_a_later_bad_one_is_named(checks, tickets):
 def test_a_copy_waits_for_nothing(checks):
     checks.watch(torch.ones(1, 1), torch.tensor([9]), 5)
     copy.deepcopy(checks).raise_known(wait=True)
+
+
+class CapturedTicket(Ticket):
+    """As CUDA has it: a look at an event breaks the capture off."""
+
+    def query(self):
+        if torch.cuda.is_initialized():
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return super().query()
+
+    synchronize = query
+
+
+def test_nothing_is_looked_at_while_a_cuda_graph_is_captured(monkeypatch):
+    made = []
+
+    def ticket(device):
+        made.append(CapturedTicket())
+        made[-1].query()
+        return made[-1]
+
+    loss = MultiProxyAnchorLoss(5, 3)
+    loss._deferred = checks = DeferredChecks(ticket)
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 7]), 5)
+    made[0].done = True
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    loss(torch.ones(2, 3), torch.tensor([0, 1]))
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 8]), 5)
+    loss.check()
+    assert len(made) == 1  # what is captured runs without Python: nobody would look at its answer
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="from 0 to 7"):
+        loss(torch.ones(2, 3), torch.tensor([0, 1]))
+
+
+def test_torch_compile_and_transforms_leave_the_tickets_alone(checks, tickets):
+    x, y = torch.randn(2, 3), torch.tensor([0, 1])
+
+    def watched(rows):
+        checks.watch(rows, y, 5)
+        checks.raise_known()
+        return rows.square().sum()
+
+    torch.testing.assert_close(torch.compile(watched, backend="eager", fullgraph=True)(x), x.square().sum())
+    torch.testing.assert_close(torch.func.grad(watched)(x), 2 * x)
+    torch.testing.assert_close(torch.vmap(watched)(x[None]), x.square().sum()[None])
+    assert not tickets
 
 
 @pytest.mark.parametrize("bad", ["label", "nan"])

@@ -14,6 +14,7 @@ from polyanchor.distributed.exchange import all_ranks, counts_of_all, rows_of_al
 from polyanchor.distributed.negative_sampling import Sample, draw_sample
 from polyanchor.distributed.shard_sweep import Piece, shard_loss
 from polyanchor.functional import Anchor, Pooling, merging_penalty
+from polyanchor.kernels.autograd import refuse_transforms
 from polyanchor.kernels.family import Counts, Family
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.proxies import Init, draw_proxies
@@ -120,6 +121,12 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """``(b, D)`` embeddings of this rank, b may be 0, and ``(b,)`` integer labels -> ``()`` loss of all ranks."""
+        refuse_transforms(embeddings, self.proxies, instead="use polyanchor.MultiProxyAnchorLoss, in one process,")
+        if _check.capturing():
+            raise InputError(
+                "the class-sharded loss reads the sizes of all ranks' batches on the host, got a CUDA graph that is "
+                "being captured; leave the loss out of the graph"
+            )
         labels = _check.integer_labels("labels", labels, len(embeddings))
         classes = len(self.proxies)
         with torch.autocast(embeddings.device.type, enabled=False):

@@ -2,6 +2,9 @@
 
 The device writes what it found about a batch (is it finite, lowest and highest label) to pinned host memory in
 its own stream. Later calls look whether the copy has arrived, without waiting for it, and raise what it says.
+
+Python runs once where a step is recorded to be played back, so nothing is looked at there: neither while a CUDA graph
+is captured, which a query of an event would break off, nor in what torch.compile traces, nor in a function transform.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor.kernels import transformed
 
 
 class Ticket(Protocol):
@@ -33,6 +37,10 @@ def _event(device: torch.device) -> Ticket:
     return event
 
 
+def _recorded() -> bool:
+    return torch.compiler.is_compiling() or _check.capturing()
+
+
 class DeferredChecks:
     """Batches whose values are still being looked at by their device."""
 
@@ -43,6 +51,8 @@ class DeferredChecks:
 
     def watch(self, embeddings: Tensor, labels: Tensor, classes: int) -> None:
         """Ask the device about this batch; returns at once."""
+        if _recorded() or transformed(embeddings, labels):
+            return
         facts = torch.stack(((~embeddings.isfinite()).any().long(), *labels.long().aminmax()))
         host = torch.empty(3, dtype=torch.int64, pin_memory=embeddings.device.type == "cuda")
         host.copy_(facts, non_blocking=True)
@@ -50,12 +60,12 @@ class DeferredChecks:
         self._pending.append((self._calls, classes, host, self._ticket(embeddings.device)))
 
     def raise_known(self, *, wait: bool = False) -> None:
-        """Raise what has arrived about earlier batches; with ``wait``, wait for all of it.
+        """Raise what has arrived about earlier batches; with ``wait``, wait for all of it. Nothing during a capture.
 
         Raises:
             ValueError: an earlier batch held a label out of range or an embedding that was not finite.
         """
-        while self._pending:
+        while self._pending and not _recorded():
             call, classes, host, ticket = self._pending[0]
             if wait:
                 ticket.synchronize()

@@ -52,8 +52,8 @@ class MultiProxyAnchorLoss(nn.Module):
         ValueError: an option, shape, label or value is wrong. On an accelerator, labels out of range and
             embeddings that are not finite are found by the device itself: the loss of that batch is NaN, its
             gradients for embeddings and proxies are zero, and the error is raised by the first later call that finds
-            the answer on the host,
-            at the latest by :meth:`check`. No step waits for it.
+            the answer on the host, at the latest by :meth:`check`. No step waits for it. Inside a CUDA graph,
+            ``torch.compile`` or a transform of ``torch.func`` the NaN is all that tells.
 
     References:
         Saeki, Kawahara, Aman, arXiv:2110.03997 (the family); Kim et al., CVPR 2020 (K = 1, ``"class"``).
@@ -128,7 +128,7 @@ class MultiProxyAnchorLoss(nn.Module):
         if self.merging > 0:
             penalty = self.merging * merging_penalty(self.proxies)
             loss = loss + penalty.where(loss.isfinite(), 0)  # an unusable batch gives the proxies no gradient at all
-        if embeddings.device.type != "cpu" and not torch.compiler.is_compiling():
+        if embeddings.device.type != "cpu":
             self._deferred.watch(embeddings, labels, len(self.proxies))
         return loss
 
