@@ -85,7 +85,7 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         merging: float = 0.0,
         negative_share: float = 1.0,
     ) -> None:
-        if not 0 < negative_share <= 1:
+        if not 0 < _check.number("negative_share", negative_share) <= 1:
             raise InputError(f"negative_share must lie in (0, 1], got {negative_share!r}; 1 is exact")
         if negative_share < 1 and merging > 0:
             raise InputError("merging is a mean over all proxies, got it together with a negative_share below 1")
@@ -138,6 +138,8 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             _check.class_range(labels, classes)
             leaf, pieces = self._taking_part(proxies, labels - self.first)
             loss = shard_loss(embeddings, leaf, pieces, self.family, Counts.of(labels, classes), self.mesh)
+            if loss.device.type == "cpu" and not loss.detach().isfinite():
+                raise _check.NotFiniteError(_check.LOST)  # the loss is the same on all ranks: so they all raise it
             if self.merging > 0:
                 share = self.merging * len(proxies) / classes  # the penalty is a mean over classes
                 loss = loss + sum_of_all(share * merging_penalty(proxies), self.mesh)

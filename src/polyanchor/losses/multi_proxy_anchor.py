@@ -95,9 +95,8 @@ class MultiProxyAnchorLoss(nn.Module):
         _check.one_of("pooling", pooling, get_args(Pooling))
         _check.one_of("init", init, get_args(Init))
         _check.one_of("impl", impl, get_args(Impl))
-        _check.positive("alpha", alpha)
-        _check.positive("gamma", gamma)
-        _check.finite_number("delta", delta)
+        alpha, gamma = _check.positive("alpha", alpha), _check.positive("gamma", gamma)
+        delta, merging = _check.finite_number("delta", delta), _check.number("merging", merging)
         if not 0 <= merging < float("inf"):
             raise InputError(f"merging must be a finite number of 0 or more, got {merging!r}")
         self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
@@ -129,7 +128,7 @@ class MultiProxyAnchorLoss(nn.Module):
             penalty = self.merging * merging_penalty(self.proxies)
             loss = loss + penalty.where(loss.isfinite(), 0)  # an unusable batch gives the proxies no gradient at all
         if embeddings.device.type != "cpu":
-            self._deferred.watch(embeddings, labels, len(self.proxies))
+            self._deferred.watch(embeddings, labels, len(self.proxies), loss)
         return loss
 
     def check(self) -> None:
