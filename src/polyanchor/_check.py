@@ -8,7 +8,6 @@ the rest see :mod:`polyanchor.losses.multi_proxy_anchor`.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Real
@@ -41,7 +40,10 @@ def number(name: str, value: object) -> float:
             f"of shape {tuple(value.shape)}; call .item() on one element" if isinstance(value, Tensor) else repr(value)
         )
         raise InputTypeError(f"{name} must be a number, got {type(value).__name__} {got:.60}")
-    return math.inf if abs(value) > sys.float_info.max else float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def positive(name: str, value: float) -> float:
@@ -165,6 +167,8 @@ LOST = "proxies must be finite, got a loss that is NaN or infinite from finite e
 
 def finite_proxies(proxies: Tensor, loss: Tensor) -> None:
     """Require finite proxies: looked at only where the loss is not finite, as a pass over all of them is dear."""
+    if torch.compiler.is_compiling():
+        return  # one more break in the graph, and in a traced transform of torch.func one too many
     if readable(proxies, loss) and not loss.detach().isfinite():
         finite("proxies", proxies.detach())
 

@@ -259,7 +259,7 @@ def test_inside_torch_compile(anchor):
 
     got = torch.autograd.grad(step(x, p), (x, p))
     torch.testing.assert_close(got, gradients(x, p, y, anchor=anchor, impl="eager")[1:])
-    assert max(sizes) < 10
+    assert max(sizes) < 20  # the checks alone are 11; the sweep is far more
 
 
 @pytest.mark.usefixtures("_blocks")
