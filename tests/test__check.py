@@ -1,79 +1,133 @@
-"""Integers of any library are integers, everywhere; a bool is none."""
+"""Whatever stands in the place of an argument, the answer is a sentence about it, or a number, and never torch's."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from polyanchor import MultiProxyAnchorLoss, _check, embed_in_pieces, evaluate_retrieval, functional
-from polyanchor.data.sampling import ClassBalancedBatches, ShuffledBatches
-from polyanchor.index.index import Index
-from polyanchor.models.embedding import create_model
-from polyanchor.search.exact import search, search_others
-from polyanchor.training.config import Config
+from polyanchor import MultiProxyAnchorLoss, _check, evaluate_retrieval, functional
+from polyanchor._errors import InputError
+from polyanchor.search import exact
+from polyanchor.stats import agreement, queries, seeds
 
-np = pytest.importorskip("numpy", reason="extra: train")
-KINDS = {
-    "int": int,
-    "np.int64": np.int64,
-    "np.uint8": np.uint8,
-    "np.array": np.array,
-    "tensor": torch.tensor,
-    "tensor int8": lambda value: torch.tensor(value, dtype=torch.int8),
+X, P, Y = torch.randn(4, 3), torch.randn(5, 2, 3), torch.tensor([0, 1, 2, 0])
+HITS, N = torch.tensor([[True, False, True]] * 2), torch.tensor([2, 3])
+LOSS: dict[str, Any] = {"embeddings": X, "proxies": P, "labels": Y}
+GROUPS = torch.tensor([0, 0, 1, 1])
+CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "loss": (functional.multi_proxy_anchor_loss, {**LOSS, "alpha": 32.0, "delta": 0.1, "gamma": 0.1, "anchor": "data"}),
+    "eager loss": (lambda **given: functional.multi_proxy_anchor_loss(impl="eager", **given), LOSS),
+    "anchor_loss": (
+        functional.anchor_loss,
+        {"similarity": X, "labels": Y, "anchor": "class", "alpha": 9.0, "delta": 0},
+    ),
+    "log1p_sum_exp": (functional.log1p_sum_exp, {"exponents": X, "members": X > 0, "dim": 1}),
+    "class_similarity": (functional.class_similarity, {"embeddings": X, "proxies": P, "gamma": 0.1}),
+    "pool": (functional.pool, {"similarity": P, "pooling": "max", "gamma": 0.1}),
+    "unit_rows": (functional.unit_rows, {"vectors": X}),
+    "merging_penalty": (functional.merging_penalty, {"proxies": P}),
+    "dcg": (functional.dcg, {"gains": X}),
+    "ideal_gains": (functional.ideal_gains, {"gains": X.abs(), "counts": Y[:3], "k": 2}),
+    "ideal_dcg_binary": (functional.ideal_dcg_binary, {"n_relevant": N, "k": 2}),
+    "ndcg_at_k": (functional.ndcg_at_k, {"gains_at_rank": HITS, "ideal_dcg": torch.ones(2)}),
+    "recall_at_k": (functional.recall_at_k, {"hits": HITS, "n_relevant": N}),
+    "map_at_r": (functional.map_at_r, {"hits": HITS, "n_relevant": N}),
+    "reciprocal_rank": (functional.reciprocal_rank, {"first_rank": N}),
+    "module": (MultiProxyAnchorLoss(5, 3), {"embeddings": X, "labels": Y}),
+    "options": (
+        lambda **given: MultiProxyAnchorLoss(5, 3, **given),
+        {"alpha": 9.0, "delta": 0.1, "gamma": 1, "merging": 1},
+    ),
+    "search": (exact.search, {"queries": X, "gallery": P[:, 0], "k": 1, "block_bytes": 1000}),
+    "search_others": (exact.search_others, {"embeddings": X, "k": 1}),
+    "evaluate_retrieval": (
+        evaluate_retrieval,
+        {"embeddings": X, "labels": Y, "gallery": X + 1, "gallery_labels": Y, "k": 1, "gains": torch.ones(3, 3)},
+    ),
+    "pooled_deviation": (agreement.pooled_deviation, {"values": X}),
+    "discrimination": (agreement.discrimination, {"values": X}),
+    "mean_rank_agreement": (agreement.mean_rank_agreement, {"values": X}),
+    "bootstrap": (
+        queries.bootstrap,
+        {"values": X[:, 0], "groups": GROUPS, "resamples": 9, "confidence": 0.9, "seed": 0},
+    ),
+    "paired_bootstrap": (queries.paired_bootstrap, {"first": X, "second": X + 1, "groups": GROUPS, "resamples": 9}),
+    "mean_interval": (seeds.mean_interval, {"values": [1.0, 2.0], "confidence": 0.9}),
+    "paired_t": (seeds.paired_t, {"first": [1.0, 2.0], "second": [2.0, 4.0], "confidence": 0.9}),
+    "holm": (seeds.holm, {"p_values": [0.1, 0.2]}),
 }
-X, Y = torch.eye(8), torch.arange(8) // 2
+NONE_IS_AN_ANSWER = {"gains", "groups"}
 
 
-def index(folder, n):
-    made = Index.create(folder / "index", dim=n(8))
-    made.add(X)
-    hits = made.search(X[:1], n(3))
-    return [hit.id for hit in hits[0]], Index.open(folder / "index").about.dim
+def instead_of(value: Any) -> dict[str, Any]:
+    """What people have passed in its place."""
+    if isinstance(value, Tensor):
+        return {
+            "sparse": value.to_sparse(),
+            "meta": value.to("meta"),
+            "complex": value.to(torch.complex64),
+            "nested": torch.nested.nested_tensor([value]),
+            "list": value.tolist(),
+            "array": value.numpy(),
+            "another shape": value[None, None, None],
+        }
+    if isinstance(value, str):
+        return {"two": torch.ones(2), "list": [value], "unknown": "no such"}
+    if isinstance(value, list):
+        return {"words": ["a", "b"], "matrix": torch.ones(2, 2), "nothing in it": [None, None], "word": "ab"}
+    return {"two": torch.ones(2), "one": torch.tensor(1.0), "word": "3", "NaN": float("nan"), "i": 1j, "yes": True}
 
 
-CASES = {
-    "evaluate_retrieval": lambda n, _: evaluate_retrieval(X, Y, k=n(2)).means,
-    "evaluate_retrieval, several": lambda n, _: list(evaluate_retrieval(X, Y, k=[n(2), 1]).means),
-    "search": lambda n, _: search(X, X, n(3)).ids.tolist(),
-    "search_others": lambda n, _: search_others(X, n(3)).ids.tolist(),
-    "ideal_gains": lambda n, _: functional.ideal_gains(torch.ones(1, 2), torch.tensor([1, 2]), k=n(3)).tolist(),
-    "ideal_dcg_binary": lambda n, _: functional.ideal_dcg_binary(Y, k=n(3)).tolist(),
-    "MultiProxyAnchorLoss": lambda n, _: MultiProxyAnchorLoss(n(4), n(8), proxies_per_class=n(2)).proxies.shape,
-    "create_model": lambda n, _: repr(create_model("none", features=n(8), embedding_dim=n(2))),
-    "embed_in_pieces": lambda n, _: embed_in_pieces(torch.nn.Identity(), X, n(3)).tolist(),
-    "ClassBalancedBatches": lambda n, _: list(ClassBalancedBatches(Y, classes=n(2), images=n(2), seed=n(3))),
-    "ShuffledBatches": lambda n, _: list(ShuffledBatches(n(8), size=n(3), seed=n(0), rank=n(0), ranks=n(2))),
-    "index": lambda n, folder: index(folder, n),
-    "Config": lambda n, _: Config(run={"epochs": n(3), "k": [n(1), n(2)]}, batches={"classes": n(5)}).model_dump_json(),
-    "Config, one k": lambda n, _: Config(run={"k": n(2), "select": "mrr"}).model_dump_json(),
-}
+PLACES = [(call, name) for call, (_, given) in CALLS.items() for name in given]
 
 
-@pytest.mark.parametrize("kind", list(KINDS)[1:])
-@pytest.mark.parametrize("name", CASES)
-def test_integers_of_other_libraries(name, kind, tmp_path):
-    places = [tmp_path / part for part in ("want", "got")]
-    for place in places:
-        place.mkdir()
-    assert CASES[name](KINDS[kind], places[1]) == CASES[name](int, places[0])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR")
+@pytest.mark.parametrize(("call", "name"), PLACES)
+def test_every_argument_is_looked_at(call, name):
+    function, given = CALLS[call]
+    function(**given)
+    wrong = instead_of(given[name])
+    if name not in NONE_IS_AN_ANSWER | {"gallery", "gallery_labels"}:
+        wrong["None"] = None
+    if (call, name) in {("pool", "similarity"), ("unit_rows", "vectors")}:
+        del wrong["another shape"]  # these take any
+    for what, value in wrong.items():
+        try:
+            with pytest.raises(InputError) as found:
+                function(**{**given, name: value})
+        except BaseException as error:
+            raise AssertionError(f"{name} as {what}: {error!r}") from error
+        assert len(str(found.value)) < 400
 
 
-def test_floats_of_other_libraries_in_a_configuration():
-    for number in (np.float32(0.5), np.float64(0.5), torch.tensor(0.5)):
-        made = Config(optim={"lr": number}, images={"scale": (number, np.float64(1))})
-        assert type(made.optim.lr) is float
-        assert made.model_dump_json() == Config(optim={"lr": 0.5}, images={"scale": (0.5, 1.0)}).model_dump_json()
+def test_numbers_of_numpy_are_numbers():
+    usual = functional.multi_proxy_anchor_loss(**LOSS, alpha=16.0, gamma=0.5, delta=0.0)
+    other = functional.multi_proxy_anchor_loss(**LOSS, alpha=np.float32(16), gamma=np.float16(0.5), delta=np.int64(0))
+    assert usual == other
 
 
-@pytest.mark.parametrize(
-    "value", [True, np.True_, torch.tensor(True), 1.0, np.float64(1), torch.tensor(1.0), "1", None]
-)
-def test_no_integers(value):
-    for check in (_check.count, _check.at_least_0, _check.integer):
-        with pytest.raises(TypeError, match="k must be an integer, got"):
-            check("k", value)
+@pytest.mark.parametrize("impl", ["eager", "fused"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("pooling", ["softmax", "max", "logsumexp"])
+def test_proxies_that_are_not_finite_are_named(impl, value, pooling):
+    proxies = P.clone()
+    proxies[3, 1, 2] = value
+    words = "proxies must be finite, got NaN or infinity in 1 of 5 rows, first in row 3"
+    with pytest.raises(_check.NotFiniteError, match=words):
+        functional.multi_proxy_anchor_loss(X, proxies, Y, impl=impl, pooling=pooling)
+    with pytest.raises(_check.NotFiniteError, match=words):
+        functional.merging_penalty(proxies)
 
 
-def test_bounds():
-    with pytest.raises(ValueError, match="at least 1, got 0"):
-        _check.count("k", np.int64(0))
-    with pytest.raises(ValueError, match="0 or more, got -1"):
-        _check.at_least_0("k", np.int64(-1))
+def test_infinite_and_missing_numbers_do_not_pass_for_others():
+    infinite = torch.tensor([1.0, torch.inf])
+    with pytest.raises(InputError, match="finite, or NaN where undefined"):
+        queries.bootstrap(infinite)
+    with pytest.raises(InputError, match="gains_at_rank must be finite"):
+        functional.ndcg_at_k(torch.tensor([[torch.nan]]), torch.ones(1))
+    with pytest.raises(InputError, match="finite and 0 or more"):
+        functional.ideal_gains(infinite[None], torch.tensor([1, 1]), k=1)
+    with pytest.raises(InputError, match=r"p_values must lie in \[0, 1\]"):
+        seeds.holm([0.1, 2.0])

@@ -7,13 +7,17 @@ the rest see :mod:`polyanchor.losses.multi_proxy_anchor`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from numbers import Real
 from operator import index
 from typing import SupportsIndex
 
+import torch
 from torch import Tensor
+from torch._C import _functorch
 
 from polyanchor._errors import InputError, InputTypeError
 
@@ -22,7 +26,7 @@ _NO_INTEGER = "bool", "float", "complex", "bfloat"
 
 def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Require ``value`` to be one of ``known``."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{nearest(value, known)}")
 
 
@@ -32,26 +36,117 @@ def nearest(value: object, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def positive(name: str, value: float) -> None:
+def number(name: str, value: object) -> float:
+    """Require one real number, of Python or of numpy; returned as a float, infinite where it is beyond the floats."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        got = (
+            f"of shape {tuple(value.shape)}; call .item() on one element" if isinstance(value, Tensor) else repr(value)
+        )
+        raise InputTypeError(f"{name} must be a number, got {type(value).__name__} {got:.60}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def positive(name: str, value: float) -> float:
     """Require a number above 0 (NaN and infinity are not)."""
-    if not 0 < value < float("inf"):
+    found = number(name, value)
+    if not 0 < found < math.inf:
         raise InputError(f"{name} must be a finite number above 0, got {value!r}")
+    return found
 
 
-def finite_number(name: str, value: float) -> None:
+def finite_number(name: str, value: float) -> float:
     """Require a number that is neither NaN nor infinite."""
-    if not float("-inf") < value < float("inf"):
+    found = number(name, value)
+    if not math.isfinite(found):
         raise InputError(f"{name} must be a finite number, got {value!r}")
+    return found
+
+
+def numbers(name: str, values: object) -> list[float]:
+    """Require several numbers, each as :func:`number` has it; those of a tensor or an array are taken out of it."""
+    found = values if isinstance(values, Sequence) else getattr(values, "tolist", lambda: None)()
+    if isinstance(values, str) or not isinstance(found, Sequence):
+        raise InputTypeError(f"{name} must be a sequence of numbers, got {type(values).__name__} {values!r:.60}")
+    return [number(f"{name}[{place}]", value) for place, value in enumerate(found)]
+
+
+def share(name: str, value: float) -> float:
+    """Require a number above 0 and below 1."""
+    found = number(name, value)
+    if not 0 < found < 1:
+        raise InputError(f"{name} must lie between 0 and 1, both excluded, got {value!r}")
+    return found
+
+
+def dense(name: str, value: Tensor, of: str) -> None:
+    """Require a torch tensor whose numbers lie in memory, one beside the other."""
+    if not isinstance(value, Tensor):
+        raise InputTypeError(
+            f"{name} must be a torch tensor of {of}, got {type(value).__name__}; use torch.as_tensor(...)"
+        )
+    if value.is_nested or value.layout != torch.strided:
+        form = "a nested tensor; call .to_padded_tensor(...) on it" if value.is_nested else value.layout
+        raise InputTypeError(f"{name} must be a dense tensor, got {form}; call .to_dense() on it")
+    if value.is_quantized:
+        raise InputTypeError(f"{name} must not be quantized, got {value.dtype}; call .dequantize() on it")
+    if value.is_meta:
+        raise InputError(
+            f"{name} must hold numbers, got a tensor on the meta device; give the module memory with "
+            ".to_empty(device=...) and load or draw its parameters"
+        )
+
+
+def real(name: str, value: Tensor, shape: str) -> None:
+    """Require a dense tensor of any real dtype."""
+    dense(name, value, f"shape {shape}")
+    if value.is_complex():
+        raise InputTypeError(f"{name} must be a real tensor of shape {shape}, got {value.dtype}; take .abs() or .real")
+
+
+def floating(name: str, value: Tensor, shape: str) -> None:
+    """Require a dense floating tensor of a dtype that can be computed with: 16 bits or more."""
+    dense(name, value, f"shape {shape}")
+    if not value.is_floating_point() or value.dtype.itemsize < 2:
+        raise InputTypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
 
 
 def vectors(name: str, value: Tensor, *, rows: str = "B") -> None:
     """Require a floating matrix with at least one row and one column."""
-    if not isinstance(value, Tensor):
-        raise InputTypeError(f"{name} must be a torch tensor of shape ({rows}, D), got {type(value).__name__}")
+    floating(name, value, f"({rows}, D)")
     if value.ndim != 2 or 0 in value.shape:
         raise InputError(f"{name} must have shape ({rows}, D) with at least one row, got {tuple(value.shape)}")
-    if not value.is_floating_point():
-        raise InputTypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
+
+
+def centres(proxies: Tensor) -> None:
+    """Require proxies ``(C, K, D)``."""
+    floating("proxies", proxies, "(C, K, D)")
+    if proxies.ndim != 3 or 0 in proxies.shape:
+        raise InputError(
+            f"proxies must have shape (C, K, D), got {tuple(proxies.shape)}; one proxy per class is (C, 1, D)"
+        )
+
+
+def readable(*values: Tensor) -> bool:
+    """Whether looking at the values costs no wait and has one answer: they are on a CPU, and not batched by a vmap."""
+    return all(value.device.type == "cpu" for value in values) and (
+        _functorch.maybe_current_level() is None or not any(map(_batched, values))
+    )
+
+
+def capturing() -> bool:
+    """Whether a CUDA graph is being captured: a look at anything on the device would break that off."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()  # without a driver, an error
+
+
+def _batched(value: Tensor) -> bool:
+    while not _functorch.is_batchedtensor(value):  # a vmap may be within a grad
+        if not _functorch.is_functorch_wrapped_tensor(value):
+            return False
+        value = _functorch.get_unwrapped(value)
+    return True
 
 
 class NotFiniteError(InputError):
@@ -59,10 +154,10 @@ class NotFiniteError(InputError):
 
 
 def finite(name: str, value: Tensor) -> None:
-    """Require a matrix without NaN or infinity; reads every value."""
+    """Require a tensor without NaN or infinity; reads every value."""
     if value.detach().sum().isfinite():
         return  # one pass instead of five; a sum that overflows decides nothing
-    bad = ~value.isfinite().all(dim=1)
+    bad = ~value.isfinite().flatten(1).all(dim=1)
     if bad.any():
         raise NotFiniteError(
             f"{name} must be finite, got NaN or infinity in {int(bad.sum())} of {len(value)} rows, first in row "
@@ -70,10 +165,20 @@ def finite(name: str, value: Tensor) -> None:
         )
 
 
+LOST = "proxies must be finite, got a loss that is NaN or infinite from finite embeddings; look at the learning rate"
+
+
+def finite_proxies(proxies: Tensor, loss: Tensor) -> None:
+    """Require finite proxies: looked at only where the loss is not finite, as a pass over all of them is dear."""
+    if torch.compiler.is_compiling():
+        return  # one more break in the graph, and in a traced transform of torch.func one too many
+    if readable(proxies, loss) and not loss.detach().isfinite():
+        finite("proxies", proxies.detach())
+
+
 def integer_labels(name: str, labels: Tensor, rows: int) -> Tensor:
     """Require one integer label per row, of any integer dtype; returned as int64."""
-    if not isinstance(labels, Tensor):
-        raise InputTypeError(f"{name} must be a torch tensor of integers, got {type(labels).__name__}")
+    dense(name, labels, "integers")
     if str(labels.dtype).removeprefix("torch.").startswith(_NO_INTEGER):
         raise InputTypeError(f"{name} must have an integer dtype, got {labels.dtype}; call .long() on it")
     if labels.shape != (rows,):
@@ -109,15 +214,15 @@ def integer(name: str, value: SupportsIndex) -> int:
 def count(name: str, value: SupportsIndex) -> int:
     """Require an integer of at least 1, see :func:`integer`; returned as int."""
     number = integer(name, value)
-    if number < 1:
-        raise InputError(f"{name} must be at least 1, got {number}")
+    if not 1 <= number < 2**63:
+        raise InputError(f"{name} must be at least 1{' and fit in 64 bits' if number > 0 else ''}, got {number}")
     return number
 
 
 def at_least_0(name: str, value: SupportsIndex) -> int:
     """Require an integer of 0 or more, see :func:`integer`; returned as int."""
     number = integer(name, value)
-    if number < 0:
+    if not 0 <= number < 2**63:
         raise InputError(f"{name} must be an integer of 0 or more, got {number}")
     return number
 
@@ -144,14 +249,7 @@ def one_device(first_name: str, first: Tensor, second_name: str, second: Tensor)
 def loss_inputs(embeddings: Tensor, proxies: Tensor, labels: Tensor) -> Tensor:
     """Require ``(B, D)``, ``(C, K, D)`` and ``(B,)`` that fit together; the labels come back as int64."""
     vectors("embeddings", embeddings)
-    if not isinstance(proxies, Tensor):
-        raise InputTypeError(f"proxies must be a torch tensor of shape (C, K, D), got {type(proxies).__name__}")
-    if proxies.ndim != 3 or 0 in proxies.shape:
-        raise InputError(
-            f"proxies must have shape (C, K, D), got {tuple(proxies.shape)}; one proxy per class is (C, 1, D)"
-        )
-    if not proxies.is_floating_point():
-        raise InputTypeError(f"proxies must be floating point, got {proxies.dtype}")
+    centres(proxies)
     if embeddings.shape[1] != proxies.shape[2]:
         raise InputError(
             f"embeddings must have as many columns as the proxies, {proxies.shape[2]}, got {embeddings.shape[1]}"

@@ -12,6 +12,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 from polyanchor import MultiProxyAnchorLoss
+from polyanchor.distributed import shard_sweep
+from polyanchor.distributed.shard_sweep import _sweep
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.functional import merging_penalty
 from polyanchor.losses.proxies import fixed_lengths
@@ -188,3 +190,46 @@ def test_every_rank_is_told_the_same(found, name, words):
 def test_a_process_group_is_asked_for():
     with pytest.raises(RuntimeError, match=r"init_process_group\(\) first"):
         ShardedMultiProxyAnchorLoss(3, 4)
+
+
+@pytest.fixture
+def alone():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_function_transforms_are_refused():
+    loss, x, y = ShardedMultiProxyAnchorLoss(3, 4), torch.randn(2, 4), torch.tensor([0, 2])
+    with pytest.raises(ValueError, match=r"inside torch.func .* use polyanchor.MultiProxyAnchorLoss"):
+        torch.func.grad(lambda rows: loss(rows, y))(x)
+
+
+@pytest.mark.usefixtures("alone")
+def test_capture_in_a_cuda_graph_is_refused(monkeypatch):
+    loss, x, y = ShardedMultiProxyAnchorLoss(3, 4), torch.randn(2, 4), torch.tensor([0, 2])
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(ValueError, match="CUDA graph that is being captured; leave the loss out"):
+        loss(x, y)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_no_gradient_is_made_that_nobody_wants(monkeypatch, anchor):
+    made = []
+
+    def plain(*args):
+        found = _sweep(*args)
+        made.append([gradient is not None for gradient in found[1:]])
+        return found
+
+    monkeypatch.setattr(shard_sweep, "_sweep", plain)
+    loss, x, y = ShardedMultiProxyAnchorLoss(3, 4, anchor=anchor), torch.randn(2, 4), torch.tensor([0, 2])
+    with torch.no_grad():
+        value = loss(x.requires_grad_(), y)
+    with_gradients = loss(x, y)
+    loss(x.detach(), y)
+    assert made == [[False, False], [True, True], [False, True]]
+    torch.testing.assert_close(value, with_gradients.detach())

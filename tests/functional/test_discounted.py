@@ -103,7 +103,7 @@ def test_an_empty_class_is_worth_nothing_and_more_classes_than_ranks():
 
 def test_refuses():
     gains, counts = torch.ones(1, 2), torch.tensor([1, 1])
-    with pytest.raises(TypeError, match="real tensor"):
+    with pytest.raises(TypeError, match="torch tensor of shape"):
         dcg([[1.0]])
     with pytest.raises(TypeError, match="complex64"):
         dcg(torch.ones(1, 1, dtype=torch.complex64))
@@ -118,7 +118,7 @@ def test_refuses():
         ideal_gains(gains, counts.float(), k=1)
     with pytest.raises(ValueError, match=r"got \(1, 2\) and \(3,\)"):
         ideal_gains(gains, torch.ones(3, dtype=torch.long), k=1)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="finite and 0 or more"):
         ideal_gains(-gains, counts, k=1)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         ideal_gains(gains, counts, k=0)

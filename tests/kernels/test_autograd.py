@@ -7,10 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from polyanchor import MultiProxyAnchorLoss
+from polyanchor._errors import InputError
 from polyanchor.functional import multi_proxy_anchor_loss
-from polyanchor.kernels import Family, blocks, fused_loss
+from polyanchor.kernels import Family, autograd, blocks, fused_loss
+from polyanchor.kernels.sweep import sweep as plain_sweep
 
 ANCHORS = "class", "data", "mixed"
 POOLINGS = "softmax", "max", "logsumexp"
@@ -99,6 +102,93 @@ def test_only_the_gradients_that_are_wanted(anchor):
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
+def test_no_gradient_is_made_that_nobody_wants(monkeypatch, anchor):
+    x, p, y = problem(8, 5, 2, 4)
+    made = []
+
+    def sweep(*args, **options):
+        swept = plain_sweep(*args, **options)
+        made.append((swept.to_units is not None, swept.to_proxies is not None))
+        return swept
+
+    monkeypatch.setattr(autograd, "sweep", sweep)
+    for context, to_x, to_p in product(
+        (torch.enable_grad, torch.no_grad, torch.inference_mode), (True, False), (True, False)
+    ):
+        with context():
+            multi_proxy_anchor_loss(x if to_x else x.detach(), p if to_p else p.detach(), y, anchor=anchor)
+        asked = context is torch.enable_grad
+        assert made.pop() == (to_x and asked, to_p and asked)
+
+
+def by_dual_numbers(f, x: Tensor, direction: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(f(forward_ad.make_dual(x, direction))).tangent
+
+
+# What is asked of f at x, and the same from the gradient and the second derivative that backward() gives.
+TRANSFORMS = {
+    "grad": (lambda f, x, v: torch.func.grad(f)(x), lambda f, x, v, g, h: g),
+    "grad of another": (
+        lambda f, x, v: torch.func.grad(lambda a: a * f(x))(torch.ones((), dtype=x.dtype)),
+        lambda f, x, v, g, h: f(x),
+    ),
+    "jvp": (lambda f, x, v: torch.func.jvp(f, (x,), (v,))[1], lambda f, x, v, g, h: (g * v).sum()),
+    "vjp": (lambda f, x, v: torch.func.vjp(f, x)[1](torch.ones((), dtype=x.dtype))[0], lambda f, x, v, g, h: g),
+    "dual": (by_dual_numbers, lambda f, x, v, g, h: (g * v).sum()),
+    "vmap": (lambda f, x, v: torch.vmap(f)(torch.stack([x, v])), lambda f, x, v, g, h: torch.stack([f(x), f(v)])),
+    "vmap of grad": (lambda f, x, v: torch.vmap(torch.func.grad(f))(x[None])[0], lambda f, x, v, g, h: g),
+    "jacfwd": (lambda f, x, v: torch.func.jacfwd(f)(x), lambda f, x, v, g, h: g),
+    "hessian": (lambda f, x, v: torch.func.hessian(f)(x), lambda f, x, v, g, h: h),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("of", ["embeddings", "proxies"])
+def test_function_transforms(name, of):
+    x, p, y = (value.detach() for value in problem(5, 4, 2, 3))
+    at = x if of == "embeddings" else p
+
+    def loss(value: Tensor, impl: str = "auto") -> Tensor:
+        return multi_proxy_anchor_loss(*((value, p) if of == "embeddings" else (x, value)), y, alpha=8.0, impl=impl)
+
+    ask, expect = TRANSFORMS[name]
+    gradient = torch.autograd.functional.jacobian(lambda value: loss(value, "eager"), at)
+    second = torch.autograd.functional.hessian(lambda value: loss(value, "eager"), at)
+    other = at.flip(0)
+    torch.testing.assert_close(ask(loss, at, other), expect(loss, at, other, gradient, second))
+    with pytest.raises(InputError, match=r"inside torch.func .* pass impl='eager' \(or 'auto'\) there"):
+        ask(lambda value: loss(value, "fused"), at, other)
+
+
+def test_modules_side_by_side():
+    """The recipe of torch.func: parameters stacked, one vmap over the gradient of a functional call."""
+    x, _, y = problem(5, 4, 2, 3, dtype=torch.float32)
+    modules = [MultiProxyAnchorLoss(4, 3, proxies_per_class=2) for _ in range(3)]
+    parameters, _ = torch.func.stack_module_state(modules)
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(modules[0], parameters, (x.detach(), y))
+
+    found = torch.vmap(torch.func.grad(loss))(parameters)["proxies"]
+    for module, gradient in zip(modules, found, strict=True):
+        module(x.detach(), y).backward()
+        torch.testing.assert_close(gradient, module.proxies.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", ["auto", "fused"])
+def test_several_gradients_at_once(impl):
+    x, p, y = problem(5, 4, 2, 3)
+    upstream = torch.tensor([1.0, -2.0], dtype=x.dtype)
+    one = torch.autograd.grad(multi_proxy_anchor_loss(x, p, y, impl="eager"), x)[0]
+    loss = multi_proxy_anchor_loss(x, p, y, impl=impl)
+    found = torch.autograd.grad(loss, x, upstream, is_grads_batched=True, retain_graph=True)[0]
+    torch.testing.assert_close(found, torch.stack([one, -2 * one]))
+    found = torch.vmap(lambda factor: torch.autograd.grad(loss, x, factor)[0])(upstream)
+    torch.testing.assert_close(found, torch.stack([one, -2 * one]))
+
+
+@pytest.mark.parametrize("anchor", ANCHORS)
 def test_a_retained_graph_gives_the_same_gradients_again(anchor):
     x, p, y = problem(8, 5, 2, 4)
     loss = multi_proxy_anchor_loss(x, p, y, anchor=anchor, impl="fused")
@@ -169,7 +259,7 @@ def test_inside_torch_compile(anchor):
 
     got = torch.autograd.grad(step(x, p), (x, p))
     torch.testing.assert_close(got, gradients(x, p, y, anchor=anchor, impl="eager")[1:])
-    assert max(sizes) < 10
+    assert max(sizes) < 20  # the checks alone are 11; the sweep is far more
 
 
 @pytest.mark.usefixtures("_blocks")

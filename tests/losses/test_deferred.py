@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from polyanchor import MultiProxyAnchorLoss
 from polyanchor.functional import multi_proxy_anchor_loss
 from polyanchor.functional.multi_proxy_anchor import batch_is_usable, guarded_loss
 from polyanchor.losses.deferred import DeferredChecks
@@ -36,7 +37,7 @@ def checks(tickets):
 
 
 def test_nothing_is_raised_before_the_answer_is_there(checks, tickets):
-    checks.watch(torch.ones(2, 3), torch.tensor([0, 7]), 5)
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 7]), 5, torch.zeros(()))
     checks.raise_known()
     tickets[0].done = True
     with pytest.raises(ValueError, match=r"\[0, 5\), got numbers from 0 to 7.*call 1 of this loss, 0 before"):
@@ -46,8 +47,8 @@ def test_nothing_is_raised_before_the_answer_is_there(checks, tickets):
 
 def test_good_batches_pass_and_a_later_bad_one_is_named(checks, tickets):
     for value in (1.0, 1.0, torch.nan):
-        checks.watch(torch.full((2, 3), value), torch.tensor([0, 1]), 5)
-    checks.watch(torch.ones(2, 3), torch.tensor([0, 1]), 5)
+        checks.watch(torch.full((2, 3), value), torch.tensor([0, 1]), 5, torch.zeros(()))
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 1]), 5, torch.zeros(()))
     for ticket in tickets[:2]:
         ticket.done = True
     checks.raise_known()
@@ -55,9 +56,63 @@ def test_good_batches_pass_and_a_later_bad_one_is_named(checks, tickets):
         checks.raise_known(wait=True)
 
 
+def test_proxies_that_are_not_finite_are_told_from_their_loss(checks):
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 1]), 5, torch.tensor(torch.nan))
+    with pytest.raises(ValueError, match=r"proxies must be finite.*call 1 of this loss"):
+        checks.raise_known(wait=True)
+
+
 def test_a_copy_waits_for_nothing(checks):
-    checks.watch(torch.ones(1, 1), torch.tensor([9]), 5)
+    checks.watch(torch.ones(1, 1), torch.tensor([9]), 5, torch.zeros(()))
     copy.deepcopy(checks).raise_known(wait=True)
+
+
+class CapturedTicket(Ticket):
+    """As CUDA has it: a look at an event breaks the capture off."""
+
+    def query(self):
+        if torch.cuda.is_initialized():
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return super().query()
+
+    synchronize = query
+
+
+def test_nothing_is_looked_at_while_a_cuda_graph_is_captured(monkeypatch):
+    made = []
+
+    def ticket(device):
+        made.append(CapturedTicket())
+        made[-1].query()
+        return made[-1]
+
+    loss = MultiProxyAnchorLoss(5, 3)
+    loss._deferred = checks = DeferredChecks(ticket)
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 7]), 5, torch.zeros(()))
+    made[0].done = True
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    loss(torch.ones(2, 3), torch.tensor([0, 1]))
+    checks.watch(torch.ones(2, 3), torch.tensor([0, 8]), 5, torch.zeros(()))
+    loss.check()
+    assert len(made) == 1  # what is captured runs without Python: nobody would look at its answer
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="from 0 to 7"):
+        loss(torch.ones(2, 3), torch.tensor([0, 1]))
+
+
+def test_torch_compile_and_transforms_leave_the_tickets_alone(checks, tickets):
+    x, y = torch.randn(2, 3), torch.tensor([0, 1])
+
+    def watched(rows):
+        checks.watch(rows, y, 5, rows.sum())
+        checks.raise_known()
+        return rows.square().sum()
+
+    torch.testing.assert_close(torch.compile(watched, backend="eager", fullgraph=True)(x), x.square().sum())
+    torch.testing.assert_close(torch.func.grad(watched)(x), 2 * x)
+    torch.testing.assert_close(torch.vmap(watched)(x[None]), x.square().sum()[None])
+    assert not tickets
 
 
 @pytest.mark.parametrize("bad", ["label", "nan"])

@@ -76,7 +76,7 @@ def test_the_seed_decides():
     [
         (lambda: bootstrap(torch.tensor([torch.nan])), "at least one defined value"),
         (lambda: bootstrap(torch.ones(3), torch.ones(2)), r"got \(3, 1\) and \(2,\)"),
-        (lambda: bootstrap(torch.ones(3), resamples=0), "resamples must be 1 or more, got 0"),
+        (lambda: bootstrap(torch.ones(3), resamples=0), "resamples must be at least 1, got 0"),
         (lambda: bootstrap(torch.ones(3), confidence=1.0), "between 0 and 1"),
         (lambda: paired_bootstrap(torch.ones(3, 1), torch.ones(2, 1)), "one shape"),
     ],

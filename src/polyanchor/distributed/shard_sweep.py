@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributed.device_mesh import DeviceMesh
 
 from polyanchor.distributed.exchange import stack_of_all, sum_of_all
+from polyanchor.kernels.autograd import handed_out, wanted
 from polyanchor.kernels.blocks import Part, inverse_lengths
 from polyanchor.kernels.family import Counts, Family, LogSums
 from polyanchor.kernels.sweep import half_swept
@@ -57,8 +58,11 @@ def shard_loss(
         counts: of all ranks together.
         mesh: the ranks.
     """
-    loss: Tensor = _ShardLoss.apply(embeddings, proxies, pieces, family, counts, mesh)
-    return loss
+    wants = wanted(embeddings, proxies)
+    if any(wants):
+        loss: Tensor = _ShardLoss.apply(embeddings, proxies, pieces, family, counts, mesh)
+        return loss
+    return _loss_and_gradients(embeddings, proxies, pieces, family, counts, mesh, wants)[0]
 
 
 class _ShardLoss(torch.autograd.Function):
@@ -74,17 +78,9 @@ class _ShardLoss(torch.autograd.Function):
         counts: Counts,
         mesh: DeviceMesh,
     ) -> Tensor:
-        wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
-        rows = embeddings.to(wide)
-        inverse = inverse_lengths(rows)[:, None]
-        units = rows * inverse
-        loss, to_units, to_proxies = _sweep(
-            units, proxies.to(wide), pieces, family, counts, mesh, ctx.needs_input_grad[:2]
+        loss, *ctx.made = _loss_and_gradients(
+            embeddings, proxies, pieces, family, counts, mesh, ctx.needs_input_grad[:2]
         )
-        if to_units is not None:
-            along = (to_units * units).sum(dim=1, keepdim=True)
-            to_units = to_units.addcmul_(units, along, value=-1).mul_(inverse * mesh.size()).to(embeddings.dtype)
-        ctx.made = to_units, None if to_proxies is None else to_proxies.to(proxies.dtype)
         return loss
 
     @staticmethod
@@ -93,11 +89,28 @@ class _ShardLoss(torch.autograd.Function):
         if ctx.made is None:
             raise RuntimeError("the class-sharded loss gives its gradients once, got a second backward; call it again")
         made, ctx.made = ctx.made, None
-        if upstream.device.type != "cpu" or upstream != 1:  # one more pass over the proxies, which is worth avoiding
-            for gradient in made:
-                if gradient is not None:
-                    gradient.mul_(upstream)
-        return *made, None, None, None, None
+        return *handed_out(made, upstream), None, None, None, None
+
+
+def _loss_and_gradients(
+    embeddings: Tensor,
+    proxies: Tensor,
+    pieces: Sequence[Piece],
+    family: Family,
+    counts: Counts,
+    mesh: DeviceMesh,
+    wants: tuple[bool, ...],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss, and in the dtypes of the inputs their gradients as far as wanted."""
+    wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
+    rows = embeddings.to(wide)
+    inverse = inverse_lengths(rows)[:, None]
+    units = rows * inverse
+    loss, to_units, to_proxies = _sweep(units, proxies.to(wide), pieces, family, counts, mesh, wants)
+    if to_units is not None:
+        along = (to_units * units).sum(dim=1, keepdim=True)
+        to_units = to_units.addcmul_(units, along, value=-1).mul_(inverse * mesh.size()).to(embeddings.dtype)
+    return loss, to_units, None if to_proxies is None else to_proxies.to(proxies.dtype)
 
 
 def _sweep(
@@ -107,7 +120,7 @@ def _sweep(
     family: Family,
     counts: Counts,
     mesh: DeviceMesh,
-    wants: tuple[bool, bool],
+    wants: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, this rank's summand of the units' gradient, its proxies' gradient."""
     sweeps, sizes = [], []

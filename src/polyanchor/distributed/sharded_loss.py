@@ -14,6 +14,7 @@ from polyanchor.distributed.exchange import all_ranks, counts_of_all, rows_of_al
 from polyanchor.distributed.negative_sampling import Sample, draw_sample
 from polyanchor.distributed.shard_sweep import Piece, shard_loss
 from polyanchor.functional import Anchor, Pooling, merging_penalty
+from polyanchor.kernels.autograd import refuse_transforms
 from polyanchor.kernels.family import Counts, Family
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.proxies import Init, draw_proxies
@@ -84,7 +85,7 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
         merging: float = 0.0,
         negative_share: float = 1.0,
     ) -> None:
-        if not 0 < negative_share <= 1:
+        if not 0 < _check.number("negative_share", negative_share) <= 1:
             raise InputError(f"negative_share must lie in (0, 1], got {negative_share!r}; 1 is exact")
         if negative_share < 1 and merging > 0:
             raise InputError("merging is a mean over all proxies, got it together with a negative_share below 1")
@@ -120,6 +121,12 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """``(b, D)`` embeddings of this rank, b may be 0, and ``(b,)`` integer labels -> ``()`` loss of all ranks."""
+        refuse_transforms(embeddings, self.proxies, instead="use polyanchor.MultiProxyAnchorLoss, in one process,")
+        if _check.capturing():
+            raise InputError(
+                "the class-sharded loss reads the sizes of all ranks' batches on the host, got a CUDA graph that is "
+                "being captured; leave the loss out of the graph"
+            )
         labels = _check.integer_labels("labels", labels, len(embeddings))
         classes = len(self.proxies)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -131,6 +138,8 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             _check.class_range(labels, classes)
             leaf, pieces = self._taking_part(proxies, labels - self.first)
             loss = shard_loss(embeddings, leaf, pieces, self.family, Counts.of(labels, classes), self.mesh)
+            if loss.device.type == "cpu" and not loss.detach().isfinite():
+                raise _check.NotFiniteError(_check.LOST)  # the loss is the same on all ranks: so they all raise it
             if self.merging > 0:
                 share = self.merging * len(proxies) / classes  # the penalty is a mean over classes
                 loss = loss + sum_of_all(share * merging_penalty(proxies), self.mesh)

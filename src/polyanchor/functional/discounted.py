@@ -37,9 +37,7 @@ def dcg(gains: Tensor) -> Tensor:
         >>> dcg(torch.tensor([[3, 0, 1]]))  # 3 / log2(2) + 0 / log2(3) + 1 / log2(4)
         tensor([3.5000], dtype=torch.float64)
     """
-    if not isinstance(gains, Tensor) or gains.is_complex():
-        got = gains.dtype if isinstance(gains, Tensor) else type(gains).__name__
-        raise InputTypeError(f"gains must be a real tensor of shape (Q, k), got {got}; use torch.as_tensor(...)")
+    _check.real("gains", gains, "(Q, k)")
     if gains.ndim != 2 or gains.shape[1] == 0:
         raise InputError(f"gains must have shape (Q, k) with k at least 1, got {tuple(gains.shape)}")
     rank = torch.arange(1, gains.shape[1] + 1, dtype=torch.float64, device=gains.device)
@@ -62,13 +60,15 @@ def ideal_gains(gains: Tensor, counts: Tensor, *, k: int) -> Tensor:
 
     Raises:
         TypeError: ``counts`` is not integer, or k not an int.
-        ValueError: shapes do not fit, k is below 1, or a gain or count is negative.
+        ValueError: shapes do not fit, k is below 1, or a gain or count is negative or not finite.
 
     Example:
         >>> ideal_gains(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([2, 1, 9]), k=4)
         tensor([[3., 1., 1., 0.]], dtype=torch.float64)
     """
     k = _check.count("k", k)
+    _check.real("gains", gains, "(Q, C)")
+    _check.dense("counts", counts, "integers")
     if counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool:
         raise InputTypeError(f"counts must have an integer dtype, got {counts.dtype}; call .long() on it")
     if gains.ndim != 2 or counts.shape not in (gains.shape, gains.shape[1:]):
@@ -76,9 +76,11 @@ def ideal_gains(gains: Tensor, counts: Tensor, *, k: int) -> Tensor:
             f"gains must have shape (Q, C) and counts (Q, C) or (C,), got {tuple(gains.shape)} and "
             f"{tuple(counts.shape)}; give one count per class"
         )
-    if (gains < 0).any() or (counts < 0).any():
-        raise InputError("gains and counts must be 0 or more, got a negative one; nothing is worse than no gain")
-    worth = gains.double().masked_fill(counts == 0, 0.0)
+    _check.one_device("gains", gains, "counts", counts)
+    worth = gains.double()
+    if not ((worth >= 0) & worth.isfinite()).all() or (counts.long() < 0).any():
+        raise InputError("gains and counts must be finite and 0 or more, got another; nothing is worse than no gain")
+    worth = worth.masked_fill(counts == 0, 0.0)
     best, column = worth.topk(min(k, gains.shape[1]), dim=1)  # each column with gain fills at least one rank
     filled = counts.long().expand(gains.shape).gather(1, column).cumsum(dim=1)  # (Q, m) ranks taken so far
     rank = torch.arange(1, k + 1, device=gains.device).expand(len(gains), k)
@@ -132,7 +134,7 @@ def ndcg_at_k(gains_at_rank: Tensor, ideal_dcg: Tensor, *, check: bool = True) -
 
     Raises:
         TypeError: ``gains_at_rank`` is not a real tensor.
-        ValueError: shapes do not fit, or an ideal is negative or not finite.
+        ValueError: shapes do not fit, an ideal is negative, or an ideal or gain is not finite.
 
     References:
         Saeki, Kawahara, Aman, Multi Proxy Anchor Family Loss for Several Types of Gradients,
@@ -144,9 +146,14 @@ def ndcg_at_k(gains_at_rank: Tensor, ideal_dcg: Tensor, *, check: bool = True) -
         tensor([0.6934, 1.0000,    nan], dtype=torch.float64)
     """
     found = dcg(gains_at_rank)
+    _check.real("ideal_dcg", ideal_dcg, "(Q,)")
     if ideal_dcg.shape != found.shape:
         raise InputError(f"ideal_dcg must have shape ({len(found)},), one per query, got {tuple(ideal_dcg.shape)}")
     ideal = ideal_dcg.double()
     if check and not ((ideal >= 0) & ideal.isfinite()).all():
         raise InputError("ideal_dcg must be finite and 0 or more, got another value; gains must be 0 or more")
+    if check and not found.isfinite().all():
+        raise InputError(
+            "gains_at_rank must be finite, got NaN or infinity; a NaN would pass for a query without relevant items"
+        )
     return (found / ideal).masked_fill(ideal == 0, float("nan"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polyanchor._check import counts
+from polyanchor import _check
 from polyanchor._errors import InputError, InputTypeError
 
 
@@ -105,7 +105,7 @@ def reciprocal_rank(first_rank: Tensor, *, check: bool = True) -> Tensor:
         >>> reciprocal_rank(torch.tensor([1, 4, 0]))
         tensor([1.0000, 0.2500,    nan], dtype=torch.float64)
     """
-    rank = counts("first_rank", first_rank) if check else first_rank
+    rank = _check.counts("first_rank", first_rank) if check else first_rank
     return _where_defined(1 / rank.double(), rank)
 
 
@@ -187,12 +187,15 @@ def fitting(hits: Tensor, n_relevant: Tensor) -> Tensor:
         >>> recall_at_k(hits, n_relevant, check=False), precision_at_k(hits, n_relevant, check=False)
         (tensor([1.], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
     """
-    if not isinstance(hits, Tensor) or hits.dtype != torch.bool:
-        got = hits.dtype if isinstance(hits, Tensor) else type(hits).__name__
-        raise InputTypeError(f"hits must be a bool tensor of shape (Q, k), got {got}; write labels[ids] == own_label")
+    _check.dense("hits", hits, "shape (Q, k)")
+    if hits.dtype != torch.bool:
+        raise InputTypeError(
+            f"hits must be a bool tensor of shape (Q, k), got {hits.dtype}; write labels[ids] == own_label"
+        )
     if hits.ndim != 2 or hits.shape[1] == 0:
         raise InputError(f"hits must have shape (Q, k) with k at least 1, got {tuple(hits.shape)}")
-    relevant = counts("n_relevant", n_relevant, len(hits))
+    relevant = _check.counts("n_relevant", n_relevant, len(hits))
+    _check.one_device("hits", hits, "n_relevant", relevant)
     excess = (hits.sum(dim=1) - relevant).clamp(min=0)
     if excess.any():
         row = int(excess.argmax())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from polyanchor._errors import InputError, InputTypeError
+from polyanchor import _check
 from polyanchor.functional.similarity import unit_rows
 
 _ROUNDING = 8  # in units of the dtype's eps: what the cosine of two equal directions may be away from 1
@@ -32,7 +32,7 @@ def merging_penalty(proxies: Tensor) -> Tensor:
 
     Raises:
         TypeError: ``proxies`` are not floating.
-        ValueError: ``proxies`` have another shape.
+        ValueError: ``proxies`` have another shape, or, on a CPU, are not finite.
 
     References:
         Qian et al., SoftTriple Loss, ICCV 2019, arXiv:1909.05235, its regulariser with the normalisation of the
@@ -44,18 +44,18 @@ def merging_penalty(proxies: Tensor) -> Tensor:
         >>> merging_penalty(torch.ones(2, 3, 4))
         tensor(0.)
     """
-    if not isinstance(proxies, Tensor) or not proxies.is_floating_point():
-        got = proxies.dtype if isinstance(proxies, Tensor) else type(proxies).__name__
-        raise InputTypeError(f"proxies must be a floating tensor of shape (C, K, D), got {got}")
-    if proxies.ndim != 3 or 0 in proxies.shape:
-        raise InputError(f"proxies must have shape (C, K, D) with none of them 0, got {tuple(proxies.shape)}")
+    _check.centres(proxies)
     classes, centres, _ = proxies.shape
     with torch.autocast(proxies.device.type, enabled=False):
         directions = unit_rows(proxies.to(torch.promote_types(proxies.dtype, torch.float32)))
         if centres == 1:
-            return directions.sum() * 0  # a 0 that still has a (zero) gradient, as for any other K
+            none = directions.sum() * 0  # a 0 that still has a (zero) gradient, as for any other K
+            _check.finite_proxies(proxies, none)
+            return none
         first, second = torch.triu_indices(centres, centres, offset=1, device=proxies.device)
         gaps = 1 - (directions @ directions.mT)[:, first, second]  # (C, K (K - 1) / 2)
-        apart = gaps > _ROUNDING * torch.finfo(gaps.dtype).eps
+        apart = ~(gaps <= _ROUNDING * torch.finfo(gaps.dtype).eps)  # NaN is not lost
         chords = torch.where(apart, 2 * gaps, 1).sqrt().where(apart, 0)  # no root is taken at 0, where it is vertical
-        return chords.sum() / (classes * centres * (centres - 1))
+        penalty = chords.sum() / (classes * centres * (centres - 1))
+        _check.finite_proxies(proxies, penalty)
+        return penalty

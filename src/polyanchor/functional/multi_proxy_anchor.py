@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.functional.similarity import class_similarity
-from polyanchor.kernels import Family, fused_loss, why_not
+from polyanchor.kernels import Family, fused_loss, transformed, why_not
 from polyanchor.types import Anchor, Pooling
 
 if TYPE_CHECKING:
@@ -36,12 +37,27 @@ def log1p_sum_exp(exponents: Tensor, members: Tensor, *, dim: int) -> Tensor:
         members: bool of the same shape; the others are left out.
         dim: the axis that is summed.
 
+    Raises:
+        TypeError: ``exponents`` are not floating.
+        ValueError: ``members`` are not bool of the same shape, or there is no such axis.
+
     Example:
         >>> z = torch.tensor([[1000.0, 5.0], [0.0, 0.0]])
         >>> log1p_sum_exp(z, torch.tensor([[True, False], [False, False]]), dim=1)
         tensor([1000.,    0.])
     """
-    dim = dim % exponents.ndim
+    _check.floating("exponents", exponents, "any number of axes")
+    _check.dense("members", members, "bools")
+    if members.dtype != torch.bool or members.shape != exponents.shape:
+        raise InputError(
+            f"members must be bool of shape {tuple(exponents.shape)}, got {members.dtype} of {tuple(members.shape)}"
+        )
+    if isinstance(dim, bool) or not isinstance(dim, int) or not -exponents.ndim <= dim < exponents.ndim:
+        raise InputError(f"dim must be one of the {exponents.ndim} axes of exponents, got {dim!r}")
+    return _log1p_sum_exp(exponents, members, dim % exponents.ndim)
+
+
+def _log1p_sum_exp(exponents: Tensor, members: Tensor, dim: int) -> Tensor:
     kept = exponents.masked_fill(~members, -torch.inf)
     one = kept.new_zeros(()).expand(*kept.shape[:dim], 1, *kept.shape[dim + 1 :])  # the 1 is exp(0)
     return torch.logsumexp(torch.cat([one, kept], dim), dim)
@@ -70,22 +86,39 @@ def anchor_loss(
     Returns:
         ``()`` loss in the dtype of ``similarity``.
 
+    Raises:
+        TypeError: a dtype is not as above.
+        ValueError: a shape or an option is not as above; on CPU tensors also a label outside ``[0, C)``, or a
+            similarity that is not finite.
+
     Example:
         >>> anchor_loss(torch.eye(2), torch.tensor([0, 1]), anchor="data").round(decimals=4)
         tensor(3.2400)
     """
+    _check.one_of("anchor", anchor, get_args(Anchor))
+    alpha, delta = _check.positive("alpha", alpha), _check.finite_number("delta", delta)
+    _check.vectors("similarity", similarity)
+    labels = _check.integer_labels("labels", labels, len(similarity))
+    _check.one_device("similarity", similarity, "labels", labels)
+    if _check.readable(similarity, labels):
+        _check.class_range(labels, similarity.shape[1])
+        _check.finite("similarity", similarity)
+    return _anchor_loss(similarity, labels, anchor, alpha, delta)
+
+
+def _anchor_loss(similarity: Tensor, labels: Tensor, anchor: Anchor, alpha: float, delta: float) -> Tensor:
     classes = similarity.shape[1]
-    own = F.one_hot(labels, classes).bool()  # (B, C)
+    own = labels[:, None] == torch.arange(classes, device=labels.device)  # (B, C)
     pull, push = -alpha * (similarity - delta), alpha * (similarity + delta)
     if anchor == "data":
         # One positive per item: LSE0 of a single exponent is the softplus.
         pulled = F.softplus(pull.gather(1, labels[:, None])).mean()
     else:
-        pulled = log1p_sum_exp(pull, own, dim=0).sum() / own.any(dim=0).sum()
+        pulled = _log1p_sum_exp(pull, own, 0).sum() / own.any(dim=0).sum()
     if anchor == "class":
-        pushed = log1p_sum_exp(push, ~own, dim=0).sum() / classes
+        pushed = _log1p_sum_exp(push, ~own, 0).sum() / classes
     else:
-        pushed = log1p_sum_exp(push, ~own, dim=1).mean()
+        pushed = _log1p_sum_exp(push, ~own, 1).mean()
     return pulled + pushed
 
 
@@ -131,10 +164,11 @@ def multi_proxy_anchor_loss(
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``, see :func:`~polyanchor.functional.pool`.
         impl: ``"eager"``: plain PyTorch, keeps several ``(B, C, K)`` tensors. ``"fused"``: loss and both gradients from
             one sweep over blocks of classes, with three matrix products in all and a few MiB besides the gradients;
-            the gradients are made in the forward pass, and a backward with ``create_graph=True`` is an error.
-            ``"auto"``: as ``"fused"`` on a CPU, but such a backward is answered by ``"eager"``; on other devices
-            ``"eager"``, because there the fused loss (Triton, CUDA) has not been measured yet. Where ``"fused"`` is not
-            to be had, a warning gives the reason, and ``"eager"`` answers.
+            the gradients that are wanted are made in the forward pass; a backward with ``create_graph=True``, a
+            transform of ``torch.func`` and forward-mode tangents are errors. ``"auto"``: as ``"fused"`` on a CPU, but
+            these are answered by ``"eager"``; on other devices ``"eager"``, because there the fused loss (Triton,
+            CUDA) has not been measured yet. Where ``"fused"`` is not to be had, a warning gives the reason, and
+            ``"eager"`` answers.
 
     Returns:
         ``()`` loss in the wider dtype of the inputs, at least float32.
@@ -142,8 +176,9 @@ def multi_proxy_anchor_loss(
     Raises:
         TypeError: a dtype is not as above.
         ValueError: a shape or an option is not as above; on CPU tensors also a label outside ``[0, C)`` or an
-            embedding that is not finite. On other devices reading those values would stall every step: there such
-            a batch gives a NaN loss, with gradients of zero for embeddings and proxies, and
+            embedding or proxy that is not finite. On other devices reading those values would stall every step, and
+            inside ``torch.vmap`` there is no one value to read: there such a batch gives a NaN loss, with gradients of
+            zero for embeddings and proxies if it is the batch's fault; on a device
             :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at its next call.
 
     References:
@@ -159,10 +194,11 @@ def multi_proxy_anchor_loss(
     _check.one_of("anchor", anchor, get_args(Anchor))
     _check.one_of("impl", impl, get_args(Impl))
     _check.one_of("pooling", pooling, get_args(Pooling))
-    _check.positive("alpha", alpha)
-    _check.positive("gamma", gamma)
-    _check.finite_number("delta", delta)
+    alpha, gamma = _check.positive("alpha", alpha), _check.positive("gamma", gamma)
+    delta = _check.finite_number("delta", delta)
     labels = _check.loss_inputs(embeddings, proxies, labels)
+    if impl == "auto" and transformed(embeddings, proxies):
+        impl = "eager"
     with torch.autocast(embeddings.device.type, enabled=False):
         options: _Options = {
             "anchor": anchor,
@@ -171,11 +207,13 @@ def multi_proxy_anchor_loss(
             "gamma": gamma,
             "pooling": pooling,
         }
-        if embeddings.device.type != "cpu":
+        if not _check.readable(embeddings, proxies, labels):
             return guarded_loss(embeddings, proxies, labels, impl=impl, **options)
         _check.finite("embeddings", embeddings)
         _check.class_range(labels, len(proxies))
-        return _loss(embeddings, proxies, labels, impl=impl, **options)
+        loss = _loss(embeddings, proxies, labels, impl=impl, **options)
+        _check.finite_proxies(proxies, loss)
+        return loss
 
 
 def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -202,7 +240,7 @@ def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **
 
     def eager(embeddings: Tensor, proxies: Tensor) -> Tensor:
         similarity = class_similarity(embeddings, proxies, pooling=options["pooling"], gamma=options["gamma"])
-        return anchor_loss(similarity, labels, anchor=options["anchor"], alpha=options["alpha"], delta=options["delta"])
+        return _anchor_loss(similarity, labels, options["anchor"], options["alpha"], options["delta"])
 
     embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), Family(**options)
     if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._errors import InputError
 from polyanchor.types import Pooling
 
 
@@ -23,11 +24,15 @@ def unit_rows(vectors: Tensor) -> Tensor:
     Returns:
         ``(..., D)`` in the dtype of ``vectors``.
 
+    Raises:
+        TypeError: ``vectors`` are not floating.
+
     Example:
         >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
+    _check.floating("vectors", vectors, "(..., D)")
     largest = vectors.detach().abs().amax(dim=-1, keepdim=True)
     scaled = vectors / largest.masked_fill(largest == 0, 1)  # squares of very long and very short rows stay finite
     length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
@@ -55,7 +60,8 @@ def pool(similarity: Tensor, *, pooling: Pooling = "softmax", gamma: float = 0.1
         ``(...)`` in the dtype of ``similarity``.
 
     Raises:
-        ValueError: an unknown ``pooling``, or ``gamma`` not above 0.
+        TypeError: ``similarity`` is not floating.
+        ValueError: an unknown ``pooling``, ``gamma`` not above 0, or no local centre.
 
     References:
         The soft assignment is that of SoftTriple: Qian et al., ICCV 2019, arXiv:1909.05235, Eq. 5.
@@ -67,7 +73,10 @@ def pool(similarity: Tensor, *, pooling: Pooling = "softmax", gamma: float = 0.1
         tensor([0.8997])
     """
     _check.one_of("pooling", pooling, get_args(Pooling))
-    _check.positive("gamma", gamma)
+    gamma = _check.positive("gamma", gamma)
+    _check.floating("similarity", similarity, "(..., K)")
+    if similarity.ndim == 0 or similarity.shape[-1] == 0:
+        raise InputError(f"similarity must have shape (..., K) with K at least 1, got {tuple(similarity.shape)}")
     if similarity.shape[-1] == 1:
         return similarity.squeeze(-1)
     if pooling == "max":
@@ -91,11 +100,20 @@ def class_similarity(
     Returns:
         ``(B, C)`` in the wider dtype of the two inputs, also under autocast.
 
+    Raises:
+        TypeError: an input is not floating.
+        ValueError: shapes or devices do not fit, an unknown ``pooling``, or ``gamma`` not above 0.
+
     Example:
         >>> proxies = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-1.0, 0.0], [0.0, -1.0]]])
         >>> class_similarity(torch.tensor([[0.0, 5.0]]), proxies, pooling="max")
         tensor([[1., 0.]])
     """
+    _check.centres(proxies)
+    _check.floating("embeddings", embeddings, "(B, D)")
+    if embeddings.ndim != 2 or embeddings.shape[1] != proxies.shape[2]:
+        raise InputError(f"embeddings must have shape (B, {proxies.shape[2]}), got {tuple(embeddings.shape)}")
+    _check.one_device("embeddings", embeddings, "proxies", proxies)
     dtype = torch.promote_types(embeddings.dtype, proxies.dtype)
     directions = unit_rows(proxies.to(dtype)).flatten(0, 1)  # (C K, D)
     with torch.autocast(embeddings.device.type, enabled=False):

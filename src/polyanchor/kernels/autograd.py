@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
+from torch.autograd import forward_ad
 
+from polyanchor._errors import InputError
 from polyanchor.kernels import gpu
 from polyanchor.kernels.blocks import Part, inverse_lengths
 from polyanchor.kernels.family import Counts, Family
@@ -21,7 +24,7 @@ Twin = Callable[[Tensor, Tensor], Tensor]
 def fused_loss(
     embeddings: Tensor, proxies: Tensor, labels: Tensor, family: Family, *, twin: Twin | None = None
 ) -> Tensor:
-    """Loss of the family, its gradients computed along with it.
+    """Loss of the family, computed along with the gradients that autograd is going to ask for, and with no others.
 
     Args:
         embeddings: ``(B, D)`` float32 or float64, of any length.
@@ -35,6 +38,7 @@ def fused_loss(
 
     Raises:
         RuntimeError: in a second backward, if there is no twin.
+        ValueError: inside a function transform, see :func:`transformed`.
 
     Example:
         >>> x = torch.eye(2, requires_grad=True)
@@ -43,7 +47,52 @@ def fused_loss(
         tensor([[ 0.0000, 15.3730],
                 [15.3730,  0.0000]])
     """
+    refuse_transforms(embeddings, proxies)
     return _untraced()(embeddings, proxies, labels, family, twin)
+
+
+def transformed(*values: Tensor) -> bool:
+    """Whether the call is inside ``torch.func.grad``, ``vmap`` and the like, or a value carries a forward-mode tangent.
+
+    Gradients that are made in the forward pass, and in place, are nothing that a transform could look into.
+
+    Example:
+        >>> transformed(torch.ones(2)), torch.func.grad(lambda x: x * transformed(x))(torch.ones(()))
+        (False, tensor(1.))
+    """
+    return _functorch.maybe_current_level() is not None or any(
+        forward_ad.unpack_dual(value).tangent is not None for value in values
+    )
+
+
+def refuse_transforms(*values: Tensor, instead: str = "pass impl='eager' (or 'auto')") -> None:
+    """Require a call that is not :func:`transformed`.
+
+    Raises:
+        ValueError: it is.
+    """
+    if transformed(*values):
+        raise InputError(
+            "the fused loss gives gradients to backward() and torch.autograd.grad alone, got a call inside torch.func "
+            f"(grad, vjp, jvp, vmap, ...) or with forward-mode tangents; {instead} there"
+        )
+
+
+def wanted(*values: Tensor) -> tuple[bool, ...]:
+    """Of which values autograd may ask for the gradient: of none under ``torch.no_grad()``.
+
+    ``ctx.needs_input_grad`` does not know about that.
+    """
+    return tuple(torch.is_grad_enabled() and value.requires_grad for value in values)
+
+
+def handed_out(made: Sequence[Tensor | None], upstream: Tensor) -> list[Tensor | None]:
+    """Gradients times what came from above; in place, and not at all for a 1 on the CPU: a pass over the proxies."""
+    if _functorch.is_batchedtensor(upstream) or _functorch.is_legacy_batchedtensor(upstream):  # several, for a Jacobian
+        return [gradient if gradient is None else gradient * upstream for gradient in made]
+    if upstream.device.type != "cpu" or upstream != 1:
+        return [gradient if gradient is None else gradient.mul_(upstream) for gradient in made]
+    return list(made)
 
 
 def _untraced() -> Callable[..., Tensor]:
@@ -52,14 +101,22 @@ def _untraced() -> Callable[..., Tensor]:
     Asked only where the compiler is loaded: loading it takes as long as importing torch.
     """
     if "torch._dynamo" not in sys.modules:
-        return _Fused.apply
+        return _step
     global _kept_out
     if _kept_out is None:
-        _kept_out = torch.compiler.disable(_Fused.apply)
+        _kept_out = torch.compiler.disable(_step)
     return _kept_out
 
 
 _kept_out: Callable[..., Tensor] | None = None
+
+
+def _step(embeddings: Tensor, proxies: Tensor, labels: Tensor, family: Family, twin: Twin | None) -> Tensor:
+    wants = wanted(embeddings, proxies)
+    if any(wants):
+        loss: Tensor = _Fused.apply(embeddings, proxies, labels, family, twin)
+        return loss
+    return _sweep_once(embeddings, proxies, labels, family, wants)[0]
 
 
 class _Fused(torch.autograd.Function):
@@ -88,15 +145,11 @@ class _Fused(torch.autograd.Function):
         made, ctx.made = ctx.made, None
         if made is None:  # a second backward through a retained graph: the first one gave the arrays away
             made = _sweep_once(embeddings, proxies, labels, ctx.family, wants)[1]
-        if upstream.device.type != "cpu" or upstream != 1:  # one more pass over the proxies, which is worth avoiding
-            for gradient in made:
-                if gradient is not None:
-                    gradient.mul_(upstream)
-        return *made, None, None, None
+        return *handed_out(made, upstream), None, None, None
 
 
 def _sweep_once(
-    embeddings: Tensor, proxies: Tensor, labels: Tensor, family: Family, wants: tuple[bool, bool]
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, family: Family, wants: tuple[bool, ...]
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Loss, and gradients of embeddings and proxies as far as wanted."""
     inverse = inverse_lengths(embeddings)[:, None]
@@ -112,7 +165,7 @@ def _sweep_once(
 
 
 def _twin_gradients(
-    twin: Twin, embeddings: Tensor, proxies: Tensor, upstream: Tensor, wants: tuple[bool, bool]
+    twin: Twin, embeddings: Tensor, proxies: Tensor, upstream: Tensor, wants: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """Gradients that can be differentiated again."""
     inputs = [value for value, wanted in zip((embeddings, proxies), wants, strict=True) if wanted]

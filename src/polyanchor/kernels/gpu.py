@@ -39,7 +39,7 @@ def why_not(device: torch.device, dtype: torch.dtype, family: Family) -> str | N
     return None
 
 
-def sweep(part: Part, family: Family, counts: Counts, *, wants: tuple[bool, bool] = (True, True)) -> Swept:
+def sweep(part: Part, family: Family, counts: Counts, *, wants: tuple[bool, ...] = (True, True)) -> Swept:
     """Loss and gradients of a whole batch; arguments and outcome as :func:`polyanchor.kernels.sweep.sweep`."""
     from polyanchor.kernels.triton_push import push_block
 

@@ -45,7 +45,7 @@ def sweep(
     counts: Counts,
     *,
     merge: Callable[[LogSums], LogSums] | None = None,
-    wants: tuple[bool, bool] = (True, True),
+    wants: tuple[bool, ...] = (True, True),
     keep: int = KEPT_BYTES,
 ) -> Swept:
     """Loss and gradients of all classes and rows, or of a part of either.
@@ -80,7 +80,7 @@ def half_swept(
     counts: Counts,
     *,
     alone: bool,
-    wants: tuple[bool, bool] = (True, True),
+    wants: tuple[bool, ...] = (True, True),
     keep: int = KEPT_BYTES,
 ) -> Sweep:
     """:func:`sweep` up to where sums are joined, for a process that joins those of several parts of its own.
@@ -117,7 +117,7 @@ class Sweep:
         part: Part,
         family: Family,
         counts: Counts,
-        wants: tuple[bool, bool],
+        wants: tuple[bool, ...],
         *,
         at_once: bool,
         keep: int,

@@ -1,7 +1,11 @@
 """Value checks on an accelerator that never make a training step wait.
 
-The device writes what it found about a batch (is it finite, lowest and highest label) to pinned host memory in
-its own stream. Later calls look whether the copy has arrived, without waiting for it, and raise what it says.
+The device writes what it found about a batch (are it and its loss finite, lowest and highest label) to pinned host
+memory in its own stream. Later calls look whether the copy has arrived, without waiting for it, and raise what it
+says.
+
+Python runs once where a step is recorded to be played back, so nothing is looked at there: neither while a CUDA graph
+is captured, which a query of an event would break off, nor in what torch.compile traces, nor in a function transform.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor.kernels import transformed
 
 
 class Ticket(Protocol):
@@ -33,6 +38,10 @@ def _event(device: torch.device) -> Ticket:
     return event
 
 
+def _recorded() -> bool:
+    return torch.compiler.is_compiling() or _check.capturing()
+
+
 class DeferredChecks:
     """Batches whose values are still being looked at by their device."""
 
@@ -41,28 +50,32 @@ class DeferredChecks:
         self._pending: deque[tuple[int, int, Tensor, Ticket]] = deque()
         self._calls = 0
 
-    def watch(self, embeddings: Tensor, labels: Tensor, classes: int) -> None:
-        """Ask the device about this batch; returns at once."""
-        facts = torch.stack(((~embeddings.isfinite()).any().long(), *labels.long().aminmax()))
-        host = torch.empty(3, dtype=torch.int64, pin_memory=embeddings.device.type == "cuda")
+    def watch(self, embeddings: Tensor, labels: Tensor, classes: int, loss: Tensor) -> None:
+        """Ask the device about this batch and its loss; returns at once."""
+        if _recorded() or transformed(embeddings, labels):
+            return
+        bad = ~torch.stack((embeddings.detach().isfinite().all(), loss.detach().isfinite()))
+        facts = torch.cat((bad, torch.stack(labels.long().aminmax())))
+        host = torch.empty(4, dtype=torch.int64, pin_memory=embeddings.device.type == "cuda")
         host.copy_(facts, non_blocking=True)
         self._calls += 1
         self._pending.append((self._calls, classes, host, self._ticket(embeddings.device)))
 
     def raise_known(self, *, wait: bool = False) -> None:
-        """Raise what has arrived about earlier batches; with ``wait``, wait for all of it.
+        """Raise what has arrived about earlier batches; with ``wait``, wait for all of it. Nothing during a capture.
 
         Raises:
-            ValueError: an earlier batch held a label out of range or an embedding that was not finite.
+            ValueError: an earlier batch held a label out of range or an embedding that was not finite, or the
+                loss was not finite, which is the proxies' doing then.
         """
-        while self._pending:
+        while self._pending and not _recorded():
             call, classes, host, ticket = self._pending[0]
             if wait:
                 ticket.synchronize()
             elif not ticket.query():
                 return
             self._pending.popleft()
-            infinite, low, high = host.tolist()
+            infinite, lost, low, high = host.tolist()
             where = f" (call {call} of this loss, {self._calls - call} before this one)"
             if low < 0 or high >= classes:
                 raise InputError(_check.class_range_message(low, high, classes) + where)
@@ -71,6 +84,8 @@ class DeferredChecks:
                     "embeddings must be finite, got NaN or infinity; look at the network's output and the "
                     "learning rate" + where
                 )
+            if lost:
+                raise _check.NotFiniteError(_check.LOST + where)
 
     def __deepcopy__(self, memo: object) -> DeferredChecks:
         """A copied module starts with nothing pending: events belong to the original's stream."""

@@ -52,8 +52,8 @@ class MultiProxyAnchorLoss(nn.Module):
         ValueError: an option, shape, label or value is wrong. On an accelerator, labels out of range and
             embeddings that are not finite are found by the device itself: the loss of that batch is NaN, its
             gradients for embeddings and proxies are zero, and the error is raised by the first later call that finds
-            the answer on the host,
-            at the latest by :meth:`check`. No step waits for it.
+            the answer on the host, at the latest by :meth:`check`. No step waits for it. Inside a CUDA graph,
+            ``torch.compile`` or a transform of ``torch.func`` the NaN is all that tells.
 
     References:
         Saeki, Kawahara, Aman, arXiv:2110.03997 (the family); Kim et al., CVPR 2020 (K = 1, ``"class"``).
@@ -92,9 +92,8 @@ class MultiProxyAnchorLoss(nn.Module):
         _check.one_of("pooling", pooling, get_args(Pooling))
         _check.one_of("init", init, get_args(Init))
         _check.one_of("impl", impl, get_args(Impl))
-        _check.positive("alpha", alpha)
-        _check.positive("gamma", gamma)
-        _check.finite_number("delta", delta)
+        alpha, gamma = _check.positive("alpha", alpha), _check.positive("gamma", gamma)
+        delta, merging = _check.finite_number("delta", delta), _check.number("merging", merging)
         if not 0 <= merging < float("inf"):
             raise InputError(f"merging must be a finite number of 0 or more, got {merging!r}")
         self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
@@ -125,8 +124,8 @@ class MultiProxyAnchorLoss(nn.Module):
         if self.merging > 0:
             penalty = self.merging * merging_penalty(self.proxies)
             loss = loss + penalty.where(loss.isfinite(), 0)  # an unusable batch gives the proxies no gradient at all
-        if embeddings.device.type != "cpu" and not torch.compiler.is_compiling():
-            self._deferred.watch(embeddings, labels, len(self.proxies))
+        if embeddings.device.type != "cpu":
+            self._deferred.watch(embeddings, labels, len(self.proxies), loss)
         return loss
 
     def check(self) -> None:

@@ -23,7 +23,7 @@ def cutoffs(k: int | Sequence[int], *, largest: int | None = None) -> tuple[int,
         >>> cutoffs([8, 1, 8])
         (8, 1)
     """
-    values = list(k) if isinstance(k, Sequence) else [k]
+    values = [k] if isinstance(k, int | str) else list(k) if isinstance(k, Sequence) else [k]
     if not values:
         raise InputError("k must hold at least one cut-off, got none; for example k=(1, 2, 4, 8)")
     values = [_check.count("k", value) for value in values]

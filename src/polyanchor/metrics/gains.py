@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
-from polyanchor._errors import InputError, InputTypeError
+from polyanchor._errors import InputError
 from polyanchor.functional.discounted import dcg, ideal_gains
 
 _ROWS_AT_ONCE = 256  # classes whose ideal lists are built together; bounds the copies of the table
@@ -34,9 +34,7 @@ def checked_table(gains: Tensor, *labels: Tensor) -> Tensor:
         tensor([[3., 1.],
                 [0., 3.]], dtype=torch.float64)
     """
-    if not isinstance(gains, Tensor) or gains.is_complex():
-        got = gains.dtype if isinstance(gains, Tensor) else type(gains).__name__
-        raise InputTypeError(f"gains must be a real tensor of shape (C, C), got {got}; use torch.as_tensor(gains)")
+    _check.real("gains", gains, "(C, C)")
     if gains.ndim != 2 or gains.shape[0] != gains.shape[1] or len(gains) == 0:
         raise InputError(f"gains must have shape (C, C), one row and column per class, got {tuple(gains.shape)}")
     table = gains.detach().to(labels[0].device).double()

@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
 
@@ -24,6 +25,7 @@ def pooled_deviation(values: Tensor) -> float:
         >>> pooled_deviation(torch.tensor([[1.0, 3.0], [10.0, 10.0]]))
         1.0
     """
+    _check.real("values", values, "(methods, repeats)")
     if values.ndim != 2 or values.shape[1] < 2:
         raise InputError(f"a spread needs (methods, 2 or more repeats), got {tuple(values.shape)}")
     return float(values.double().var(dim=1).mean().sqrt())
@@ -62,6 +64,9 @@ def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float:
         >>> round(rank_agreement([0.1, 0.2, 0.3], [0.2, 0.1, 0.3]), 4)
         0.3333
     """
+    first, second = _check.numbers("first", first), _check.numbers("second", second)
+    if len(first) != len(second):
+        raise InputError(f"two orders of the same methods have as many values, got {len(first)} and {len(second)}")
     return float(load("scipy.stats", "train").kendalltau(first, second).statistic)
 
 
@@ -75,6 +80,9 @@ def mean_rank_agreement(values: Tensor) -> float:
         >>> round(mean_rank_agreement(torch.tensor([[1.0, 1.0], [2.0, 3.0], [3.0, 2.0]])), 4)
         0.3333
     """
+    _check.real("values", values, "(methods, repeats)")
+    if values.ndim != 2:
+        raise InputError(f"values must have shape (methods, repeats), got {tuple(values.shape)}")
     columns = [column.tolist() for column in values.unbind(1)]
     found = [rank_agreement(a, b) for a, b in combinations(columns, 2)]
     return float(torch.tensor(found, dtype=torch.float64).nanmean()) if found else float("nan")

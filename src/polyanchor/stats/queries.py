@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.stats.seeds import Paired
 from polyanchor.types import Interval
@@ -46,6 +47,9 @@ def bootstrap(
         >>> found.mean, round(found.low, 1), round(found.high, 1), found.n
         (0.5, 0.4, 0.6, 100)
     """
+    _check.real("values", values, "(Q,)")
+    if values.ndim != 1:
+        raise InputError(f"values must have shape (Q,), got {tuple(values.shape)}")
     return _summaries(values[:, None], groups, resamples, confidence, seed)[0].difference
 
 
@@ -76,9 +80,12 @@ def paired_bootstrap(
         >>> paired_bootstrap(torch.ones(50, 1), torch.cat([torch.zeros(25, 1), torch.ones(25, 1)]))[0].p < 0.001
         True
     """
+    _check.real("first", first, "(Q, M)")
+    _check.real("second", second, "(Q, M)")
+    _check.one_device("first", first, "second", second)
     if first.shape != second.shape:
         raise InputError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
-    return _summaries(first - second, groups, resamples, confidence, seed)
+    return _summaries(first.double() - second.double(), groups, resamples, confidence, seed)
 
 
 def resampled_means(
@@ -99,8 +106,8 @@ def resampled_means(
         >>> resampled_means(torch.ones(5, 2), resamples=3).tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    if resamples < 1:
-        raise InputError(f"resamples must be 1 or more, got {resamples}")
+    _check.count("resamples", resamples)
+    _check.at_least_0("seed", seed)
     sums, counts = _units(values, groups)
     if bool((counts == counts[:, :1]).all()):
         counts = counts[:, :1]  # nothing is undefined, or the same in all columns
@@ -115,8 +122,7 @@ def resampled_means(
 
 
 def _summaries(values: Tensor, groups: Tensor | None, resamples: int, confidence: float, seed: int) -> list[Paired]:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
+    confidence = _check.share("confidence", confidence)
     means = resampled_means(values, groups, resamples=resamples, seed=seed)
     _, counts = _units(values, groups)
     tail = (1 - confidence) / 2
@@ -139,9 +145,17 @@ def _summary(mean: float, means: Tensor, ends: Tensor, n: int) -> Paired:
 
 def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
     """``(U, M)`` float64: sums, and numbers, of the defined values of each unit that is drawn."""
+    _check.real("values", values, "(Q, M)")
+    if groups is not None:
+        _check.dense("groups", groups, "integers")
+        _check.one_device("values", values, "groups", groups)
     if values.ndim != 2 or (groups is not None and groups.shape != values.shape[:1]):
         shapes: Sequence[object] = [tuple(part.shape) for part in (values, groups) if part is not None]
         raise InputError(f"values must be (Q, M) and groups (Q,), got {' and '.join(map(str, shapes))}")
+    if groups is not None:
+        groups = _check.integer_labels("groups", groups, len(values))
+    if values.isinf().any():
+        raise InputError("values must be finite, or NaN where undefined, got an infinite one; their mean says nothing")
     defined = ~values.isnan()
     if not bool(defined.any(dim=0).all()):
         raise InputError("a mean needs at least one defined value, got none")

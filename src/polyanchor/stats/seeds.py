@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor.types import Interval
@@ -46,10 +47,9 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
         >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3), found.n
         (0.52, 0.47, 0.57, 3)
     """
-    if not len(values):
+    values, confidence = _check.numbers("values", values), _check.share("confidence", confidence)
+    if not values:
         raise InputError("an interval needs at least one value, got none")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
@@ -80,6 +80,7 @@ def paired_t(first: Sequence[float], second: Sequence[float], *, confidence: flo
         >>> round(found.difference.mean, 4), round(found.p, 4)
         (0.0267, 0.0153)
     """
+    first, second = _check.numbers("first", first), _check.numbers("second", second)
     if len(first) != len(second):
         raise InputError(f"a paired test needs as many values of each, got {len(first)} and {len(second)}")
     differences = [a - b for a, b in zip(first, second, strict=True)]
@@ -104,6 +105,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
+    p_values = _check.numbers("p_values", p_values)
+    if any(not 0 <= p <= 1 for p in p_values if not math.isnan(p)):
+        raise InputError(f"p_values must lie in [0, 1], got {p_values}")
     known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     corrected, highest = [math.nan] * len(p_values), 0.0
     for rank, (p, place) in enumerate(known):
