@@ -39,12 +39,13 @@ class BNInception(nn.Module):
         return pooled
 
 
-def create(timm_pooling: str, *, weights: str = "") -> BNInception:
-    """The backbone with its pooling.
+def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tuple[BNInception, tuple[str, ...]]:
+    """The backbone with its pooling, and what there is to say of its weights.
 
     Args:
         timm_pooling: as timm names it: ``avg``, ``max``, ``avgmax``.
         weights: ``""`` for random, ``"hub"`` to fetch the published file, checked by its hash, else that file.
+        weights_key: see :func:`~polyanchor.models.weights.load_weights`.
 
     Raises:
         ConnectionError: the published file cannot be fetched.
@@ -63,7 +64,8 @@ def create(timm_pooling: str, *, weights: str = "") -> BNInception:
                 "model.weights a local file"
             ) from error
         network.load_state_dict(state)
-    elif weights:
-        load_weights(network, Path(weights))
     pooling = _extras.load("timm.layers", "train").SelectAdaptivePool2d(pool_type=timm_pooling, flatten=True)
-    return BNInception(network, pooling)
+    names = list(network.state_dict())
+    made = BNInception(network, pooling)
+    local = weights not in ("", "hub")
+    return made, load_weights(network, Path(weights), key=weights_key, names=names) if local else ()

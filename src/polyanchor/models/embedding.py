@@ -63,6 +63,7 @@ class EmbeddingModel(nn.Module):
         self.statistics = statistics
         self.freeze_bn = freeze_bn
         self.backbone_frozen = False
+        self.notes: tuple[str, ...] = ()  # what there is to say of its weights
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs -> ``(B, D)`` vectors of length 1, float32 or wider also under autocast."""
@@ -91,6 +92,7 @@ def create_model(
     embedding_dim: int,
     pooling: ModelPooling = "avg+max",
     weights: str = "",
+    weights_key: str = "",
     freeze_bn: bool = False,
     features: int = 0,
 ) -> EmbeddingModel:
@@ -102,7 +104,9 @@ def create_model(
         embedding_dim: D.
         pooling: ``"avg+max"`` is timm's ``avgmax``, half the sum; the head and the unit length take up the half.
         weights: ``""`` for random, ``"hub"`` for timm's own from the model hub, else the path of a ``.safetensors``
-            file or of a state dict, which is read without executing pickled code.
+            file or of a state dict, which is read without executing pickled code; what was chosen in it is in the
+            model's ``notes``.
+        weights_key: where in that file, see :func:`~polyanchor.models.weights.load_weights`.
         freeze_bn: see :class:`EmbeddingModel`.
         features: width of the vectors when there is no backbone.
 
@@ -122,17 +126,22 @@ def create_model(
     if weights and weights != "hub" and not Path(weights).is_file():
         raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
     if backbone == "bn_inception":
-        network: nn.Module = bn_inception.create(_TIMM_POOLING[pooling], weights=weights)
+        network: nn.Module
+        network, notes = bn_inception.create(_TIMM_POOLING[pooling], weights=weights, weights_key=weights_key)
         width, statistics = bn_inception.FEATURES, InputStatistics(bn_inception.MEAN, bn_inception.STD)
     else:
-        network, width, statistics = _from_timm(backbone, pooling, weights)
-    return EmbeddingModel(
+        network, width, statistics, notes = _from_timm(backbone, pooling, weights, weights_key)
+    model = EmbeddingModel(
         network, features=width, embedding_dim=embedding_dim, statistics=statistics, freeze_bn=freeze_bn
     )
+    model.notes = notes
+    return model
 
 
-def _from_timm(backbone: str, pooling: ModelPooling, weights: str) -> tuple[nn.Module, int, InputStatistics]:
-    """The network without its classifier, the width of what it gives, and what it wants its images to be."""
+def _from_timm(
+    backbone: str, pooling: ModelPooling, weights: str, weights_key: str
+) -> tuple[nn.Module, int, InputStatistics, tuple[str, ...]]:
+    """The network without its classifier, the width of what it gives, what it wants its images to be, and notes."""
     timm = _extras.load("timm", "train")
     if not timm.is_model(backbone.partition(".")[0]):
         raise InputError(
@@ -148,15 +157,17 @@ def _from_timm(backbone: str, pooling: ModelPooling, weights: str) -> tuple[nn.M
             f"the weights of {backbone} could not be fetched from the hub ({error}); without a network, give "
             "model.weights a local file"
         ) from error
-    if weights not in ("", "hub"):
-        load_weights(network, Path(weights))
+    names = list(network.state_dict())
     try:
         network.reset_classifier(0, global_pool=_TIMM_POOLING[pooling])
     except (AssertionError, TypeError) as error:
         raise InputError(f"{backbone} does not support pooling {pooling!r}: {error}") from error
+    notes: tuple[str, ...] = ()
+    if weights not in ("", "hub"):
+        notes = load_weights(network, Path(weights), key=weights_key, names=names)
     config = network.pretrained_cfg
     width = getattr(network, "head_hidden_size", None) or network.num_features
-    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"]))
+    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"])), notes
 
 
 def restored_model(

@@ -86,6 +86,8 @@ class Model(Section):
     """Any timm model, `bn_inception`, or `none` for features."""
     weights: str = ""
     """Empty: random; `hub`: timm's pretrained ones; else a .safetensors file or state dict."""
+    weights_key: str = ""
+    """Where in that file: a key of a checkpoint, a prefix of the names; empty: found, the averaged weights first."""
     pooling: Literal["avg", "max", "avg+max"] = "avg+max"
     """Pooling of the feature map."""
     embedding_dim: Count = 128

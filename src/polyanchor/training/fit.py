@@ -160,7 +160,7 @@ def fit(
             raise
 
     skipped = sorted(set().union(*ranks.of_all(learner.skipped)))
-    notes = learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
+    notes = model.notes + learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
     notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
     if validation is None:
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)

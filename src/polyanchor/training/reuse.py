@@ -132,7 +132,7 @@ def embed_run(
             gallery in one file that remembers which is which; not beside ``data``.
         settings: changes to its ``data``, ``images`` and ``run`` keys; without a run, to any key.
         features: what the backbone gives, before the head; such a file trains heads quickly.
-        announce: receives a line if the weights are random.
+        announce: receives a line if the weights are random, or were chosen among several.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"--out must end in .safetensors, got {out}")
@@ -143,6 +143,8 @@ def embed_run(
         config, model = _untrained(run, settings, features=features)
         if not config.model.weights:
             announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
+        for line in model.notes:
+            announce(line)
     network: nn.Module = model
     if features:
         if model.backbone is None:

@@ -119,6 +119,7 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
         embedding_dim=model.embedding_dim,
         pooling=model.pooling,
         weights=model.weights,
+        weights_key=model.weights_key,
         freeze_bn=model.freeze_bn,
         features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
     )
