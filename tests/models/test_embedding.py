@@ -26,6 +26,34 @@ def test_pooling_is_what_its_name_says():
     torch.testing.assert_close(model(image), F.normalize(model.head(pooled)))
 
 
+# what a backbone is to give by itself: features before its classifier; feature maps are pooled by the witness
+OWN = ["levit_128s", "pit_ti_224", "pvt_v2_b0", "test_vit"]
+MAPS = ["test_resnet", "test_convnext", "test_efficientnet"]
+
+
+@pytest.mark.parametrize("backbone", OWN + MAPS)
+def test_the_default_pooling_suits_any_backbone(backbone):
+    timm = pytest.importorskip("timm", reason="extra: train")
+    torch.manual_seed(0)
+    model = create_model(backbone, embedding_dim=5).eval()
+    image = torch.rand(1, 3, *model.backbone.pretrained_cfg["input_size"][1:])
+    witness = timm.create_model(backbone, num_classes=0).eval()
+    witness.load_state_dict(model.backbone.state_dict())
+    maps = witness.forward_features(image)
+    want = (maps.mean((2, 3)) + maps.amax((2, 3))) / 2 if backbone in MAPS else witness(image)
+    if backbone == "test_convnext":
+        want = witness.head.norm(want[:, :, None, None]).flatten(1)
+    assert model.pooling == ("avg+max" if backbone in MAPS else "own")
+    torch.testing.assert_close(model(image), F.normalize(model.head(want)))
+    again = restored_model(backbone, model.state_dict(), pooling=model.pooling, channels_last=False)
+    torch.testing.assert_close(again(image), model(image))
+
+
+def test_a_pooling_that_a_backbone_does_not_have_is_refused_with_what_it_has():
+    with pytest.raises(ValueError, match="levit_128s does not support pooling 'avg.max': .*; 'own' is the one it was"):
+        create_model("levit_128s", embedding_dim=5, pooling="avg+max")
+
+
 def test_frozen_batch_norms_keep_their_statistics_and_train_their_scale():
     model = create_model("test_resnet", embedding_dim=5, freeze_bn=True).train()
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]

@@ -52,6 +52,22 @@ def test_cut_offs_that_nobody_asked_for_are_cut_to_what_fits(photos, tmp_path):
     assert not (tmp_path / "refused" / "config.toml").exists()
 
 
+def test_a_run_says_which_pooling_and_which_weights_it_took(photos, tmp_path):
+    state = make_model(config(photos), open_parts(config(photos)).train).backbone.state_dict()
+    averaged = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "w.pth")
+    said = []
+    chosen = config(photos, "run.epochs=1", f"model.weights={tmp_path / 'w.pth'}")
+    assert chosen.model.pooling == "auto"
+    train(chosen, tmp_path / "run", announce=said.append)
+    assert RunFolder(tmp_path / "run").read_config().model.pooling == "avg+max"
+    note = "backbone weights: state_dict_ema of w.pth"
+    assert f"note      {note}" in said
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert note in results["test"]["notes"]
+    assert results["config"]["model"]["pooling"] == "avg+max"
+
+
 class StopAfter(StopRequest):
     """A request that is there when the run looks for the n-th time: after each step and after each epoch."""
 

@@ -59,6 +59,8 @@ class Embedder(nn.Module, ModelHubMixin):
             )
         if (model.backbone is None) != (description.preprocessing is None):
             raise InputError("a model with a backbone needs preprocessing in its description, one without has none")
+        if model.pooling not in ("auto", description.pooling):
+            raise InputError(f"the model pools by {model.pooling!r}, its description says {description.pooling!r}")
         self.model = model
         self.description = description
         self.eval()

@@ -17,7 +17,7 @@ from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception
 from polyanchor.models.weights import load_weights
 
-ModelPooling = Literal["avg", "max", "avg+max"]
+ModelPooling = Literal["auto", "own", "avg", "max", "avg+max"]
 _TIMM_POOLING = {"avg": "avg", "max": "max", "avg+max": "avgmax"}
 
 
@@ -63,6 +63,7 @@ class EmbeddingModel(nn.Module):
         self.statistics = statistics
         self.freeze_bn = freeze_bn
         self.backbone_frozen = False
+        self.pooling: ModelPooling = "auto"  # of the backbone: what "auto" came to
         self.notes: tuple[str, ...] = ()  # what there is to say of its weights
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def create_model(
     backbone: str,
     *,
     embedding_dim: int,
-    pooling: ModelPooling = "avg+max",
+    pooling: ModelPooling = "auto",
     weights: str = "",
     weights_key: str = "",
     freeze_bn: bool = False,
@@ -102,7 +103,10 @@ def create_model(
         backbone: any timm model name, ``"bn_inception"`` (extra ``bn-inception``), or ``"none"`` for vectors of width
             ``features``.
         embedding_dim: D.
-        pooling: ``"avg+max"`` is timm's ``avgmax``, half the sum; the head and the unit length take up the half.
+        pooling: ``"avg"``, ``"max"``, or ``"avg+max"``, timm's ``avgmax``, half the sum; the head and the unit length
+            take up the half. ``"own"``: as the backbone was made, a class token for most transformers. ``"auto"``:
+            ``"avg+max"`` where the backbone has a feature map and lets it be pooled so, else ``"own"``; the model's
+            ``pooling`` says which.
         weights: ``""`` for random, ``"hub"`` for timm's own from the model hub, else the path of a ``.safetensors``
             file or of a state dict, which is read without executing pickled code; what was chosen in it is in the
             model's ``notes``.
@@ -127,21 +131,22 @@ def create_model(
         raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
     if backbone == "bn_inception":
         network: nn.Module
+        pooling = {"auto": "avg+max", "own": "avg"}.get(pooling, pooling)  # type: ignore[assignment]
         network, notes = bn_inception.create(_TIMM_POOLING[pooling], weights=weights, weights_key=weights_key)
         width, statistics = bn_inception.FEATURES, InputStatistics(bn_inception.MEAN, bn_inception.STD)
     else:
-        network, width, statistics, notes = _from_timm(backbone, pooling, weights, weights_key)
+        network, width, statistics, pooling, notes = _from_timm(backbone, pooling, weights, weights_key)
     model = EmbeddingModel(
         network, features=width, embedding_dim=embedding_dim, statistics=statistics, freeze_bn=freeze_bn
     )
-    model.notes = notes
+    model.pooling, model.notes = pooling, notes
     return model
 
 
 def _from_timm(
     backbone: str, pooling: ModelPooling, weights: str, weights_key: str
-) -> tuple[nn.Module, int, InputStatistics, tuple[str, ...]]:
-    """The network without its classifier, the width of what it gives, what it wants its images to be, and notes."""
+) -> tuple[nn.Module, int, InputStatistics, ModelPooling, tuple[str, ...]]:
+    """The network without its classifier, what it gives and wants, how it pools, and notes."""
     timm = _extras.load("timm", "train")
     if not timm.is_model(backbone.partition(".")[0]):
         raise InputError(
@@ -158,16 +163,33 @@ def _from_timm(
             "model.weights a local file"
         ) from error
     names = list(network.state_dict())
-    try:
-        network.reset_classifier(0, global_pool=_TIMM_POOLING[pooling])
-    except (AssertionError, TypeError) as error:
-        raise InputError(f"{backbone} does not support pooling {pooling!r}: {error}") from error
+    pooling = _without_classifier(network, backbone, pooling)
     notes: tuple[str, ...] = ()
     if weights not in ("", "hub"):
         notes = load_weights(network, Path(weights), key=weights_key, names=names)
     config = network.pretrained_cfg
     width = getattr(network, "head_hidden_size", None) or network.num_features
-    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"])), notes
+    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"])), pooling, notes
+
+
+def _without_classifier(network: Any, backbone: str, pooling: ModelPooling) -> ModelPooling:
+    """Take the classifier off, and set the pooling; returns the one that it has now."""
+    wanted = pooling
+    if pooling == "auto":
+        tokens = network.pretrained_cfg["pool_size"] is None and isinstance(getattr(network, "global_pool", None), str)
+        wanted = "own" if tokens else "avg+max"
+    if wanted != "own":
+        try:
+            network.reset_classifier(0, global_pool=_TIMM_POOLING[wanted])
+        except (AssertionError, TypeError) as error:
+            if pooling != "auto":
+                raise InputError(
+                    f"{backbone} does not support pooling {pooling!r}: {error}; 'own' is the one it was made with"
+                ) from error
+        else:
+            return wanted
+    network.reset_classifier(0)
+    return "own"
 
 
 def restored_model(

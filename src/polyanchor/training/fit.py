@@ -107,6 +107,8 @@ def fit(
     parts = open_parts(config)
     config, cut = _fitting_cutoffs(config, parts)
     model = make_model(config, parts.train)
+    if config.model.backbone != "none":  # a run says what was used
+        config = config.model_copy(update={"model": config.model.model_copy(update={"pooling": model.pooling})})
     train_view, test_view = make_transforms(config, model.statistics)
     classes = parts.train.classes
     loss = make_loss(config, len(classes), ranks)

@@ -32,7 +32,7 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: st
     weights = config.model.weights or "random"
     yield (
         f"model     {config.model.backbone}, "
-        + (f"weights {weights}, " if config.model.backbone != "none" else "")
+        + (f"weights {weights}, pooling {config.model.pooling}, " if config.model.backbone != "none" else "")
         + size
     )
     yield f"loss      {learner.loss}"
