@@ -174,12 +174,12 @@ def test_a_start_that_failed_is_resumed_from_the_beginning(photos, tmp_path):
     assert "no checkpoint has been written yet: beginning anew" in said
 
 
-def test_a_transformer_of_one_size_says_which(photos):
-    chosen = config(photos, "model.backbone=vit_tiny_patch16_224", "model.pooling=avg")
-    with pytest.raises(ValueError, match="takes images of 224 x 224 pixels only, got images.size = 16"):
+def test_a_transformer_is_made_for_the_size_of_the_images_or_says_which_it_takes(photos):
+    chosen = config(photos, "model.backbone=test_vit", "images.size=40", "images.resize=40")
+    with pytest.raises(ValueError, match="take images of 40 x 40 pixels .*16 x 16 .* set images.size to 32 or 48"):
         make_model(chosen, open_parts(chosen).train)
-    fitting = config(photos, "model.backbone=vit_tiny_patch16_224", "images.size=224", "images.resize=224")
-    assert make_model(fitting, open_parts(fitting).train).head.out_features == 8
+    fitting = config(photos, "model.backbone=test_vit", "images.size=48", "images.resize=48")
+    assert make_model(fitting, open_parts(fitting).train).backbone.patch_embed.img_size == (48, 48)
 
 
 def test_a_cut_off_that_does_not_fit_is_refused_before_anything_is_done(photos, tmp_path):

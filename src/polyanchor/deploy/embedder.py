@@ -23,6 +23,7 @@ from polyanchor.deploy.card import model_card
 from polyanchor.deploy.description import Description, Preprocessing, origin_of, read_description
 from polyanchor.evaluation.embed import embed
 from polyanchor.models.embedding import EmbeddingModel, restored_model
+from polyanchor.models.hub import at_once
 from polyanchor.models.weights import read_state
 from polyanchor.training.run_folder import RunFolder, save_tensors, write_json
 from polyanchor.types import Embeddings
@@ -249,6 +250,7 @@ class Embedder(nn.Module, ModelHubMixin):
                 {name.removeprefix("model."): tensor for name, tensor in state.items()},
                 pooling=description.pooling,
                 channels_last=description.channels_last,
+                image_size=None if description.preprocessing is None else description.preprocessing.size,
             )
             embedder = cls(model, description)
         except ValueError as error:
@@ -298,7 +300,8 @@ class Embedder(nn.Module, ModelHubMixin):
 
 def _fetched(name: str, **options: Any) -> Path:
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
+        with at_once():
+            return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
     except (OSError, ValueError) as error:  # no network, no such repository, or no name of one
         raise FileNotFoundError(
             f"{name} is not a folder here, and the Hugging Face hub gave no model of that name: "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyanchor import _extras
+from polyanchor.models.hub import answers
 from polyanchor.models.weights import load_weights
 
 FEATURES = 1024
@@ -57,6 +58,8 @@ def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tu
     if weights == "hub":
         url = module.pretrained_settings["bninception"]["imagenet"]["url"]
         try:
+            if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file() and not answers(url):
+                raise ConnectionError("no answer")
             state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
         except OSError as error:
             raise ConnectionError(

@@ -17,7 +17,7 @@ from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_embeddings, evaluate_items
-from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
 from polyanchor.training.device import device_of, usable_here
@@ -213,7 +213,9 @@ def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    return config, folder.load_model().to(device_of(config))
+    model = folder.load_model()
+    require_size(model, config.model.backbone, config.images.size)
+    return config, model.to(device_of(config))
 
 
 def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:

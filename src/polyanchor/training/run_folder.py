@@ -133,6 +133,7 @@ class RunFolder:
             weights,
             pooling=config.model.pooling,
             channels_last=config.run.channels_last,
+            image_size=config.images.size,
         )
 
 

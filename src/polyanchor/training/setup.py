@@ -122,25 +122,13 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
         weights_key=model.weights_key,
         freeze_bn=model.freeze_bn,
         features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
+        image_size=config.images.size,
     )
-    _check_size(made, config)
     if config.model.sync_bn:
         if device_of(config).type == "cpu":
             raise InputError("model.sync_bn needs an accelerator, got a CPU; model.freeze_bn=true works on both")
         made = load("timm.layers", "train").convert_sync_batchnorm(made)
     return made.to(memory_format=torch.channels_last) if config.run.channels_last else made
-
-
-def _check_size(made: EmbeddingModel, config: Config) -> None:
-    """Most vision transformers take images of one size; without this they say so in a failed assertion."""
-    patches: Any = getattr(made.backbone, "patch_embed", None)
-    size = config.images.size
-    if getattr(patches, "strict_img_size", False) and tuple(patches.img_size) != (size, size):
-        height, width = patches.img_size
-        raise InputError(
-            f"{config.model.backbone} takes images of {height} x {width} pixels only, got images.size = {size}; set "
-            f"images.size to {height}, and images.resize to as much or more"
-        )
 
 
 def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None) -> nn.Module:

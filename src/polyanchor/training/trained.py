@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyanchor._errors import InputError
-from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.device import usable_here
@@ -55,6 +55,7 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     model = folder.load_model()
+    require_size(model, config.model.backbone, config.images.size)
     state = read_state(folder.model)
     loss = make_loss(config, len(state["classes"]))
     loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
