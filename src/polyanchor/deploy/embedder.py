@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from polyanchor import _check
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError, InputTypeError
 from polyanchor._files import user_path
 from polyanchor.data.given import Given, GivenImages
@@ -83,6 +84,7 @@ class Embedder(nn.Module, ModelHubMixin):
         return None if preprocessing is None else preprocessing.transform()
 
     @property
+    @own_defaults()
     def fingerprint(self) -> str:
         """SHA-256 over weights, architecture and preprocessing: equal where the vectors are, up to rounding.
 
@@ -102,6 +104,7 @@ class Embedder(nn.Module, ModelHubMixin):
         embeddings: Tensor = self.model(inputs)
         return embeddings
 
+    @own_defaults()
     def embed(self, inputs: Sequence[Given] | Tensor, *, batch_size: int = 64) -> Tensor:
         """Vectors of images or of other vectors.
 
@@ -122,6 +125,7 @@ class Embedder(nn.Module, ModelHubMixin):
             return torch.empty(0, self.embedding_dim)
         return self.embed_items(items, batch_size=batch_size)[0].vectors
 
+    @own_defaults()
     def embed_items(
         self,
         items: Items,
@@ -172,6 +176,7 @@ class Embedder(nn.Module, ModelHubMixin):
         return Items(GivenImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
 
     @classmethod
+    @own_defaults()
     def from_run(cls, run: str | Path) -> Embedder:
         """The model of a finished run, with the preprocessing of its test images.
 
@@ -204,6 +209,7 @@ class Embedder(nn.Module, ModelHubMixin):
         return cls(model, description)
 
     @classmethod
+    @own_defaults()
     def from_pretrained(  # type: ignore[override]  # none of the mixin's options for the model: all is in the folder
         cls,
         pretrained_model_name_or_path: str | Path,
@@ -262,6 +268,7 @@ class Embedder(nn.Module, ModelHubMixin):
             )
         return embedder
 
+    @own_defaults()
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write ``config.json``, ``model.safetensors`` and a model card, ``README.md``.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polyanchor import _check, _extras
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception, hub
@@ -88,6 +89,7 @@ class EmbeddingModel(nn.Module):
         return self
 
 
+@own_defaults()
 def create_model(
     backbone: str,
     *,
@@ -169,7 +171,7 @@ def _from_timm(
             "model.weights a local file"
         ) from error
     except Exception as error:
-        if options and not _takes(backbone, image_size):
+        if image_size is not None and options and not _takes(backbone, image_size):
             raise _size_error(backbone, image_size, error) from error
         if isinstance(error, RuntimeError):  # a tag of pretrained weights that there is not
             raise InputError(f"{backbone}: {error}") from error
@@ -187,8 +189,9 @@ def _from_timm(
 def _sized(backbone: str, image_size: int | None) -> dict[str, int]:
     """What timm is to be told of the size of the images, where a network is made for one size."""
     config = _extras.load("timm", "train").get_pretrained_cfg(backbone)
-    fixed = image_size is not None and config is not None and config.fixed_input_size
-    return {"img_size": image_size} if fixed and config.input_size[1:] != (image_size, image_size) else {}
+    if image_size is None or config is None or not config.fixed_input_size:
+        return {}
+    return {} if config.input_size[1:] == (image_size, image_size) else {"img_size": image_size}
 
 
 def require_size(model: EmbeddingModel, backbone: str, size: int) -> None:
@@ -240,10 +243,10 @@ def _size_error(backbone: str, size: int, error: Exception) -> InputError:
     """With the nearest sizes that work, below and above."""
     own = _extras.load("timm", "train").get_pretrained_cfg(backbone).input_size[1]
     near = {size // unit * unit + unit * more for unit in (7, 8, 14, 16, 32, 64, 224) for more in (0, 1)} | {own}
-    near = sorted(near - {0, size}, key=lambda other: abs(other - size))
+    nearest = sorted(near - {0, size}, key=lambda other: abs(other - size))
     fitting = [
         next((other for other in side if _takes(backbone, other)), None)
-        for side in ([o for o in near if o < size], [o for o in near if o > size])
+        for side in ([o for o in nearest if o < size], [o for o in nearest if o > size])
     ]
     named = " or ".join(str(other) for other in fitting if other is not None) or str(own)
     why = (str(error).splitlines() or [type(error).__name__])[0]
@@ -273,6 +276,7 @@ def _without_classifier(network: Any, backbone: str, pooling: ModelPooling) -> M
     return "own"
 
 
+@own_defaults()
 def restored_model(
     backbone: str,
     weights: Mapping[str, Tensor],

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from polyanchor import _check
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor.data import vectors
 from polyanchor.data.items import Items
@@ -29,6 +30,7 @@ from polyanchor.types import Embeddings, RetrievalReport
 PARTS = ("test", "gallery", "train", "validation", "all")
 
 
+@own_defaults()
 def evaluate_run(
     run: Path, *, data: str = "", part: str = "", settings: tuple[str, ...] = (), k: Sequence[int] = ()
 ) -> RetrievalReport:
@@ -74,6 +76,7 @@ def _part(part: str, data: str) -> str:
     return part or "test"
 
 
+@own_defaults()
 def evaluate_file(file: Path, *, part: str = "", k: Sequence[int] = ()) -> RetrievalReport:
     """Measure the vectors of a file: all rows, or one part, if it has parts.
 
@@ -111,6 +114,7 @@ def _as_embeddings(items: Items) -> Embeddings:
     return Embeddings(items.inputs, items.labels, items.names, items.class_names, items.sublabels)
 
 
+@own_defaults()
 def embed_run(
     run: Path | None,
     out: Path,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.models.weights import read_state
@@ -36,6 +37,7 @@ class Trained:
     parts: Parts
 
 
+@own_defaults()
 def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     """Open a finished run.
 
