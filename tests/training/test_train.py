@@ -105,7 +105,7 @@ def test_what_a_run_leaves_behind(photos, tmp_path):
     assert len(split["train_classes"]) == len(split["validation_classes"]) == 2
     assert set(split["train_classes"] + split["validation_classes"]) == {0, 1, 2, 3}
     assert results["chosen_by"] == "best map@r on validation classes"
-    assert load_config(folder.config) == config(photos, "run.epochs=2")
+    assert load_config(folder.config) == config(photos, "run.epochs=2", "model.pooling=avg+max")  # what auto came to
     assert any("= 30 x backbone" in line and "length 1.00" in line for line in said)
     assert len([line for line in said if line.startswith("epoch") and "val/map@r" in line]) == 2
     assert sorted(p.name for p in folder.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
