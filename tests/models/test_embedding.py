@@ -26,6 +26,68 @@ def test_pooling_is_what_its_name_says():
     torch.testing.assert_close(model(image), F.normalize(model.head(pooled)))
 
 
+# what a backbone is to give by itself: features before its classifier; feature maps are pooled by the witness
+OWN = ["levit_128s", "pit_ti_224", "pvt_v2_b0", "test_vit"]
+MAPS = ["test_resnet", "test_convnext", "test_efficientnet"]
+
+
+@pytest.mark.parametrize("backbone", OWN + MAPS)
+def test_the_default_pooling_suits_any_backbone(backbone):
+    timm = pytest.importorskip("timm", reason="extra: train")
+    torch.manual_seed(0)
+    model = create_model(backbone, embedding_dim=5).eval()
+    image = torch.rand(1, 3, *model.backbone.pretrained_cfg["input_size"][1:])
+    witness = timm.create_model(backbone, num_classes=0).eval()
+    witness.load_state_dict(model.backbone.state_dict())
+    maps = witness.forward_features(image)
+    want = (maps.mean((2, 3)) + maps.amax((2, 3))) / 2 if backbone in MAPS else witness(image)
+    if backbone == "test_convnext":
+        want = witness.head.norm(want[:, :, None, None]).flatten(1)
+    assert model.pooling == ("avg+max" if backbone in MAPS else "own")
+    torch.testing.assert_close(model(image), F.normalize(model.head(want)))
+    again = restored_model(backbone, model.state_dict(), pooling=model.pooling, channels_last=False)
+    torch.testing.assert_close(again(image), model(image))
+
+
+def test_a_pooling_that_a_backbone_does_not_have_is_refused_with_what_it_has():
+    with pytest.raises(ValueError, match="levit_128s does not support pooling 'avg.max': .*; 'own' is the one it was"):
+        create_model("levit_128s", embedding_dim=5, pooling="avg+max")
+
+
+def test_a_transformer_takes_another_size_with_its_positions_interpolated(tmp_path):
+    timm = pytest.importorskip("timm", reason="extra: train")
+    torch.manual_seed(0)
+    whole = timm.create_model("test_vit", pretrained=False, num_classes=7)  # of 160 pixels, patches of 16
+    torch.save({"state_dict": {f"module.{name}": t for name, t in whole.state_dict().items()}}, tmp_path / "w.pth")
+    model = create_model("test_vit", embedding_dim=5, weights=str(tmp_path / "w.pth"), image_size=96).eval()
+    with torch.no_grad():
+        token, grid = whole.pos_embed[:, :1], whole.pos_embed[:, 1:].unflatten(1, (10, 10)).permute(0, 3, 1, 2)
+        small = F.interpolate(grid, (6, 6), mode="bicubic", antialias=True).flatten(2).transpose(1, 2)
+        found = model.backbone.state_dict()
+        torch.testing.assert_close(found.pop("pos_embed"), torch.cat([token, small], 1))
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in found.items())
+    assert model(torch.rand(2, 3, 96, 96)).shape == (2, 5)
+    again = restored_model("test_vit", model.state_dict(), pooling="own", channels_last=False, image_size=96)
+    image = torch.rand(1, 3, 96, 96)
+    torch.testing.assert_close(again(image), model(image))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "words"),
+    [
+        ("test_vit", 100, "patches of 16 x 16 pixels do not divide it.*set images.size to 96 or 112"),
+        ("mixer_s32_224", 100, "patches of 32 x 32 pixels do not divide it.*set images.size to 96 or 128"),
+        ("levit_128s", 100, "set images.size to 96 or 112"),
+    ],
+)
+def test_a_size_that_a_backbone_does_not_take_is_refused_with_those_that_it_does(backbone, size, words):
+    with pytest.raises(ValueError, match=rf"{backbone} does not take images of {size} x {size} pixels.*{words}"):
+        create_model(backbone, embedding_dim=5, image_size=size)
+    named = int(words.rpartition("to ")[2].split(" or ")[0])
+    model = create_model(backbone, embedding_dim=5, image_size=named).eval()
+    assert model(torch.rand(1, 3, named, named)).shape == (1, 5)
+
+
 def test_frozen_batch_norms_keep_their_statistics_and_train_their_scale():
     model = create_model("test_resnet", embedding_dim=5, freeze_bn=True).train()
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]

@@ -52,6 +52,22 @@ def test_cut_offs_that_nobody_asked_for_are_cut_to_what_fits(photos, tmp_path):
     assert not (tmp_path / "refused" / "config.toml").exists()
 
 
+def test_a_run_says_which_pooling_and_which_weights_it_took(photos, tmp_path):
+    state = make_model(config(photos), open_parts(config(photos)).train).backbone.state_dict()
+    averaged = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "w.pth")
+    said = []
+    chosen = config(photos, "run.epochs=1", f"model.weights={tmp_path / 'w.pth'}")
+    assert chosen.model.pooling == "auto"
+    train(chosen, tmp_path / "run", announce=said.append)
+    assert RunFolder(tmp_path / "run").read_config().model.pooling == "avg+max"
+    note = "backbone weights: state_dict_ema of w.pth"
+    assert f"note      {note}" in said
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert note in results["test"]["notes"]
+    assert results["config"]["model"]["pooling"] == "avg+max"
+
+
 class StopAfter(StopRequest):
     """A request that is there when the run looks for the n-th time: after each step and after each epoch."""
 
@@ -89,7 +105,7 @@ def test_what_a_run_leaves_behind(photos, tmp_path):
     assert len(split["train_classes"]) == len(split["validation_classes"]) == 2
     assert set(split["train_classes"] + split["validation_classes"]) == {0, 1, 2, 3}
     assert results["chosen_by"] == "best map@r on validation classes"
-    assert load_config(folder.config) == config(photos, "run.epochs=2")
+    assert load_config(folder.config) == config(photos, "run.epochs=2", "model.pooling=avg+max")  # what auto came to
     assert any("= 30 x backbone" in line and "length 1.00" in line for line in said)
     assert len([line for line in said if line.startswith("epoch") and "val/map@r" in line]) == 2
     assert sorted(p.name for p in folder.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -158,12 +174,12 @@ def test_a_start_that_failed_is_resumed_from_the_beginning(photos, tmp_path):
     assert "no checkpoint has been written yet: beginning anew" in said
 
 
-def test_a_transformer_of_one_size_says_which(photos):
-    chosen = config(photos, "model.backbone=vit_tiny_patch16_224", "model.pooling=avg")
-    with pytest.raises(ValueError, match="takes images of 224 x 224 pixels only, got images.size = 16"):
+def test_a_transformer_is_made_for_the_size_of_the_images_or_says_which_it_takes(photos):
+    chosen = config(photos, "model.backbone=test_vit", "images.size=40", "images.resize=40")
+    with pytest.raises(ValueError, match="take images of 40 x 40 pixels .*16 x 16 .* set images.size to 32 or 48"):
         make_model(chosen, open_parts(chosen).train)
-    fitting = config(photos, "model.backbone=vit_tiny_patch16_224", "images.size=224", "images.resize=224")
-    assert make_model(fitting, open_parts(fitting).train).head.out_features == 8
+    fitting = config(photos, "model.backbone=test_vit", "images.size=48", "images.resize=48")
+    assert make_model(fitting, open_parts(fitting).train).backbone.patch_embed.img_size == (48, 48)
 
 
 def test_a_cut_off_that_does_not_fit_is_refused_before_anything_is_done(photos, tmp_path):

@@ -93,7 +93,7 @@ class Description(Section):
     backbone: str
     """A timm model, or `none` for vectors."""
     pooling: ModelPooling = "avg+max"
-    """Pooling of the feature map."""
+    """Of the feature map; `own`: as the backbone was made."""
     embedding_dim: Count
     """Columns of the embedding."""
     preprocessing: Preprocessing | None = None

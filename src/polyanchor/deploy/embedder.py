@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from polyanchor import _check
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError, InputTypeError
 from polyanchor._files import user_path
 from polyanchor._tensors import save_tensors
@@ -24,6 +25,7 @@ from polyanchor.deploy.card import model_card
 from polyanchor.deploy.description import Description, Preprocessing, origin_of, read_description
 from polyanchor.evaluation.embed import embed
 from polyanchor.models.embedding import EmbeddingModel, restored_model
+from polyanchor.models.hub import at_once
 from polyanchor.models.weights import read_state
 from polyanchor.training.run_folder import RunFolder, write_json
 from polyanchor.training.setup import require_fitting
@@ -61,6 +63,8 @@ class Embedder(nn.Module, ModelHubMixin):
             )
         if (model.backbone is None) != (description.preprocessing is None):
             raise InputError("a model with a backbone needs preprocessing in its description, one without has none")
+        if model.pooling not in ("auto", description.pooling):
+            raise InputError(f"the model pools by {model.pooling!r}, its description says {description.pooling!r}")
         self.model = model
         self.description = description
         self.eval()
@@ -82,6 +86,7 @@ class Embedder(nn.Module, ModelHubMixin):
         return None if preprocessing is None else preprocessing.transform()
 
     @property
+    @own_defaults()
     def fingerprint(self) -> str:
         """SHA-256 over weights, architecture and preprocessing: equal where the vectors are, up to rounding.
 
@@ -101,6 +106,7 @@ class Embedder(nn.Module, ModelHubMixin):
         embeddings: Tensor = self.model(inputs)
         return embeddings
 
+    @own_defaults()
     def embed(self, inputs: Sequence[Given] | Tensor, *, batch_size: int = 64) -> Tensor:
         """Vectors of images or of other vectors.
 
@@ -121,6 +127,7 @@ class Embedder(nn.Module, ModelHubMixin):
             return torch.empty(0, self.embedding_dim)
         return self.embed_items(items, batch_size=batch_size)[0].vectors
 
+    @own_defaults()
     def embed_items(
         self,
         items: Items,
@@ -172,6 +179,7 @@ class Embedder(nn.Module, ModelHubMixin):
         return Items(GivenImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
 
     @classmethod
+    @own_defaults()
     def from_run(cls, run: str | Path) -> Embedder:
         """The model of a finished run, with the preprocessing of its test images.
 
@@ -204,6 +212,7 @@ class Embedder(nn.Module, ModelHubMixin):
         return cls(model, description)
 
     @classmethod
+    @own_defaults()
     def from_pretrained(  # type: ignore[override]  # none of the mixin's options for the model: all is in the folder
         cls,
         pretrained_model_name_or_path: str | Path,
@@ -250,6 +259,7 @@ class Embedder(nn.Module, ModelHubMixin):
                 {name.removeprefix("model."): tensor for name, tensor in state.items()},
                 pooling=description.pooling,
                 channels_last=description.channels_last,
+                image_size=None if description.preprocessing is None else description.preprocessing.size,
             )
             embedder = cls(model, description)
         except ValueError as error:
@@ -261,6 +271,7 @@ class Embedder(nn.Module, ModelHubMixin):
             )
         return embedder
 
+    @own_defaults()
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write ``config.json``, ``model.safetensors`` and a model card, ``README.md``.
 
@@ -299,7 +310,8 @@ class Embedder(nn.Module, ModelHubMixin):
 
 def _fetched(name: str, **options: Any) -> Path:
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
+        with at_once():
+            return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
     except (OSError, ValueError) as error:  # no network, no such repository, or no name of one
         raise FileNotFoundError(
             f"{name} is not a folder here, and the Hugging Face hub gave no model of that name: "

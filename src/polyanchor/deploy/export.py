@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor.deploy import onnx_file, torchscript
 from polyanchor.deploy.embedder import Embedder
@@ -42,6 +43,7 @@ class ExportDiffersError(RuntimeError):
     """The exported file does not give the vectors of the model."""
 
 
+@own_defaults()
 def export(
     embedder: Embedder,
     to: Literal["onnx", "torchscript", "safetensors"],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor._files import user_path
 from polyanchor.data.given import Given
@@ -55,6 +56,7 @@ class Index:
         self._model = None if model is None else self._own(model)
 
     @classmethod
+    @own_defaults()
     def create(
         cls,
         place: str | Path,
@@ -96,6 +98,7 @@ class Index:
             qdrant.QdrantStore.require_free(client, str(place), about)
 
     @classmethod
+    @own_defaults()
     def begin(
         cls, place: str | Path, about: About, entries: Entries, *, model: Embedder | None = None, store: Any = ""
     ) -> Index:
@@ -106,6 +109,7 @@ class Index:
         return cls(qdrant.QdrantStore.create(client, str(place), about, entries), str(place), model)
 
     @classmethod
+    @own_defaults()
     def open(cls, place: str | Path, *, model: Embedder | str | Path | None = None, store: Any = "") -> Index:
         """Open an index; the vectors stay on disk until they are searched.
 
@@ -151,6 +155,7 @@ class Index:
                 raise FileNotFoundError(f"{self.name}: {error}; {_MODEL_FIRST}") from error
         return self._model
 
+    @own_defaults()
     def add(
         self,
         inputs: Sequence[Given] | Tensor,
@@ -174,6 +179,7 @@ class Index:
             paths = [None] * len(inputs) if isinstance(inputs, Tensor) else [_path(one) for one in inputs]
         return self.add_entries(Entries(self._vectors(inputs), paths, labels or [None] * len(inputs)))
 
+    @own_defaults()
     def add_entries(self, entries: Entries) -> Added:
         """Put in what is embedded already."""
         return self._store.add(entries)
@@ -183,6 +189,7 @@ class Index:
         found = self._store.find(paths), self._store.find([absolute(path) for path in paths])
         return [there if given is None else given for given, there in zip(*found, strict=True)]
 
+    @own_defaults()
     def remove(self, *, ids: Sequence[int] = (), paths: Sequence[str] = ()) -> int:
         """Take items out; their ids are never given again.
 
@@ -201,6 +208,7 @@ class Index:
             raise InputError(f"{self.name} has no item {paths[found.index(None)]!r}; nothing was removed")
         return self._store.remove([*ids, *(number for number in found if number is not None)])
 
+    @own_defaults()
     def search(
         self, queries: Sequence[Given] | Given | Tensor, k: int = 10, *, exact: bool = False, breadth: int | None = None
     ) -> list[list[Hit]]:
@@ -229,6 +237,7 @@ class Index:
             raise InputError(f"{self.name} is empty; put something in with: polyanchor index add {self.name} DATA")
         return self._store.search(self._vectors(queries), min(k, size), exact=exact, breadth=breadth)
 
+    @own_defaults()
     def sample(self, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """``(n,)`` ids and ``(n, D)`` vectors of some items, n at most ``count``."""
         return self._store.sample(count, seed)

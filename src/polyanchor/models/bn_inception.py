@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from polyanchor import _extras
+from polyanchor.models.hub import answers
 from polyanchor.models.weights import load_weights
 
 FEATURES = 1024
@@ -39,12 +40,13 @@ class BNInception(nn.Module):
         return pooled
 
 
-def create(timm_pooling: str, *, weights: str = "") -> BNInception:
-    """The backbone with its pooling.
+def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tuple[BNInception, tuple[str, ...]]:
+    """The backbone with its pooling, and what there is to say of its weights.
 
     Args:
         timm_pooling: as timm names it: ``avg``, ``max``, ``avgmax``.
         weights: ``""`` for random, ``"hub"`` to fetch the published file, checked by its hash, else that file.
+        weights_key: see :func:`~polyanchor.models.weights.load_weights`.
 
     Raises:
         ConnectionError: the published file cannot be fetched.
@@ -56,6 +58,8 @@ def create(timm_pooling: str, *, weights: str = "") -> BNInception:
     if weights == "hub":
         url = module.pretrained_settings["bninception"]["imagenet"]["url"]
         try:
+            if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file() and not answers(url):
+                raise ConnectionError("no answer")
             state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
         except OSError as error:
             raise ConnectionError(
@@ -63,7 +67,8 @@ def create(timm_pooling: str, *, weights: str = "") -> BNInception:
                 "model.weights a local file"
             ) from error
         network.load_state_dict(state)
-    elif weights:
-        load_weights(network, Path(weights))
     pooling = _extras.load("timm.layers", "train").SelectAdaptivePool2d(pool_type=timm_pooling, flatten=True)
-    return BNInception(network, pooling)
+    names = list(network.state_dict())
+    made = BNInception(network, pooling)
+    local = weights not in ("", "hub")
+    return made, load_weights(network, Path(weights), key=weights_key, names=names) if local else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polyanchor import _check, _extras
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor.functional import unit_rows
-from polyanchor.models import bn_inception
+from polyanchor.models import bn_inception, hub
 from polyanchor.models.weights import load_weights
 
-ModelPooling = Literal["avg", "max", "avg+max"]
+ModelPooling = Literal["auto", "own", "avg", "max", "avg+max"]
 _TIMM_POOLING = {"avg": "avg", "max": "max", "avg+max": "avgmax"}
 
 
@@ -64,6 +66,8 @@ class EmbeddingModel(nn.Module):
         self.statistics = statistics
         self.freeze_bn = freeze_bn
         self.backbone_frozen = False
+        self.pooling: ModelPooling = "auto"  # of the backbone: what "auto" came to
+        self.notes: tuple[str, ...] = ()  # what there is to say of its weights
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs -> ``(B, D)`` vectors of length 1, float32 or wider also under autocast."""
@@ -86,14 +90,17 @@ class EmbeddingModel(nn.Module):
         return self
 
 
+@own_defaults()
 def create_model(
     backbone: str,
     *,
     embedding_dim: int,
-    pooling: ModelPooling = "avg+max",
+    pooling: ModelPooling = "auto",
     weights: str = "",
+    weights_key: str = "",
     freeze_bn: bool = False,
     features: int = 0,
+    image_size: int | None = None,
 ) -> EmbeddingModel:
     """A model by the name of its backbone.
 
@@ -101,16 +108,23 @@ def create_model(
         backbone: any timm model name, ``"bn_inception"`` (extra ``bn-inception``), or ``"none"`` for vectors of width
             ``features``.
         embedding_dim: D.
-        pooling: ``"avg+max"`` is timm's ``avgmax``, half the sum; the head and the unit length take up the half.
+        pooling: ``"avg"``, ``"max"``, or ``"avg+max"``, timm's ``avgmax``, half the sum; the head and the unit length
+            take up the half. ``"own"``: as the backbone was made, a class token for most transformers. ``"auto"``:
+            ``"avg+max"`` where the backbone has a feature map and lets it be pooled so, else ``"own"``; the model's
+            ``pooling`` says which.
         weights: ``""`` for random, ``"hub"`` for timm's own from the model hub, else the path of a ``.safetensors``
-            file or of a state dict, which is read without executing pickled code.
+            file or of a state dict, which is read without executing pickled code; what was chosen in it is in the
+            model's ``notes``.
+        weights_key: where in that file, see :func:`~polyanchor.models.weights.load_weights`.
         freeze_bn: see :class:`EmbeddingModel`.
         features: width of the vectors when there is no backbone.
+        image_size: side of the square images that it will see; transformers are made for one size, and their positions
+            are interpolated from the size of the weights. None: the backbone's own.
 
     Raises:
         ConnectionError: the hub cannot be reached.
-        ValueError: unknown backbone (the nearest known name is given), pooling that it does not support, or
-            weights that do not fit.
+        ValueError: unknown backbone (the nearest known name is given), pooling or size of images that it does not
+            support, or weights that do not fit.
 
     Example:
         >>> create_model("none", features=8, embedding_dim=4)(torch.ones(1, 8)).shape
@@ -123,45 +137,154 @@ def create_model(
     if weights and weights != "hub" and not Path(weights).is_file():
         raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
     if backbone == "bn_inception":
-        network: nn.Module = bn_inception.create(_TIMM_POOLING[pooling], weights=weights)
+        network: nn.Module
+        pooling = {"auto": "avg+max", "own": "avg"}.get(pooling, pooling)  # type: ignore[assignment]
+        network, notes = bn_inception.create(_TIMM_POOLING[pooling], weights=weights, weights_key=weights_key)
         width, statistics = bn_inception.FEATURES, InputStatistics(bn_inception.MEAN, bn_inception.STD)
     else:
-        network, width, statistics = _from_timm(backbone, pooling, weights)
-    return EmbeddingModel(
+        network, width, statistics, pooling, notes = _from_timm(backbone, pooling, weights, weights_key, image_size)
+    model = EmbeddingModel(
         network, features=width, embedding_dim=embedding_dim, statistics=statistics, freeze_bn=freeze_bn
     )
+    model.pooling, model.notes = pooling, notes
+    if image_size is not None:
+        require_size(model, backbone, image_size)
+    return model
 
 
-def _from_timm(backbone: str, pooling: ModelPooling, weights: str) -> tuple[nn.Module, int, InputStatistics]:
-    """The network without its classifier, the width of what it gives, and what it wants its images to be."""
+def _from_timm(
+    backbone: str, pooling: ModelPooling, weights: str, weights_key: str, image_size: int | None
+) -> tuple[nn.Module, int, InputStatistics, ModelPooling, tuple[str, ...]]:
+    """The network without its classifier, what it gives and wants, how it pools, and notes."""
     timm = _extras.load("timm", "train")
     if not timm.is_model(backbone.partition(".")[0]):
         raise InputError(
             f"backbone must be a timm model name, 'bn_inception' or 'none', got {backbone!r}"
             f"{_check.nearest(backbone, [*timm.list_models(), 'bn_inception'])}"
         )
+    options = _sized(backbone, image_size)
     try:
-        network: Any = timm.create_model(backbone, pretrained=weights == "hub")
-    except RuntimeError as error:  # a tag of pretrained weights that there is not
-        raise InputError(f"{backbone}: {error}") from error
+        with hub.at_once() if weights == "hub" else nullcontext():
+            network: Any = timm.create_model(backbone, pretrained=weights == "hub", **options)
     except OSError as error:
         raise ConnectionError(
             f"the weights of {backbone} could not be fetched from the hub ({error}); without a network, give "
             "model.weights a local file"
         ) from error
+    except Exception as error:
+        if image_size is not None and options and not _takes(backbone, image_size):
+            raise _size_error(backbone, image_size, error) from error
+        if isinstance(error, RuntimeError):  # a tag of pretrained weights that there is not
+            raise InputError(f"{backbone}: {error}") from error
+        raise
+    names = list(network.state_dict())
+    pooling = _without_classifier(network, backbone, pooling)
+    notes: tuple[str, ...] = ()
     if weights not in ("", "hub"):
-        load_weights(network, Path(weights))
-    try:
-        network.reset_classifier(0, global_pool=_TIMM_POOLING[pooling])
-    except (AssertionError, TypeError) as error:
-        raise InputError(f"{backbone} does not support pooling {pooling!r}: {error}") from error
+        notes = load_weights(network, Path(weights), key=weights_key, names=names)
     config = network.pretrained_cfg
     width = getattr(network, "head_hidden_size", None) or network.num_features
-    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"]))
+    return network, width, InputStatistics(tuple(config["mean"]), tuple(config["std"])), pooling, notes
 
 
+def _sized(backbone: str, image_size: int | None) -> dict[str, int]:
+    """What timm is to be told of the size of the images, where a network is made for one size."""
+    config = _extras.load("timm", "train").get_pretrained_cfg(backbone)
+    if image_size is None or config is None or not config.fixed_input_size:
+        return {}
+    return {} if config.input_size[1:] == (image_size, image_size) else {"img_size": image_size}
+
+
+def require_size(model: EmbeddingModel, backbone: str, size: int) -> None:
+    """Refuse images that the model does not take, before any are read: one of zeros goes through it.
+
+    Args:
+        model: from :func:`create_model`.
+        backbone: its name.
+        size: side of the images, in pixels.
+
+    Raises:
+        ValueError: it takes other sizes; the nearest are named.
+
+    Example:
+        >>> require_size(create_model("test_resnet", embedding_dim=2), "test_resnet", 48)
+    """
+    if model.backbone is None:
+        return
+    training = model.training
+    try:
+        _try(model.eval(), size)
+    except Exception as error:  # assertions, shapes: each family has its own
+        raise _size_error(backbone, size, error) from error
+    finally:
+        model.train(training)
+
+
+def _try(model: nn.Module, size: int) -> None:
+    patches: Any = next((module for module in model.modules() if hasattr(module, "strict_img_size")), None)
+    if patches is not None and not patches.dynamic_img_pad:
+        height, width = patches.patch_size
+        if size % height or size % width:  # timm would leave out what is over at the border
+            raise ValueError(f"patches of {height} x {width} pixels do not divide it")
+    with torch.no_grad():
+        model(next(model.parameters()).new_zeros(1, 3, size, size))
+
+
+def _takes(backbone: str, size: int) -> bool:
+    """Whether a network that is made for this size works, tried without memory or computing."""
+    try:
+        with torch.device("meta"):
+            _try(_extras.load("timm", "train").create_model(backbone, **_sized(backbone, size)).eval(), size)
+    except Exception:
+        return False
+    return True
+
+
+def _size_error(backbone: str, size: int, error: Exception) -> InputError:
+    """With the nearest sizes that work, below and above."""
+    own = _extras.load("timm", "train").get_pretrained_cfg(backbone).input_size[1]
+    near = {size // unit * unit + unit * more for unit in (7, 8, 14, 16, 32, 64, 224) for more in (0, 1)} | {own}
+    nearest = sorted(near - {0, size}, key=lambda other: abs(other - size))
+    fitting = [
+        next((other for other in side if _takes(backbone, other)), None)
+        for side in ([o for o in nearest if o < size], [o for o in nearest if o > size])
+    ]
+    named = " or ".join(str(other) for other in fitting if other is not None) or str(own)
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"{backbone} does not take images of {size} x {size} pixels ({why}); set images.size to {named}, and "
+        "images.resize to as much or more"
+    )
+
+
+def _without_classifier(network: Any, backbone: str, pooling: ModelPooling) -> ModelPooling:
+    """Take the classifier off, and set the pooling; returns the one that it has now."""
+    wanted = pooling
+    if pooling == "auto":
+        tokens = network.pretrained_cfg["pool_size"] is None and isinstance(getattr(network, "global_pool", None), str)
+        wanted = "own" if tokens else "avg+max"
+    if wanted != "own":
+        try:
+            network.reset_classifier(0, global_pool=_TIMM_POOLING[wanted])
+        except (AssertionError, TypeError) as error:
+            if pooling != "auto":
+                raise InputError(
+                    f"{backbone} does not support pooling {pooling!r}: {error}; 'own' is the one it was made with"
+                ) from error
+        else:
+            return wanted
+    network.reset_classifier(0)
+    return "own"
+
+
+@own_defaults()
 def restored_model(
-    backbone: str, weights: Mapping[str, Tensor], *, pooling: ModelPooling, channels_last: bool
+    backbone: str,
+    weights: Mapping[str, Tensor],
+    *,
+    pooling: ModelPooling,
+    channels_last: bool,
+    image_size: int | None = None,
 ) -> EmbeddingModel:
     """A trained model from its state dict, in evaluation mode, on the CPU; nothing is fetched.
 
@@ -170,6 +293,7 @@ def restored_model(
         weights: what ``state_dict()`` of the model gave.
         pooling: see :func:`create_model`.
         channels_last: memory format of the convolutions.
+        image_size: see :func:`create_model`.
 
     Raises:
         ValueError: the weights are not those of such a model.
@@ -182,7 +306,9 @@ def restored_model(
     head = weights.get("head.weight", torch.empty(0))
     if head.ndim != 2:
         raise InputError(f"the weights must hold head.weight of shape (D, features), got {tuple(head.shape)}")
-    model = create_model(backbone, embedding_dim=head.shape[0], pooling=pooling, features=head.shape[1])
+    model = create_model(
+        backbone, embedding_dim=head.shape[0], pooling=pooling, features=head.shape[1], image_size=image_size
+    )
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

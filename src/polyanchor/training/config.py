@@ -89,8 +89,10 @@ class Model(Section):
     """Any timm model, `bn_inception`, or `none` for features."""
     weights: str = ""
     """Empty: random; `hub`: timm's pretrained ones; else a .safetensors file or state dict."""
-    pooling: Literal["avg", "max", "avg+max"] = "avg+max"
-    """Pooling of the feature map."""
+    weights_key: str = ""
+    """Where in that file: a key of a checkpoint, a prefix of the names; empty: found, the averaged weights first."""
+    pooling: Literal["auto", "own", "avg", "max", "avg+max"] = "auto"
+    """Of the feature map; `own`: as the backbone was made; `auto`: avg+max where there is a feature map, else own."""
     embedding_dim: Count = 128
     """Columns of the embedding."""
     freeze_bn: bool = False

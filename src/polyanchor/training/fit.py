@@ -109,6 +109,8 @@ def fit(
     config, cut = _fitting_cutoffs(config, parts)
     require_room(config, parts.train)
     model = make_model(config, parts.train)
+    if config.model.backbone != "none":  # a run says what was used
+        config = config.model_copy(update={"model": config.model.model_copy(update={"pooling": model.pooling})})
     train_view, test_view = make_transforms(config, model.statistics)
     classes = parts.train.classes
     loss = make_loss(config, len(classes), ranks)
@@ -164,7 +166,7 @@ def fit(
             raise
 
     skipped = sorted(set().union(*ranks.of_all(learner.skipped)))
-    notes = learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
+    notes = model.notes + learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
     notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
     if validation is None:
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from polyanchor import _check
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor._tensors import save_tensors
 from polyanchor.data import vectors
@@ -18,7 +19,7 @@ from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_embeddings, evaluate_items
-from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import load_config
 from polyanchor.training.device import device_of, usable_here
@@ -30,6 +31,7 @@ from polyanchor.types import Embeddings, RetrievalReport
 PARTS = ("test", "gallery", "train", "validation", "all")
 
 
+@own_defaults()
 def evaluate_run(
     run: Path, *, data: str = "", part: str = "", settings: tuple[str, ...] = (), k: Sequence[int] = ()
 ) -> RetrievalReport:
@@ -77,6 +79,7 @@ def _part(part: str, data: str) -> str:
     return part or "test"
 
 
+@own_defaults()
 def evaluate_file(file: Path, *, part: str = "", k: Sequence[int] = ()) -> RetrievalReport:
     """Measure the vectors of a file: all rows, or one part, if it has parts.
 
@@ -114,6 +117,7 @@ def _as_embeddings(items: Items) -> Embeddings:
     return Embeddings(items.inputs, items.labels, items.names, items.class_names, items.sublabels)
 
 
+@own_defaults()
 def embed_run(
     run: Path | None,
     out: Path,
@@ -135,7 +139,7 @@ def embed_run(
             gallery in one file that remembers which is which; not beside ``data``.
         settings: changes to its ``data``, ``images`` and ``run`` keys; without a run, to any key.
         features: what the backbone gives, before the head; such a file trains heads quickly.
-        announce: receives a line if the weights are random.
+        announce: receives a line if the weights are random, or were chosen among several.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"--out must end in .safetensors, got {out}")
@@ -146,6 +150,8 @@ def embed_run(
         config, model = _untrained(run, settings, features=features)
         if not config.model.weights:
             announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
+        for line in model.notes:
+            announce(line)
     network: nn.Module = model
     if features:
         if model.backbone is None:
@@ -220,7 +226,9 @@ def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    return config, folder.load_model().to(device_of(config))
+    model = folder.load_model()
+    require_size(model, config.model.backbone, config.images.size)
+    return config, model.to(device_of(config))
 
 
 def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:

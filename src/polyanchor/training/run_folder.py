@@ -177,6 +177,7 @@ class RunFolder:
                 weights,
                 pooling=config.model.pooling,
                 channels_last=config.run.channels_last,
+                image_size=config.images.size,
             )
         except InputError as error:
             raise InputError(f"{self.model} does not fit the run's {self.config.name}: {error}") from error

@@ -120,10 +120,11 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
         embedding_dim=model.embedding_dim,
         pooling=model.pooling,
         weights=model.weights,
+        weights_key=model.weights_key,
         freeze_bn=model.freeze_bn,
         features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
+        image_size=config.images.size,
     )
-    _check_size(made, config)
     if config.model.sync_bn:
         if device_of(config).type == "cpu":
             raise InputError("model.sync_bn needs an accelerator, got a CPU; model.freeze_bn=true works on both")
@@ -158,18 +159,6 @@ def require_fitting(model: EmbeddingModel, source: str, *parts: Items | None, of
         held = f"vectors of {inputs.shape[1]} columns" if isinstance(inputs, Tensor) else "images"
         if held.partition(" ")[0] != takes.partition(" ")[0] or (model.backbone is None and held != takes):
             raise InputError(f"{of} takes {takes}, got {source}, which holds {held}; give it what it was trained on")
-
-
-def _check_size(made: EmbeddingModel, config: Config) -> None:
-    """Most vision transformers take images of one size; without this they say so in a failed assertion."""
-    patches: Any = getattr(made.backbone, "patch_embed", None)
-    size = config.images.size
-    if getattr(patches, "strict_img_size", False) and tuple(patches.img_size) != (size, size):
-        height, width = patches.img_size
-        raise InputError(
-            f"{config.model.backbone} takes images of {height} x {width} pixels only, got images.size = {size}; set "
-            f"images.size to {height}, and images.resize to as much or more"
-        )
 
 
 def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None) -> nn.Module:

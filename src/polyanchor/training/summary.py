@@ -26,13 +26,13 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: st
         + f"{_count(split.test)} test"
         + (f", gallery {_count(split.gallery)}" if split.gallery is not None else "")
     )
-    yield from (f"note      {note}" for note in (*split.notes, *([cut] if cut else [])))
+    yield from (f"note      {note}" for note in (*split.notes, *learner.model.notes, *([cut] if cut else [])))
     parameters = sum(p.numel() for p in learner.model.parameters())
     size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
     weights = config.model.weights or "random"
     yield (
         f"model     {config.model.backbone}, "
-        + (f"weights {weights}, " if config.model.backbone != "none" else "")
+        + (f"weights {weights}, pooling {config.model.pooling}, " if config.model.backbone != "none" else "")
         + size
     )
     yield f"loss      {learner.loss}"

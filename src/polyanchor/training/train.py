@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from polyanchor._defaults import own_defaults
 from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
@@ -25,6 +26,7 @@ from polyanchor.training.trainer import quiet
 from polyanchor.types import RetrievalReport
 
 
+@own_defaults()
 def train(
     config: Config,
     out: str | Path,

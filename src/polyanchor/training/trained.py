@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
-from polyanchor.models.embedding import EmbeddingModel
+from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.device import usable_here
@@ -36,6 +37,7 @@ class Trained:
     parts: Parts
 
 
+@own_defaults()
 def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     """Open a finished run.
 
@@ -55,6 +57,7 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     model = folder.load_model()
+    require_size(model, config.model.backbone, config.images.size)
     state = read_state(folder.model)
     classes = state.get("classes", torch.empty(0))
     if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
