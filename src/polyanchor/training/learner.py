@@ -100,13 +100,13 @@ class Learner(LightningModule):
         return sum(self.ranks.of_all(len(batch.labels)))
 
     def _none(self) -> Tensor:
-        """The embeddings of no items, ``(0, D)``."""
+        """The embeddings of no items, ``(0, D)``, in the dtype that other ranks' have under autocast too."""
         if self.config.model.sync_bn:
             raise JobFailedError(
                 "model.sync_bn needs items on every device in every step, and one has none; make the batch larger"
             )
         head = self.model.head  # used, so that this rank takes part in the reduction of gradients
-        return head(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
+        return self.model.embed_features(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
 
     def _embedded(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 4:  # images come channels-last: no copy, unless the other format is asked for
@@ -152,7 +152,7 @@ class Learner(LightningModule):
         """As always; of proxies that are spread over the ranks, as if one process had all of them."""
         if isinstance(self.loss, ShardedMultiProxyAnchorLoss):
             clip(optimizer, self.loss, self.ranks.mesh, gradient_clip_algorithm, gradient_clip_val or 0.0)
-        else:
+        elif any(parameter.grad is not None for parameter in self.parameters()):  # torch fails if a step had no item
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
