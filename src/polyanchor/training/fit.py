@@ -65,6 +65,7 @@ class Fitted:
         notes: for the reader of the numbers.
         epochs: what each was like, see :class:`~polyanchor.training.history.History`.
         loggers: still open: the measures on the test classes go there too.
+        seconds_before: that the run had taken up to the checkpoint it was resumed from.
     """
 
     parts: Parts
@@ -74,6 +75,7 @@ class Fitted:
     notes: tuple[str, ...]
     epochs: list[dict[str, float]]
     loggers: Sequence[Logger]
+    seconds_before: float
 
 
 def fit(
@@ -162,10 +164,11 @@ def fit(
     skipped = sorted(set().union(*ranks.of_all(learner.skipped)))
     notes = learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
     notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
+    before = checkpoints.seconds_before
     if validation is None:
-        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
+        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers, before)
     _take_best(folder, learner)
-    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers)
+    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers, before)
 
 
 def _prepare(config: Config) -> None:

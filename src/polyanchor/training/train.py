@@ -88,7 +88,7 @@ def _work(
         "chosen_by": "last epoch" if fitted.validation is None else f"best {config.run.select} on validation classes",
         "validation": None if fitted.validation is None else {config.run.select: fitted.validation},
         "epochs": fitted.epochs,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(fitted.seconds_before + time.perf_counter() - begun, 1),
         "config": config.model_dump(mode="json"),
         "environment": environment(),
     }
