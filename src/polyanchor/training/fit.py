@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from polyanchor.training.checkpoint_file import to_resume_from
 from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
 from polyanchor.training.failures import explained
+from polyanchor.training.held import held, was_held
 from polyanchor.training.history import History
 from polyanchor.training.joining import joined
 from polyanchor.training.learner import Learner
@@ -87,6 +89,7 @@ def fit(
     stop: StopRequest | None = None,
     callbacks: Sequence[Callback] = (),
     ranks: Ranks | None = None,
+    holding: ExitStack | None = None,
 ) -> Fitted:
     """Train and choose the best epoch on held-out training classes.
 
@@ -98,10 +101,13 @@ def fit(
         stop: likewise.
         callbacks: of Lightning, beside our own.
         ranks: processes that train together, all of which call this; the first one alone writes and announces.
+        holding: keeps the folder locked for as long as it is open; by default for the training alone.
     """
-    if ranks is None:
-        with joined(config) as ranks:
-            return fit(config, folder, resume=resume, announce=announce, stop=stop, callbacks=callbacks, ranks=ranks)
+    if ranks is None or holding is None:
+        given: dict[str, Any] = {"resume": resume, "announce": announce, "stop": stop, "callbacks": callbacks}
+        with ExitStack() as stack:
+            ranks = ranks or stack.enter_context(joined(config))
+            return fit(config, folder, ranks=ranks, holding=holding or stack.enter_context(ExitStack()), **given)
     if not ranks.first:
         announce = _nothing
     stop = stop or StopRequest(announce)
@@ -132,7 +138,9 @@ def fit(
         learner.double()  # Lightning does so too, but after a checkpoint was read, which it would round
     split = _describe_split(config, parts)
     _same_data(ranks, split)
-    checkpoint, split = ranks.on_first(partial(_begin, config, folder, split, resume=resume, announce=announce))
+    checkpoint, split = ranks.on_first(
+        partial(_begin, config, folder, split, holding, resume=resume, announce=announce)
+    )
     for line in describe(config, parts, learner, batches.size, cut):
         announce(line)
 
@@ -194,9 +202,20 @@ def _nothing(line: str) -> None:
 
 
 def _begin(
-    config: Config, folder: RunFolder, split: dict[str, Any], *, resume: bool, announce: Announce
+    config: Config,
+    folder: RunFolder,
+    split: dict[str, Any],
+    holding: ExitStack,
+    *,
+    resume: bool,
+    announce: Announce,
 ) -> tuple[Path | None, dict[str, Any]]:
-    """Begin the folder, or look whether its run can go on, and from which checkpoint."""
+    """Lock the folder and begin it, or look whether its run can go on, and from which checkpoint."""
+    if resume:
+        folder.read_config()  # refuses what is no run
+    elif not was_held(folder.path):  # a folder that holds something else gets no lock
+        folder.begin()
+    holding.enter_context(held(folder.path))
     checkpoint = to_resume_from(folder, announce) if resume else None
     if resume:
         split = split | {"changed": check_resume(folder, config, split, trained=checkpoint is not None)}
@@ -236,14 +255,14 @@ def _reading(config: Config, transform: Transform | None) -> dict[str, Any]:
 
 
 def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:
-    held: Tensor | None = None if parts.validation is None else parts.validation.classes
+    out: Tensor | None = None if parts.validation is None else parts.validation.classes
     everything = parts.split.train, parts.split.test, parts.split.gallery, parts.split.validation
     return {
         "source": parts.split.name,
         "fingerprint": "".join(fingerprint(items) for items in everything if items is not None),
         "contents": "".join(contents(items) for items in everything if items is not None),
         "train_classes": parts.train.classes.tolist(),
-        "validation_classes": [] if held is None else held.tolist(),
+        "validation_classes": [] if out is None else out.tolist(),
         "test_classes": parts.split.test.classes.tolist(),
         "class_names": _names(parts.split.train),
         "test_class_names": _names(parts.split.test),
@@ -262,10 +281,10 @@ def _fitting_cutoffs(config: Config, parts: Parts) -> tuple[Config, str]:
 
     Those that nobody asked for are cut to what fits. One that was asked for is refused, before hours of training.
     """
-    split, held = parts.split, parts.validation
+    split, validation = parts.split, parts.validation
     sizes = {"test classes": len(split.test) - 1 if split.gallery is None else len(split.gallery)}
-    if held is not None:
-        sizes["validation classes"] = len(held) - 1
+    if validation is not None:
+        sizes["validation classes"] = len(validation) - 1
     name, size = min(sizes.items(), key=lambda entry: entry[1])
     if max(config.run.k) <= size:
         return config, ""
