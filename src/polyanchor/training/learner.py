@@ -95,7 +95,8 @@ class Learner(LightningModule):
 
     def _begin_sum(self) -> None:
         """For the epoch's mean loss; Lightning's own forgets what was before a resume."""
-        self._loss_sum, self._loss_items = torch.zeros(()), 0
+        self._loss_sum: Tensor = torch.zeros(())
+        self._loss_items: int = 0
 
     def _items_of_all(self, batch: Batch) -> int:
         """Items of the step on all ranks together."""
