@@ -125,7 +125,7 @@ def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     assert rest.count("stopped; go on with: polyanchor train --resume") == 1
     assert "Traceback" not in rest
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--set", "run.epochs=6000000"]
+    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--set", "run.epochs=600000"]
     short = subprocess.run([*resume, "--set", "optim.lr=1"], timeout=120, **options)
     assert short.returncode != 0
     assert short.stderr.count("a resumed run can change") == 1

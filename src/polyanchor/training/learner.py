@@ -71,7 +71,7 @@ class Learner(LightningModule):
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, ["loss.proxies"])
         self.skipped: set[str] = set()
         self.notes: tuple[str, ...] = ()
-        self._begin_sum()
+        self._loss_sum, self._loss_items = torch.zeros(()), 0  # Lightning's own mean forgets what was before a resume
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """``batch`` -> ``()`` loss of all ranks; None (the step is left out) if every image of it was skipped."""
@@ -92,11 +92,6 @@ class Learner(LightningModule):
         self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=count)
         self._loss_sum, self._loss_items = self._loss_sum + loss.detach() * count, self._loss_items + count
         return loss
-
-    def _begin_sum(self) -> None:
-        """For the epoch's mean loss; Lightning's own forgets what was before a resume."""
-        self._loss_sum: Tensor = torch.zeros(())
-        self._loss_items: int = 0
 
     def _items_of_all(self, batch: Batch) -> int:
         """Items of the step on all ranks together."""
@@ -141,7 +136,7 @@ class Learner(LightningModule):
             self.loss.check()  # a bad batch that an accelerator found must not get into a checkpoint unsaid
         if self._loss_items:
             self.log("train/loss_epoch", self._loss_sum / self._loss_items)
-        self._begin_sum()
+        self._loss_sum, self._loss_items = torch.zeros(()), 0
         if self.validate is None:
             return
         report = self.validate(self.model)
