@@ -8,6 +8,7 @@ import torch
 
 from polyanchor.analysis.gradient_report import _training_batches, report_gradients
 from polyanchor.data.dataset import ItemDataset
+from polyanchor.data.sampling import Row
 from polyanchor.training.train import train
 from polyanchor.training.trained import open_trained
 from tests.runs import config
@@ -43,7 +44,9 @@ def test_class_wise_and_data_wise_are_measured(photos, tmp_path, anchor):
     assert "over_training" not in found
     chosen = _training_batches(open_trained(run), 1)
     dataset = ItemDataset(chosen.items, chosen.transform)
-    assert not torch.equal(dataset[0, 0][0], dataset[1, 0][0])  # augmented: another epoch shows it otherwise
+    assert not torch.equal(
+        dataset[Row(0)][0], dataset[Row(0, epoch=1)][0]
+    )  # augmented: another epoch shows it otherwise
     assert not (tmp_path / "out" / "capacity.png").exists()
 
 

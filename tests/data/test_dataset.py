@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from polyanchor.data.dataset import Batch, ItemDataset, Skipped, collate, deaf, fingerprint, yielding
 from polyanchor.data.images import BadImageError, ImageFiles
 from polyanchor.data.items import Items
-from polyanchor.data.sampling import ClassBalancedBatches
+from polyanchor.data.sampling import ClassBalancedBatches, Row
 from polyanchor.data.transforms import train_transform
 
 HALF = (0.5, 0.5, 0.5)
@@ -44,26 +44,30 @@ def broken(items, tmp_path):
 
 
 def test_a_sample_is_input_label_row(items):
-    image, label, row = ItemDataset(items, augment())[(0, 6)]
+    image, label, row = ItemDataset(items, augment())[Row(6, epoch=0)]
     assert (image.shape, image.dtype, label, row) == ((3, 8, 8), torch.float32, 6, 6)
 
 
 def test_augmentation_depends_on_seed_epoch_and_row_alone(items):
     data = ItemDataset(items, augment(), seed=1)
-    first = data[(2, 3)][0]
+    first = data[Row(3, epoch=2)][0]
     torch.manual_seed(12345)
-    data[(0, 1)]
-    assert torch.equal(data[(2, 3)][0], first)
-    others = [data[(3, 3)][0], data[(2, 4)][0], ItemDataset(items, augment(), seed=2)[(2, 3)][0]]
+    data[Row(1, epoch=0)]
+    assert torch.equal(data[Row(3, epoch=2)][0], first)
+    others = [
+        data[Row(3, epoch=3)][0],
+        data[Row(4, epoch=2)][0],
+        ItemDataset(items, augment(), seed=2)[Row(3, epoch=2)][0],
+    ]
     assert not any(torch.equal(first, other) for other in others)
-    assert torch.equal(data[3][0], data[(0, 3)][0])
+    assert torch.equal(data[3][0], data[Row(3, epoch=0)][0])
 
 
 def test_the_generator_of_the_program_is_left_alone(items):
     torch.manual_seed(4)
     expected = torch.rand(3)
     torch.manual_seed(4)
-    ItemDataset(items, augment())[(0, 0)]
+    ItemDataset(items, augment())[Row(0, epoch=0)]
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -77,7 +81,7 @@ def test_workers_change_nothing(items, workers):
     for batch in batches:
         for image, label, row in zip(batch.inputs, batch.labels.tolist(), batch.rows.tolist(), strict=True):
             assert label == items.labels[row]
-            assert torch.equal(image, data[(5, row)][0])
+            assert torch.equal(image, data[Row(row, epoch=5)][0])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -104,7 +108,7 @@ def test_a_batch_of_bad_images_has_no_rows():
 
 
 def test_threads_change_nothing_and_a_transform_of_your_own_goes_item_by_item(items):
-    data, keys = ItemDataset(items, augment()), [(2, row) for row in range(8)]
+    data, keys = ItemDataset(items, augment()), [Row(row, epoch=2) for row in range(8)]
     batch = data.__getitems__(keys)
     assert torch.equal(batch.inputs, torch.stack([data[key][0] for key in keys]))
     assert collate(batch) is batch
@@ -137,7 +141,7 @@ def test_vectors_need_no_transform(items):
     batch = collate([ItemDataset(vectors, None)[row] for row in (2, 0)])
     assert (batch.inputs.tolist(), batch.labels.tolist()) == ([[4.0, 5.0], [0.0, 1.0]], [2, 1])
     noisy = ItemDataset(vectors, lambda vector: vector + torch.randn(2))
-    assert torch.equal(noisy[(1, 0)][0], noisy[(1, 0)][0])
+    assert torch.equal(noisy[Row(0, epoch=1)][0], noisy[Row(0, epoch=1)][0])
     with pytest.raises(ValueError, match="None for vectors only"):
         ItemDataset(items, None)
     with pytest.raises(ValueError, match="on_bad must be one of 'stop', 'skip', got 'skp'; did you mean 'skip'"):

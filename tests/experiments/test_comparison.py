@@ -14,6 +14,7 @@ from polyanchor.experiments import comparison, tuning
 from polyanchor.experiments.comparison import compare
 from polyanchor.experiments.folder import ComparisonFolder, Plan
 from polyanchor.experiments.methods import parse_methods
+from polyanchor.training.held import held
 from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.experiments import features
@@ -166,6 +167,14 @@ def test_any_other_error_is_no_trial_and_no_failed_run(finished, tmp_path, monke
         compare(plan(path, trials=trials), tmp_path / "out")
 
 
+def test_a_comparison_in_which_another_process_works_is_refused(finished, tmp_path):
+    path, _, _ = finished
+    (tmp_path / "out").mkdir()
+    with held(tmp_path / "out"), pytest.raises(ValueError, match=f"in use by process {os.getpid()} on "):
+        compare(plan(path, trials=0), tmp_path / "out")
+    assert compare(plan(path, trials=0), tmp_path / "out").lines  # what the lock leaves makes it no other folder
+
+
 def test_a_stop_is_heard_between_runs(finished, tmp_path):
     path, _, _ = finished
     stop = StopRequest()
@@ -183,6 +192,7 @@ def test_a_stop_is_heard_between_runs(finished, tmp_path):
 def test_ctrl_c_between_trainings_is_a_request_too(finished, tmp_path):
     path, _, _ = finished
     heard = []
+    before = signal.getsignal(signal.SIGINT)  # in a shell that ignores it: that
 
     def announce(line):
         heard.append(line)
@@ -192,7 +202,7 @@ def test_ctrl_c_between_trainings_is_a_request_too(finished, tmp_path):
     with pytest.raises(Interrupted):
         compare(plan(path, trials=0), tmp_path / "out", announce=announce)
     assert heard[1].startswith("stopping after the step under way") and len(heard) == 2
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(

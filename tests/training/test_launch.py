@@ -44,6 +44,8 @@ def work(kind, announce, stop):
         if ranks.rank == 1:
             if kind == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if kind == "aborted":
+                os.abort()
             raise ValueError("rank 1 read a bad image")
         dist.barrier()  # for one that never comes
         return None
@@ -65,7 +67,8 @@ def test_the_first_speaks_and_its_value_is_returned():
     ("kind", "error", "words"),
     [
         ("wrong", ValueError, "^rank 1 read a bad image$"),
-        ("killed", JobFailedError, r"process 1 of the run was killed \(SIGKILL\); .* train --resume runs"),
+        ("killed", JobFailedError, r"process 1 of the run was killed \(SIGKILL\); often memory .* train --resume runs"),
+        ("aborted", JobFailedError, r"process 1 of the run was killed \(SIGABRT\), see what it wrote above\. Go on"),
     ],
 )
 def test_one_that_fails_ends_all_with_its_own_message(kind, error, words):
@@ -122,7 +125,7 @@ def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     assert rest.count("stopped; go on with: polyanchor train --resume") == 1
     assert "Traceback" not in rest
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--set", "run.epochs=6000000"]
+    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--set", "run.epochs=600000"]
     short = subprocess.run([*resume, "--set", "optim.lr=1"], timeout=120, **options)
     assert short.returncode != 0
     assert short.stderr.count("a resumed run can change") == 1

@@ -90,7 +90,7 @@ def same_run(one, other):
         states = [torch.load(getattr(RunFolder(f), file), weights_only=True)["state_dict"] for f in (one, other)]
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0]), file
     results = [json.loads(RunFolder(f).results.read_text()) for f in (one, other)]
-    for key in ("test", "epoch", "validation", "config"):
+    for key in ("test", "epoch", "validation", "epochs", "config"):
         assert results[0][key] == results[1][key], key
 
 
@@ -131,6 +131,35 @@ def test_two_epochs_are_one_and_a_resumed_one(photos, tmp_path, look, kind):
         report = train(of, tmp_path / "parts", stop=StopAfter(look))
     same_run(tmp_path / "whole", tmp_path / "parts")
     assert report.means == whole.means
+
+
+def test_what_an_epoch_has_counted_goes_on_with_it(photos, tmp_path):
+    """Mean loss, images that were left out and the time, of a run that stops in each of four steps."""
+    bad = sorted(photos.rglob("*.png"))[::3]
+    for path in bad:
+        path.write_bytes(b"not an image")
+    of = config(photos, "run.epochs=1", "batches.images=2", "data.on_bad_image=skip", "model.freeze_bn=true")
+    whole = train(of, tmp_path / "whole")
+    assert any("in training" in note for note in whole.notes)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            train(of, tmp_path / "parts", resume=(tmp_path / "parts").exists(), stop=StopAfter(1))
+    left = torch.load(RunFolder(tmp_path / "parts").last, weights_only=True)
+    kept = next(state for name, state in left["callbacks"].items() if name.startswith("Checkpoints"))
+    report = train(of, tmp_path / "parts", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    assert report.notes == whole.notes
+    assert json.loads(RunFolder(tmp_path / "parts").results.read_text())["seconds"] > kept["seconds"] > 0
+
+
+def test_a_run_whose_last_epoch_is_done_keeps_the_notes_of_its_validation(photos, tmp_path):
+    for path in sorted(photos.rglob("0.png")):
+        path.write_bytes(b"not an image")
+    of = config(photos, "run.epochs=1", "data.on_bad_image=skip")
+    whole = train(of, tmp_path / "run")
+    again = train(of, tmp_path / "run", resume=True)
+    assert any(note.startswith("validation: ") for note in whole.notes)
+    assert again.notes == whole.notes
 
 
 def test_random_layers_go_on_where_they_were(photos, tmp_path, monkeypatch):

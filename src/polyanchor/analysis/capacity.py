@@ -47,10 +47,10 @@ class TrainingBatches:
 
         Leaves the modes of the model and torch's generator as they were.
         """
-        for keys in islice(make_batches(self.config, self.items.labels), self.count):
+        for rows in islice(make_batches(self.config, self.items.labels), self.count):
             found, _ = embed(
                 model,
-                self.items.subset(torch.tensor([row for _, row in keys])),
+                self.items.subset(torch.tensor(rows)),
                 self.transform,
                 on_bad=self.config.data.on_bad_image,
                 channels_last=self.config.run.channels_last,

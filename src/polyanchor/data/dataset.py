@@ -18,6 +18,7 @@ from polyanchor._errors import InputError
 from polyanchor.data.decoding import decoded
 from polyanchor.data.images import BadImageError, Images
 from polyanchor.data.items import Items
+from polyanchor.data.sampling import Row
 from polyanchor.data.transforms import ImageTransform
 
 Sample: TypeAlias = tuple[Tensor, int, int]
@@ -93,32 +94,29 @@ class ItemDataset(Dataset["Sample | Skipped"]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample | Skipped:
-        """Sample of a row, or of an ``(epoch, row)`` pair as :mod:`polyanchor.data.sampling` gives it."""
-        epoch, row = key if isinstance(key, tuple) else (0, key)
+    def __getitem__(self, row: int) -> Sample | Skipped:
+        """Sample of a row: of epoch 0, or of that of a :class:`~polyanchor.data.sampling.Row`."""
         inputs, transform = self.items.inputs, self.transform
         if isinstance(inputs, Tensor):
-            return self._transformed(inputs[row], epoch, row), self._labels[row], row
+            return self._transformed(inputs[row], row), self._labels[row], int(row)
         try:
             if isinstance(transform, ImageTransform):
-                batch = self._batch(inputs, transform, [(epoch, row)])
-                return Skipped(batch.skipped[0]) if batch.skipped else (batch.inputs[0], self._labels[row], row)
-            return self._transformed(inputs.read(row), epoch, row), self._labels[row], row
+                batch = self._batch(inputs, transform, [row])
+                return Skipped(batch.skipped[0]) if batch.skipped else (batch.inputs[0], self._labels[row], int(row))
+            return self._transformed(inputs.read(row), row), self._labels[row], int(row)
         except BadImageError as error:
             if self.on_bad == "stop":
                 raise
             return Skipped(error.name)
 
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> Batch:
-        """The batch of some rows or ``(epoch, row)`` pairs; images of it are channels-last in memory."""
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        """The batch of some rows; images of it are channels-last in memory."""
         if isinstance(self.items.inputs, Tensor) or not isinstance(self.transform, ImageTransform):
-            return collate([self[key] for key in keys])
-        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
-        return self._batch(self.items.inputs, self.transform, pairs)
+            return collate([self[row] for row in rows])
+        return self._batch(self.items.inputs, self.transform, rows)
 
-    def _batch(self, images: Images, transform: ImageTransform, pairs: Sequence[tuple[int, int]]) -> Batch:
-        rows = [row for _, row in pairs]
-        seeds = [_mixed(self.seed, epoch, row) for epoch, row in pairs]
+    def _batch(self, images: Images, transform: ImageTransform, rows: Sequence[int]) -> Batch:
+        seeds = [_mixed(self.seed, _epoch(row), row) for row in rows]
         inputs, errors = decoded(images, transform, rows, seeds, threads=torch.get_num_threads())
         bad = [error for error in errors if error is not None]
         if bad and self.on_bad == "stop":
@@ -128,12 +126,12 @@ class ItemDataset(Dataset["Sample | Skipped"]):
         inputs = inputs if read else torch.empty(0)
         return Batch(inputs, labels, torch.tensor(read, dtype=torch.int64), tuple(error.name for error in bad))
 
-    def _transformed(self, inputs: Any, epoch: int, row: int) -> Tensor:
+    def _transformed(self, inputs: Any, row: int) -> Tensor:
         if self.transform is None:
             return torch.as_tensor(inputs)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would set the generators of the accelerators too, and with them dropout
-            torch.default_generator.manual_seed(_mixed(self.seed, epoch, row))
+            torch.default_generator.manual_seed(_mixed(self.seed, _epoch(row), row))
             return self.transform(inputs)
 
 
@@ -197,6 +195,10 @@ def fingerprint(items: Items) -> str:
         name = items.name(row).encode("utf-8", "surrogateescape")
         digest.update(b"%d %d " % (label, len(name)) + name)  # the length keeps neighbours from running together
     return digest.hexdigest()
+
+
+def _epoch(row: int) -> int:
+    return row.epoch if isinstance(row, Row) else 0
 
 
 def _mixed(seed: int, epoch: int, row: int) -> int:

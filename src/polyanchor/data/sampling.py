@@ -16,15 +16,39 @@ from polyanchor._extras import load
 if TYPE_CHECKING:
     import numpy as np
 
-Key = tuple[int, int]
+
+class Row(int):
+    """The number of a row that knows the epoch it is drawn in: to everybody else an int like any other.
+
+    A data loader hands it to the worker processes as it is, so a dataset can augment by epoch there.
+
+    Args:
+        row: the number.
+        epoch: 0 or more.
+
+    Example:
+        >>> row = Row(2, epoch=7)
+        >>> ["a", "b", "c"][row], row.epoch, row == 2
+        ('c', 7, True)
+    """
+
+    epoch: int
+
+    def __new__(cls, row: int, epoch: int = 0) -> Row:
+        made = super().__new__(cls, row)
+        made.epoch = epoch
+        return made
+
+    def __reduce__(self) -> tuple[type[Row], tuple[int, int]]:
+        return Row, (int(self), self.epoch)
 
 
-class EpochBatches(Sampler[list[Key]]):
+class EpochBatches(Sampler[list[Row]]):
     """Batches of one epoch after another; sub-classes say which rows a batch holds.
 
-    It is a ``batch_sampler`` of ``torch.utils.data.DataLoader`` and gives ``(epoch, row)`` pairs, so that a
-    worker process knows the epoch. Iterating changes nothing here: a data loader asks for batches before they
-    are trained on, so only the training loop knows where it stands.
+    It is a ``batch_sampler`` of ``torch.utils.data.DataLoader`` and gives lists of :class:`Row`: integers, for any
+    dataset. Each iteration is a new epoch, which begins when its first batch is asked for, unless :meth:`set_epoch`
+    or :meth:`load_state_dict` say which it is. Lightning calls :meth:`set_epoch` itself.
 
     Args:
         size: rows in a batch, over all processes together.
@@ -34,9 +58,10 @@ class EpochBatches(Sampler[list[Key]]):
             of a single process. Parts differ by at most one row; of a batch smaller than ``ranks``, some are empty.
 
     Attributes:
-        epoch: epoch that the next iteration goes through.
-        position: batch it begins at, 0 unless :meth:`load_state_dict` says otherwise. The training loop keeps
-            its own place, the number of batches trained on, and gives it back with that method.
+        epoch: that of the latest iteration, or the one that was set since.
+        position: batch it began at, or is to begin at: 0 unless :meth:`load_state_dict` says otherwise. A data
+            loader asks for batches before they are trained on; so the training loop keeps its own place, the number
+            of batches trained on, and gives it back with that method.
     """
 
     def __init__(self, *, size: int, seed: int, rank: int, ranks: int) -> None:
@@ -50,6 +75,7 @@ class EpochBatches(Sampler[list[Key]]):
             raise InputError(f"rank must lie in [0, ranks), got rank {rank} of {ranks}")
         self.size, self.seed, self.rank, self.ranks = size, seed, rank, ranks
         self.epoch = self.position = 0
+        self._begun = False  # the epoch of these two
 
     def __len__(self) -> int:
         """Batches in a full epoch, wherever an iteration begins."""
@@ -59,25 +85,36 @@ class EpochBatches(Sampler[list[Key]]):
         """The rows of each batch of one epoch."""
         raise NotImplementedError
 
+    @property
+    def sampler(self) -> EpochBatches:
+        """Itself: this is where Lightning looks for a ``set_epoch`` to call."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch: to its first batch, unless it is the present one."""
+        """The next iteration goes through an epoch: from its first batch, unless it is the present one."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
+        self._begun = False
 
     def state_dict(self) -> dict[str, int]:
         """Where the next iteration begins, in the form that :meth:`load_state_dict` takes."""
+        if self._begun:
+            return {"epoch": self.epoch + 1, "position": 0}
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next iteration at a place; one that is under way is not moved."""
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        self.epoch, self.position, self._begun = int(state["epoch"]), int(state["position"]), False
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[Row]]:
+        if self._begun:
+            self.epoch, self.position = self.epoch + 1, 0
+        self._begun = True
         epoch, position = self.epoch, self.position
         for number, rows in enumerate(self._batches(epoch)):
             if number >= position:
                 begin, end = (len(rows) * rank // self.ranks for rank in (self.rank, self.rank + 1))
-                yield [(epoch, row) for row in rows[begin:end]]
+                yield [Row(row, epoch) for row in rows[begin:end]]
 
     def whole(self, epoch: int, position: int) -> list[int]:
         """The rows of one batch, of all processes together."""
@@ -111,7 +148,7 @@ class ClassBalancedBatches(EpochBatches):
         >>> batches = ClassBalancedBatches(labels, classes=2, images=2, seed=0)
         >>> len(batches)
         2
-        >>> [labels[[row for _, row in batch]].unique(return_counts=True)[1].tolist() for batch in batches]
+        >>> [labels[batch].unique(return_counts=True)[1].tolist() for batch in batches]
         [[2, 2], [2, 2]]
     """
 

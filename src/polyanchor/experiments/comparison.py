@@ -14,6 +14,7 @@ from polyanchor.experiments.tuning import tune
 from polyanchor.experiments.verdict import Verdict, judge
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import change_config
+from polyanchor.training.held import held
 from polyanchor.training.setup import open_parts
 from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.summary import Announce
@@ -38,10 +39,17 @@ def compare(
 
     Raises:
         Interrupted: a stop was requested.
-        ValueError: the plan, the configuration or the data is not usable; says why.
+        ValueError: the plan, the configuration or the data is not usable, or another process works in the folder;
+            says why.
     """
     _check(plan)
-    folder, stop = ComparisonFolder(out), stop or StopRequest(announce)
+    folder = ComparisonFolder(out)
+    folder.make()
+    with held(out):
+        return _compared(plan, folder, announce, stop or StopRequest(announce))
+
+
+def _compared(plan: Plan, folder: ComparisonFolder, announce: Announce, stop: StopRequest) -> Verdict:
     folder.begin(plan)
     tuned: dict[str, Config] = {}
     with stop.listening():  # between the trainings too, which listen for themselves
@@ -56,7 +64,7 @@ def compare(
                 _run(folder, method, tuned[method.label], seed, announce=announce, stop=stop)
     _unless(stop)
     verdict = judge(folder)
-    write(verdict, out)
+    write(verdict, folder.path)
     return verdict
 
 

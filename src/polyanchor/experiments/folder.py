@@ -15,8 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from polyanchor._errors import InputError
+from polyanchor._files import is_unfinished
 from polyanchor.experiments.methods import Method
 from polyanchor.training.config import Config
+from polyanchor.training.held import is_lock
 from polyanchor.training.run_folder import RunFolder, write_json
 from polyanchor.training.written import Written, read_json
 
@@ -74,6 +76,13 @@ class ComparisonFolder:
         """Beside the run's folder: why it could not be finished."""
         return self.path / "runs" / label / f"seed-{seed}.failed"
 
+    def make(self) -> None:
+        """Make the folder; refuses one that holds something else than a comparison."""
+        held = [file.name for file in self.path.iterdir()] if self.path.exists() else []
+        if not self.plan.is_file() and not all(is_unfinished(name) or is_lock(name) for name in held):
+            raise FileExistsError(f"{self.path} is not empty and no comparison; take another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+
     def begin(self, plan: Plan) -> None:
         """Write the plan down, or see that it goes on with the one that is there; methods and seeds may be added.
 
@@ -81,10 +90,8 @@ class ComparisonFolder:
             FileExistsError: the folder holds something else.
             ValueError: the common configuration, the number of trials or the settings of a method are others.
         """
+        self.make()
         if not self.plan.is_file():
-            if self.path.exists() and any(self.path.iterdir()):
-                raise FileExistsError(f"{self.path} is not empty and no comparison; take another --out")
-            self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.plan, _as_json(plan))
             return
         before, now = self.read_plan(), _as_json(plan)

@@ -74,7 +74,11 @@ class EmbeddingModel(nn.Module):
         if self.backbone is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
                 inputs = self.backbone(inputs)
-        embeddings = self.head(inputs)
+        return self.embed_features(inputs)
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """``(B, features)``, what the backbone gives, -> ``(B, D)`` as :meth:`forward` does."""
+        embeddings = self.head(features)
         return unit_rows(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
 
     def train(self, mode: bool = True) -> EmbeddingModel:

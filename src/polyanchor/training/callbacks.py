@@ -38,6 +38,9 @@ class Checkpoints(Checkpoint):
         ranks: processes that train together. A request to one of them stops all after the same step, and the first
             one's clock counts. A checkpoint holds the random generators of each; proxies that are spread over them
             lie in a folder beside it, which is there before the file that names it.
+
+    Attributes:
+        seconds_before: that the run had taken up to the checkpoint it was resumed from.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class Checkpoints(Checkpoint):
         self._writing = ""
         self.folder, self.batches, self.monitor, self.stop = folder, batches, monitor, stop
         self.minutes, self.about = minutes, dict(about)
-        self._saved = time.monotonic()
+        self._saved = self._begun = time.monotonic()
+        self.seconds_before = 0.0
         self.best = float("-inf")
         self.best_epoch = -1
         self._place = batches.state_dict()
@@ -80,8 +84,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A new epoch has a new order; a resumed one goes on inside its own."""
-        if trainer.current_epoch != self.batches.epoch:
-            self.batches.set_epoch(trainer.current_epoch)
+        self.batches.set_epoch(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -126,6 +129,7 @@ class Checkpoints(Checkpoint):
         return {
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "seconds": self.seconds_before + time.monotonic() - self._begun,
             "place": self._place,
             "generators": self.ranks.of_all(generators),
             "proxies": self._proxies,
@@ -136,6 +140,7 @@ class Checkpoints(Checkpoint):
         self._place, generators = state_dict["place"], state_dict["generators"]
         self._generators = [generators] if isinstance(generators, dict) else list(generators)  # once of one process
         self._proxies = dict(state_dict.get("proxies", {}))
+        self.seconds_before = float(state_dict.get("seconds", 0.0))
         self.batches.load_state_dict(self._place)
 
     def _save(self, trainer: Trainer, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
 from polyanchor.training.failures import explained
 from polyanchor.training.heads import require_openable
+from polyanchor.training.held import held, was_held
 from polyanchor.training.history import History
 from polyanchor.training.joining import joined
 from polyanchor.training.learner import Learner
@@ -66,6 +68,7 @@ class Fitted:
         notes: for the reader of the numbers.
         epochs: what each was like, see :class:`~polyanchor.training.history.History`.
         loggers: still open: the measures on the test classes go there too.
+        seconds_before: that the run had taken up to the checkpoint it was resumed from.
     """
 
     parts: Parts
@@ -75,6 +78,7 @@ class Fitted:
     notes: tuple[str, ...]
     epochs: list[dict[str, float]]
     loggers: Sequence[Logger]
+    seconds_before: float
 
 
 def fit(
@@ -86,6 +90,7 @@ def fit(
     stop: StopRequest | None = None,
     callbacks: Sequence[Callback] = (),
     ranks: Ranks | None = None,
+    holding: ExitStack | None = None,
 ) -> Fitted:
     """Train and choose the best epoch on held-out training classes.
 
@@ -97,10 +102,13 @@ def fit(
         stop: likewise.
         callbacks: of Lightning, beside our own.
         ranks: processes that train together, all of which call this; the first one alone writes and announces.
+        holding: keeps the folder locked for as long as it is open; by default for the training alone.
     """
-    if ranks is None:
-        with joined(config) as ranks:
-            return fit(config, folder, resume=resume, announce=announce, stop=stop, callbacks=callbacks, ranks=ranks)
+    if ranks is None or holding is None:
+        given: dict[str, Any] = {"resume": resume, "announce": announce, "stop": stop, "callbacks": callbacks}
+        with ExitStack() as stack:
+            ranks = ranks or stack.enter_context(joined(config))
+            return fit(config, folder, ranks=ranks, holding=holding or stack.enter_context(ExitStack()), **given)
     if not ranks.first:
         announce = _nothing
     stop = stop or StopRequest(announce)
@@ -136,7 +144,9 @@ def fit(
     _same_data(ranks, split)
     if config.data.on_bad_image == "stop":
         require_openable(parts.split, ranks)
-    checkpoint, split = ranks.on_first(partial(_begin, config, folder, split, resume=resume, announce=announce))
+    checkpoint, split = ranks.on_first(
+        partial(_begin, config, folder, split, holding, resume=resume, announce=announce)
+    )
     for line in describe(config, parts, learner, batches.size, cut):
         announce(line)
 
@@ -168,10 +178,11 @@ def fit(
     skipped = sorted(set().union(*ranks.of_all(learner.skipped)))
     notes = model.notes + learner.notes + ((left_out(skipped, " in training"),) if skipped else ())
     notes += ("some items changed while the run was interrupted",) if split.get("changed") else ()
+    before = checkpoints.seconds_before
     if validation is None:
-        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers)
+        return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers, before)
     _take_best(folder, learner)
-    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers)
+    return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers, before)
 
 
 def _prepare(config: Config) -> None:
@@ -197,9 +208,20 @@ def _nothing(line: str) -> None:
 
 
 def _begin(
-    config: Config, folder: RunFolder, split: dict[str, Any], *, resume: bool, announce: Announce
+    config: Config,
+    folder: RunFolder,
+    split: dict[str, Any],
+    holding: ExitStack,
+    *,
+    resume: bool,
+    announce: Announce,
 ) -> tuple[Path | None, dict[str, Any]]:
-    """Begin the folder, or look whether its run can go on, and from which checkpoint."""
+    """Lock the folder and begin it, or look whether its run can go on, and from which checkpoint."""
+    if resume:
+        folder.read_config()  # refuses what is no run
+    elif not was_held(folder.path):  # a folder that holds something else gets no lock
+        folder.begin()
+    holding.enter_context(held(folder.path))
     checkpoint = to_resume_from(folder, announce) if resume else None
     if resume:
         split = split | {"changed": check_resume(folder, config, split, trained=checkpoint is not None)}
@@ -239,14 +261,14 @@ def _reading(config: Config, transform: Transform | None) -> dict[str, Any]:
 
 
 def _describe_split(config: Config, parts: Parts) -> dict[str, Any]:
-    held: Tensor | None = None if parts.validation is None else parts.validation.classes
+    out: Tensor | None = None if parts.validation is None else parts.validation.classes
     everything = parts.split.train, parts.split.test, parts.split.gallery, parts.split.validation
     return {
         "source": parts.split.name,
         "fingerprint": "".join(fingerprint(items) for items in everything if items is not None),
         "contents": "".join(contents(items) for items in everything if items is not None),
         "train_classes": parts.train.classes.tolist(),
-        "validation_classes": [] if held is None else held.tolist(),
+        "validation_classes": [] if out is None else out.tolist(),
         "test_classes": parts.split.test.classes.tolist(),
         "class_names": _names(parts.split.train),
         "test_class_names": _names(parts.split.test),
@@ -265,10 +287,10 @@ def _fitting_cutoffs(config: Config, parts: Parts) -> tuple[Config, str]:
 
     Those that nobody asked for are cut to what fits. One that was asked for is refused, before hours of training.
     """
-    split, held = parts.split, parts.validation
+    split, validation = parts.split, parts.validation
     sizes = {"test classes": len(split.test) - 1 if split.gallery is None else len(split.gallery)}
-    if held is not None:
-        sizes["validation classes"] = len(held) - 1
+    if validation is not None:
+        sizes["validation classes"] = len(validation) - 1
     name, size = min(sizes.items(), key=lambda entry: entry[1])
     if max(config.run.k) <= size:
         return config, ""

@@ -143,9 +143,10 @@ class _Watch:
         killed = [(rank, -code) for rank, code in codes.items() if code < 0]
         if killed:
             rank, number = killed[0]
+            name = signal.Signals(number).name
+            why = "; often memory had run out" if name == "SIGKILL" else ", see what it wrote above"
             raise JobFailedError(
-                f"process {rank} of the run was killed ({signal.Signals(number).name}); often memory had run out. "
-                f"Go on with: polyanchor train --resume {folder}"
+                f"process {rank} of the run was killed ({name}){why}. Go on with: polyanchor train --resume {folder}"
             )
         if self.errors:
             raise self.errors[0]

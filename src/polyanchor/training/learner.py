@@ -71,6 +71,7 @@ class Learner(LightningModule):
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, ["loss.proxies"])
         self.skipped: set[str] = set()
         self.notes: tuple[str, ...] = ()
+        self._loss_sum, self._loss_items = torch.zeros(()), 0  # Lightning's own mean forgets what was before a resume
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """``batch`` -> ``()`` loss of all ranks; None (the step is left out) if every image of it was skipped."""
@@ -88,7 +89,8 @@ class Learner(LightningModule):
             loss = self.loss(embeddings, numbers)
         else:
             loss = joined_batch_loss(self.loss, embeddings, numbers, self.ranks.mesh)
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, batch_size=count)
+        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, batch_size=count)
+        self._loss_sum, self._loss_items = self._loss_sum + loss.detach() * count, self._loss_items + count
         return loss
 
     def _items_of_all(self, batch: Batch) -> int:
@@ -100,13 +102,13 @@ class Learner(LightningModule):
         return sum(self.ranks.of_all(len(batch.labels)))
 
     def _none(self) -> Tensor:
-        """The embeddings of no items, ``(0, D)``."""
+        """The embeddings of no items, ``(0, D)``, in the dtype that other ranks' have under autocast too."""
         if self.config.model.sync_bn:
             raise JobFailedError(
                 "model.sync_bn needs items on every device in every step, and one has none; make the batch larger"
             )
         head = self.model.head  # used, so that this rank takes part in the reduction of gradients
-        return head(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
+        return self.model.embed_features(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
 
     def _embedded(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 4:  # images come channels-last: no copy, unless the other format is asked for
@@ -132,6 +134,9 @@ class Learner(LightningModule):
         """Measure on the held-out classes; what is logged here chooses the best epoch."""
         if isinstance(self.loss, MultiProxyAnchorLoss) and not isinstance(self.loss, ShardedMultiProxyAnchorLoss):
             self.loss.check()  # a bad batch that an accelerator found must not get into a checkpoint unsaid
+        if self._loss_items:
+            self.log("train/loss_epoch", self._loss_sum / self._loss_items)
+        self._loss_sum, self._loss_items = torch.zeros(()), 0
         if self.validate is None:
             return
         report = self.validate(self.model)
@@ -152,15 +157,26 @@ class Learner(LightningModule):
         """As always; of proxies that are spread over the ranks, as if one process had all of them."""
         if isinstance(self.loss, ShardedMultiProxyAnchorLoss):
             clip(optimizer, self.loss, self.ranks.mesh, gradient_clip_algorithm, gradient_clip_val or 0.0)
-        else:
+        elif any(parameter.grad is not None for parameter in self.parameters()):  # torch fails if a step had no item
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if isinstance(self.loss, ShardedMultiProxyAnchorLoss):
             sharded_proxies.put_in(checkpoint, self.loss)
+        so_far = checkpoint.get("so_far")
+        if so_far is not None:  # runs of former versions have none
+            self._loss_sum, self._loss_items = so_far["loss_sum"], so_far["loss_items"]
+            self.skipped, self.notes = set(so_far["skipped"]), tuple(so_far["notes"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """All ranks call this."""
         sharded_proxies.leave_out(checkpoint)
+        checkpoint["so_far"] = {
+            "loss_sum": self._loss_sum.cpu(),
+            "loss_items": self._loss_items,
+            "skipped": sorted(set().union(*self.ranks.of_all(self.skipped))),
+            "notes": list(self.notes),
+        }
 
     def configure_optimizers(self) -> Any:
         """AdamW with the groups ``backbone``, ``head``, ``proxies``, and the schedule on all of them."""

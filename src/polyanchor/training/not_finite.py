@@ -17,7 +17,7 @@ from polyanchor._check import NotFiniteError
 from polyanchor._files import JobFailedError
 from polyanchor._tensors import save_tensors
 from polyanchor.data.dataset import Batch, ItemDataset, collate
-from polyanchor.data.sampling import EpochBatches
+from polyanchor.data.sampling import EpochBatches, Row
 from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.gradients import parted, total_norm
 from polyanchor.training.run_folder import RunFolder
@@ -129,7 +129,7 @@ class FiniteSteps(Callback):
     def _save(self, step: Step, reason: str) -> list[str]:
         """The batch as the network saw it, with the names of its items."""
         rows = step.rows.tolist() if self.ranks.size == 1 else self.batches.whole(step.epoch, step.number)
-        batch = collate(self.dataset.__getitems__([(step.epoch, row) for row in rows]))
+        batch = collate(self.dataset.__getitems__([Row(row, step.epoch) for row in rows]))
         names = [self.dataset.items.name(row) for row in batch.rows.tolist()]
         said = {
             "epoch": str(step.epoch + 1),

@@ -7,6 +7,7 @@
 ``per_query.safetensors``  each measure of each test query, with the query's class
 ``results.json``        measures on the test classes, how the epoch was chosen, versions, machine, commit
 ``logs/``               curves
+``lock``                held by the process that trains; it stays, and says nothing by itself
 ``not_finite.safetensors``  the batch at which a training met NaN, see :mod:`polyanchor.training.not_finite`
 """
 
@@ -29,6 +30,7 @@ from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.training.config import Config
 from polyanchor.training.config_file import dump_config, load_config
+from polyanchor.training.held import is_lock
 from polyanchor.training.written import Results, SplitWritten, read_json
 from polyanchor.types import RetrievalReport
 
@@ -81,7 +83,8 @@ class RunFolder:
 
     def begin(self) -> None:
         """Make the folder; refuses one that holds something."""
-        if self.path.exists() and any(not is_unfinished(file.name) for file in self.path.iterdir()):
+        held = [file.name for file in self.path.iterdir()] if self.path.exists() else []
+        if not all(is_unfinished(name) or is_lock(name) for name in held):
             raise FileExistsError(
                 f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def train(
         Interrupted: a stop was requested; the checkpoint is written.
         JobFailedError: the disk is full, a worker process was killed, memory ran out; says how to go on.
         DivergedError: the loss or a gradient is NaN or infinite; names the batch.
-        ValueError: the configuration, the data or the checkpoint is not usable; says why.
+        ValueError: the configuration, the data or the checkpoint is not usable, or another process works in the
+            folder; says why.
     """
     folder = Path(out)
     stop = stop or StopRequest(announce)
@@ -66,15 +68,22 @@ def train(
 
 def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop: StopRequest) -> RetrievalReport:
     """In each process of the run."""
-    with joined(config) as ranks:
-        return _work(config, RunFolder(out), ranks, resume=resume, announce=announce, stop=stop)
+    with joined(config) as ranks, ExitStack() as holding:
+        return _work(config, RunFolder(out), ranks, holding, resume=resume, announce=announce, stop=stop)
 
 
 def _work(
-    config: Config, folder: RunFolder, ranks: Ranks, *, resume: bool, announce: Announce, stop: StopRequest
+    config: Config,
+    folder: RunFolder,
+    ranks: Ranks,
+    holding: ExitStack,
+    *,
+    resume: bool,
+    announce: Announce,
+    stop: StopRequest,
 ) -> RetrievalReport:
     begun = time.perf_counter()
-    fitted = fit(config, folder, resume=resume, announce=announce, stop=stop, ranks=ranks)
+    fitted = fit(config, folder, resume=resume, announce=announce, stop=stop, ranks=ranks, holding=holding)
     learner, split = fitted.learner, fitted.parts.split
     config = learner.config  # with the cut-offs that the data allow
     with explained(folder.path), quiet(), closing(fitted.loggers):
@@ -90,7 +99,7 @@ def _work(
         "chosen_by": "last epoch" if fitted.validation is None else f"best {config.run.select} on validation classes",
         "validation": None if fitted.validation is None else {config.run.select: fitted.validation},
         "epochs": fitted.epochs,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(fitted.seconds_before + time.perf_counter() - begun, 1),
         "config": config.model_dump(mode="json"),
         "environment": environment(),
     }
