@@ -191,7 +191,7 @@ def _holds_paths(column: Any) -> bool:
 def _paths(root: Path, files: Sequence[Path], columns: Sequence[Any]) -> list[str]:
     """Paths of images from ``root``, where each file's begin at the file's own folder."""
     types, compute = load("pyarrow", "train").types, load("pyarrow.compute", "train")
-    paths = []
+    paths: list[str] = []
     for file, column in zip(files, columns, strict=True):
         texts = (compute.struct_field(column, "path") if types.is_struct(column.type) else column).to_pylist()
         if not all(texts):

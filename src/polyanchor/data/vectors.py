@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -197,7 +198,7 @@ def _npz(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     arrays: dict[str, Any] = {}
     with load("numpy", "train").load(file, allow_pickle=False) as stored:
         for key in stored.files:
-            array = _no_objects(key, lambda key=key: stored[key])
+            array = _no_objects(key, partial(stored.__getitem__, key))
             if not isinstance(array, bytes):  # else a file in the archive that is no array
                 arrays[key] = array
     return arrays, {}
@@ -215,7 +216,7 @@ def _npy(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     arrays = {}
     for role, place in (("vectors", file), ("labels", labels)):
         with reading(f"features:{place}"):
-            arrays[role] = _no_objects(role, lambda place=place: numpy.load(place, allow_pickle=False))
+            arrays[role] = _no_objects(role, partial(numpy.load, place, allow_pickle=False))
     return arrays, {}
 
 
