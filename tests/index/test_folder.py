@@ -18,7 +18,7 @@ from filelock import FileLock
 from polyanchor.index import folder
 from polyanchor.index.folder import FolderStore
 from polyanchor.index.values import About, Entries
-from tests.index.vectors import entries, found, unit
+from tests.index.vectors import clustered, entries, found, unit
 
 KINDS = pytest.mark.parametrize("kind", folder.KINDS)
 
@@ -290,3 +290,25 @@ def test_the_number_of_items_does_not_change_the_scores_of_equal_rows(tmp_path):
     [hits] = store.search(unit(1, seed=1), 100)
     assert len({hit.score for hit in hits}) == 1
     assert torch.tensor([hit.id for hit in hits]).equal(torch.arange(100))
+
+
+@pytest.mark.parametrize("copies", [1000, 2000])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_copies_of_one_vector_hide_nothing(kind, copies, tmp_path):
+    rows = clustered(3000)
+    rows = torch.cat([rows, rows[:1].expand(copies, -1)])[torch.randperm(3000 + copies)]
+    first, later = (Entries(part, [None] * len(part), [None] * len(part)) for part in (rows[:2500], rows[2500:]))
+    FolderStore.create(tmp_path / "x", About(32, kind), first)
+    store = FolderStore(tmp_path / "x")
+    store.add(later)
+    for opened in (store, FolderStore(tmp_path / "x")):
+        hits = opened.search(rows[:300], 10)
+        want = (rows[:300] @ rows.T).topk(10).values
+        got = torch.tensor([[hit.score for hit in row] for row in hits])
+        assert ((got >= want[:, -1:] - 1e-5).float().mean()) > 0.95
+        mine = [row for row, found in enumerate(hits) if row in {hit.id for hit in found}]
+        single = [row for row in range(300) if int((rows == rows[row]).all(dim=1).sum()) == 1]
+        assert set(single) <= set(mine)
+        kept, times = rows.unique(dim=0, return_counts=True)
+        placeholder = (rows == kept[times.argmax()]).all(dim=1).nonzero()[:, 0]
+        assert [hit.id for hit in opened.search(rows[placeholder[-1:]], 50)[0]] == placeholder[:50].tolist()
