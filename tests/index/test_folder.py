@@ -268,8 +268,8 @@ def test_an_index_built_anew_for_another_model_is_not_written_to(tmp_path):
         (lambda place: rewritten(place, items=4), "do not fit each other"),
         (lambda place: rewritten(place, next_id=1), "do not fit each other"),
         (lambda place: (place / "vectors.1.safetensors").unlink(), "vectors.1.safetensors is missing"),
-        (lambda place: os.truncate(place / "vectors.1.safetensors", 500), "damaged or of another format"),
-        (lambda place: (place / "items.1.parquet").write_bytes(b"x" * 99), "items.1.parquet: "),
+        (lambda place: os.truncate(place / "vectors.1.safetensors", 500), "vectors.1.safetensors is damaged"),
+        (lambda place: (place / "items.1.parquet").write_bytes(b"x" * 99), "items.1.parquet is damaged"),
     ],
 )
 def test_a_damaged_index_says_what_is_wrong(damage, words, tmp_path):
@@ -312,3 +312,23 @@ def test_copies_of_one_vector_hide_nothing(kind, copies, tmp_path):
         kept, times = rows.unique(dim=0, return_counts=True)
         placeholder = (rows == kept[times.argmax()]).all(dim=1).nonzero()[:, 0]
         assert [hit.id for hit in opened.search(rows[placeholder[-1:]], 50)[0]] == placeholder[:50].tolist()
+
+
+@KINDS
+@pytest.mark.parametrize("which", ["vectors", "items", "graph"])
+def test_zeroed_bytes_are_found(kind, which, tmp_path):
+    FolderStore.create(tmp_path / "x", About(16, kind), entries(60))
+    for file in (tmp_path / "x").glob(f"{which}.*"):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes(32) + content[middle + 32 :])
+        with pytest.raises(ValueError, match=rf"^{file} is damaged: it is not the file that was written"):
+            FolderStore(tmp_path / "x").search(unit(1), 3)
+
+
+def test_an_index_without_checksums_is_read(tmp_path):
+    FolderStore.create(tmp_path / "x", About(16), entries(60))
+    said = json.loads((tmp_path / "x" / "index.json").read_text())
+    del said["checksums"]
+    (tmp_path / "x" / "index.json").write_text(json.dumps(said))
+    assert len(FolderStore(tmp_path / "x")) == 60

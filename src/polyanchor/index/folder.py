@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -217,9 +218,12 @@ def _load(path: Path, said: dict[str, Any]) -> _State:
     except (KeyError, TypeError) as error:
         raise InputError(f"{path / 'index.json'} is damaged: {error}") from error
     files = _Files(path, number)
+    sums = said.get("checksums", {})  # older indexes have none
     for file in (files.vectors, files.items):
         if not file.is_file():
             raise InputError(f"{path} is damaged: {file.name} is missing; build the index again")
+        if file.name in sums and sums[file.name] != _checksum(file):
+            raise InputError(f"{file} is damaged: it is not the file that was written; build the index again")
     with (
         reading(str(files.vectors), load("safetensors", "train").SafetensorError),
         load("safetensors", "train").safe_open(str(files.vectors), framework="pt") as stored,
@@ -239,8 +243,10 @@ def _write(path: Path, about: About, number: int, rows: Rows, *, old: _State | N
     """Make these rows what the folder holds. The caller holds the lock."""
     files = _Files(path, number)
     nodes = approximate.nodes_of(rows.unit) if about.kind != "exact" and len(rows) else None
-    repeated = nodes is not None and int(nodes.max()) + 1 < len(rows)
-    save_tensors({"vectors": rows.vectors} | ({"nodes": nodes.int()} if repeated else {}), files.vectors)
+    tensors = {"vectors": rows.vectors}
+    if nodes is not None and int(nodes.max()) + 1 < len(rows):
+        tensors["nodes"] = nodes.int()
+    save_tensors(tensors, files.vectors)
     remove_unfinished(path)
     with replacing(files.items) as unfinished:
         load("pyarrow.parquet", "train").write_table(rows.table, unfinished)
@@ -250,6 +256,7 @@ def _write(path: Path, about: About, number: int, rows: Rows, *, old: _State | N
     for file in (files.vectors, files.items, *([files.graph] if checksum else [])):
         _flush(file)
     said = {"format": _FORMAT, "number": number, "items": len(rows), "next_id": rows.next_id}
+    said["checksums"] = {file.name: _checksum(file) for file in (files.vectors, files.items)}
     write_json(path / "index.json", said | {"about": asdict(about), "graph_checksum": checksum})
     for file in list(path.iterdir()):
         numbered = _NUMBERED.fullmatch(file.name)
@@ -268,6 +275,15 @@ def _graph(kind: str, rows: Rows, nodes: Tensor, old: _State | None) -> Any:
             if approximate.extended(graph, rows.unit[first[old.size :]]):
                 return graph
     return approximate.build(rows.unit[first] if len(first) < len(rows) else rows.unit, kind)
+
+
+def _checksum(file: Path) -> int:
+    """CRC-32, which finds damage in about the time that reading takes: 1 GB/s and more on one core."""
+    value = 0
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            value = zlib.crc32(block, value)
+    return value
 
 
 def _flush(file: Path) -> None:
