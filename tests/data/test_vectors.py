@@ -129,3 +129,84 @@ def test_every_damaged_byte_is_bad_input_or_does_not_matter(tmp_path, save):
         except ValueError as error:
             refused += str(error).startswith(f"features:{file}")
     assert refused > len(content) / 2
+
+
+# What other programs write; the witness is the plain file that test_errors and the tests above are about.
+HELD = {
+    "bytes": ({"labels": np.array([b"cat", b"cat", b"dog", b"emu", b"emu", b"emu"])}, [0, 0, 1, 2, 2, 2]),
+    "bool": ({"labels": LABELS.numpy() > 0}, [0, 0, 1, 1, 1, 1]),
+    "unsigned": ({"labels": LABELS.numpy().astype("u8")}, LABELS.tolist()),
+    "beyond int64": ({"labels": LABELS.numpy().astype("u8") + 2**63}, [0, 0, 1, 2, 2, 2]),
+    "big-endian": ({"vectors": VECTORS.numpy().astype(">f8"), "labels": LABELS.numpy().astype(">i4")}, LABELS.tolist()),
+    "int8": ({"vectors": VECTORS.numpy().astype("i1"), "labels": LABELS.numpy()}, LABELS.tolist()),
+    "uint8": ({"vectors": VECTORS.numpy().astype("u1"), "labels": LABELS.numpy()}, LABELS.tolist()),
+    "other words": ({"Embeddings": VECTORS.numpy(), "targets": LABELS.numpy()}, LABELS.tolist()),
+    "more words": ({"X": VECTORS.numpy(), "class_ids": LABELS.numpy()}, LABELS.tolist()),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_arrays_as_people_have_them(tmp_path, case):
+    arrays, labels = HELD[case]
+    np.savez(tmp_path / "x.NPZ", **({} if "X" in arrays or "Embeddings" in arrays else {"vectors": VECTORS}) | arrays)
+    (tmp_path / "x.NPZ.npz").rename(tmp_path / "x.NPZ")
+    items = read(tmp_path / "x.NPZ").items
+    assert torch.equal(items.inputs, VECTORS)
+    assert items.inputs.dtype == torch.float32
+    assert items.labels.tolist() == labels
+    if case == "beyond int64":
+        assert items.class_names[2] == str(2**63 + 5)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "labels"),
+    [
+        ("x", "x_labels"),
+        ("x", "labels"),
+        ("embeddings", "targets"),
+        ("train_embeddings", "train_labels"),
+        ("train_features", "train_targets"),
+    ],
+)
+def test_the_labels_of_an_npy_file_lie_beside_it(tmp_path, vectors, labels):
+    np.save(tmp_path / f"{vectors}.npy", VECTORS.numpy())
+    with pytest.raises(ValueError, match=f"labels missing; put them beside it, in {vectors}_labels.npy or labels.npy"):
+        read(tmp_path / f"{vectors}.npy")
+    np.save(tmp_path / f"{labels}.npy", LABELS.numpy())
+    items = read(tmp_path / f"{vectors}.npy").items
+    assert torch.equal(items.inputs, VECTORS)
+    assert torch.equal(items.labels, LABELS)
+
+
+def test_tensors_of_torch(tmp_path):
+    torch.save({"embeddings": VECTORS.bfloat16(), "targets": ["a", "a", "b", "c", "c", "c"]}, tmp_path / "x.pt")
+    items = read(tmp_path / "x.pt").items
+    assert torch.equal(items.inputs, VECTORS)
+    assert (items.labels.tolist(), items.class_names[2]) == ([0, 0, 1, 2, 2, 2], "c")
+
+
+def test_a_split_in_words(tmp_path):
+    words = np.array(["Train", "train", "train", "test", "test", "VAL"])
+    np.savez(tmp_path / "x.npz", vectors=VECTORS, labels=LABELS, split=words)
+    assert read(tmp_path / "x.npz").parts.tolist() == [0, 0, 0, 1, 1, 3]
+    np.savez(tmp_path / "x.npz", vectors=VECTORS, labels=LABELS, split=np.array(["train"] * 3 + ["val"] * 3))
+    listing = read(tmp_path / "x.npz")
+    assert listing.parts.tolist() == [0, 0, 0, 1, 1, 1]
+    assert "val is what the measures are taken on" in listing.notes[0]
+    np.savez(tmp_path / "x.npz", vectors=VECTORS, labels=LABELS, split=np.array(["train"] * 3 + ["dev"] * 3))
+    with pytest.raises(ValueError, match=r"x\.npz: split: the split column may hold .*got 'dev'"):
+        read(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"vectors": VECTORS.numpy().astype("c8"), "labels": LABELS}, "vectors must be real numbers .*got complex64"),
+        ({"feats": VECTORS, "emb": VECTORS, "labels": LABELS}, "may be any of feats, emb; call one of them vectors"),
+        ({"vectors": VECTORS, "labels": LABELS[:, None]}, r"labels must have shape \(6,\), one per row, got \(6, 1\)"),
+    ],
+)
+def test_what_stays_refused_says_why(tmp_path, arrays, message):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ValueError, match=rf"x\.npz: .*{message}"):
+        read(tmp_path / "x.npz")

@@ -102,3 +102,22 @@ def test_only_the_very_file_that_was_written_is_given_to_faiss(tmp_path, monkeyp
         file.write_bytes(content)
         with pytest.raises(ValueError, match="graph.1.faiss is damaged"):
             approximate.read(file, checksum, size=100, dim=32)
+
+
+def test_equal_rows_are_one_node():
+    rows = clustered(200)[torch.randint(60, (500,), generator=torch.Generator().manual_seed(0))]
+    nodes = approximate.nodes_of(rows)
+    seen = {}
+    assert nodes.tolist() == [seen.setdefault(tuple(row), len(seen)) for row in rows.tolist()]
+    assert torch.equal(rows[approximate.first_rows(nodes)][nodes], rows)
+
+
+@pytest.mark.parametrize("k", [1, 4, 30, 200])
+def test_nodes_are_expanded_to_the_rows_of_an_exact_search(k):
+    rows = torch.eye(16).roll(1, 0)[torch.randint(16, (200,), generator=torch.Generator().manual_seed(0))]
+    queries = torch.eye(16)[:3] + torch.eye(16)[3:6]  # two nodes are equally near, all others too
+    nodes = approximate.nodes_of(rows)
+    index = approximate.build(rows[approximate.first_rows(nodes)], "hnsw")
+    found = approximate.expanded(approximate.search(index, queries, int(nodes.max()) + 1, breadth=200), nodes, k)
+    assert found.ids.equal(true_rows(queries, rows, k))
+    assert found.scores.equal((queries @ rows.T).gather(1, found.ids))

@@ -53,6 +53,13 @@ def test_vectors_keep_their_names(tmp_path, monkeypatch):
     assert names(open_data("features:v.safetensors")) == [f"features:{tmp_path}/v.safetensors#{row}" for row in (0, 1)]
 
 
+def test_an_image_file_whose_name_is_not_utf8(photos):
+    name = b"caf\xe9.png".decode(errors="surrogateescape")
+    Image.new("RGB", (4, 4)).save(photos / name)
+    with pytest.raises(ValueError, match=r"caf\\xe9\.png is not UTF-8"):
+        open_data(str(photos / name))
+
+
 def test_images_in_no_class_folder_have_no_label(photos):
     Image.new("RGB", (4, 4)).save(photos / "loose.png")
     items = open_data(f"folder:{photos}")

@@ -18,7 +18,7 @@ from filelock import FileLock
 from polyanchor.index import folder
 from polyanchor.index.folder import FolderStore
 from polyanchor.index.values import About, Entries
-from tests.index.vectors import entries, found, unit
+from tests.index.vectors import clustered, entries, found, unit
 
 KINDS = pytest.mark.parametrize("kind", folder.KINDS)
 
@@ -268,8 +268,8 @@ def test_an_index_built_anew_for_another_model_is_not_written_to(tmp_path):
         (lambda place: rewritten(place, items=4), "do not fit each other"),
         (lambda place: rewritten(place, next_id=1), "do not fit each other"),
         (lambda place: (place / "vectors.1.safetensors").unlink(), "vectors.1.safetensors is missing"),
-        (lambda place: os.truncate(place / "vectors.1.safetensors", 500), "damaged or of another format"),
-        (lambda place: (place / "items.1.parquet").write_bytes(b"x" * 99), "items.1.parquet: "),
+        (lambda place: os.truncate(place / "vectors.1.safetensors", 500), "vectors.1.safetensors is damaged"),
+        (lambda place: (place / "items.1.parquet").write_bytes(b"x" * 99), "items.1.parquet is damaged"),
     ],
 )
 def test_a_damaged_index_says_what_is_wrong(damage, words, tmp_path):
@@ -290,3 +290,45 @@ def test_the_number_of_items_does_not_change_the_scores_of_equal_rows(tmp_path):
     [hits] = store.search(unit(1, seed=1), 100)
     assert len({hit.score for hit in hits}) == 1
     assert torch.tensor([hit.id for hit in hits]).equal(torch.arange(100))
+
+
+@pytest.mark.parametrize("copies", [1000, 2000])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_copies_of_one_vector_hide_nothing(kind, copies, tmp_path):
+    rows = clustered(3000)
+    rows = torch.cat([rows, rows[:1].expand(copies, -1)])[torch.randperm(3000 + copies)]
+    first, later = (Entries(part, [None] * len(part), [None] * len(part)) for part in (rows[:2500], rows[2500:]))
+    FolderStore.create(tmp_path / "x", About(32, kind), first)
+    store = FolderStore(tmp_path / "x")
+    store.add(later)
+    for opened in (store, FolderStore(tmp_path / "x")):
+        hits = opened.search(rows[:300], 10)
+        want = (rows[:300] @ rows.T).topk(10).values
+        got = torch.tensor([[hit.score for hit in row] for row in hits])
+        assert ((got >= want[:, -1:] - 1e-5).float().mean()) > 0.95
+        mine = [row for row, found in enumerate(hits) if row in {hit.id for hit in found}]
+        single = [row for row in range(300) if int((rows == rows[row]).all(dim=1).sum()) == 1]
+        assert set(single) <= set(mine)
+        kept, times = rows.unique(dim=0, return_counts=True)
+        placeholder = (rows == kept[times.argmax()]).all(dim=1).nonzero()[:, 0]
+        assert [hit.id for hit in opened.search(rows[placeholder[-1:]], 50)[0]] == placeholder[:50].tolist()
+
+
+@KINDS
+@pytest.mark.parametrize("which", ["vectors", "items", "graph"])
+def test_zeroed_bytes_are_found(kind, which, tmp_path):
+    FolderStore.create(tmp_path / "x", About(16, kind), entries(60))
+    for file in (tmp_path / "x").glob(f"{which}.*"):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes(32) + content[middle + 32 :])
+        with pytest.raises(ValueError, match=rf"^{file} is damaged: it is not the file that was written"):
+            FolderStore(tmp_path / "x").search(unit(1), 3)
+
+
+def test_an_index_without_checksums_is_read(tmp_path):
+    FolderStore.create(tmp_path / "x", About(16), entries(60))
+    said = json.loads((tmp_path / "x" / "index.json").read_text())
+    del said["checksums"]
+    (tmp_path / "x" / "index.json").write_text(json.dumps(said))
+    assert len(FolderStore(tmp_path / "x")) == 60

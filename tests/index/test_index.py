@@ -142,3 +142,49 @@ def test_either_a_model_or_a_width(tmp_path):
     with pytest.raises(ValueError, match="--store must be qdrant:http://HOST:PORT, got 'faiss'"):
         Index.create(tmp_path / "index", dim=3, store="faiss")
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf"])
+def test_nothing_in_is_nothing_out(tmp_path, kind):
+    index = Index.create(tmp_path / "index", dim=4, kind=kind)
+    for none in (torch.empty(0, 4), []):
+        assert index.search(none) == []  # also while it is empty
+        assert (index.add(none).new, len(index)) == (0, 0)
+    with pytest.raises(ValueError, match="index is empty; put something in"):
+        index.search(torch.ones(1, 4))
+    index.add(torch.eye(4))
+    for none in (torch.empty(0, 4), []):
+        assert index.search(none) == index.search(none, exact=True) == []
+        assert index.add(none).ids.tolist() == []
+    assert (index.find([]), index.remove(), len(index)) == ([], 0, 4)
+    assert [len(hits) for hits in index.search(torch.ones(2, 4), k=99)] == [4, 4]
+    for act in (index.search, index.add):
+        with pytest.raises(ValueError, match="the index holds vectors with 4 columns, got 7"):
+            act(torch.empty(0, 7))
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize(("text", "shown"), [("caf\udce9.png", r"caf\\xe9\.png"), ("\ud800", r"\\ud800")])
+def test_texts_that_are_not_utf8_are_refused_by_name_before_any_work(tmp_path, monkeypatch, kind, text, shown):
+    index = Index.create(tmp_path / "index", dim=4, kind=kind)
+    held = sorted(file.name for file in (tmp_path / "index").iterdir())
+    monkeypatch.setattr(index, "_vectors", None)
+    for what, options in (("paths", {"paths": ["a", text]}), ("labels", {"labels": ["a", text]})):
+        with pytest.raises(ValueError, match=f"{what}: the name {shown} is not UTF-8"):
+            index.add(torch.ones(2, 4), **options)
+    for act in (index.find, lambda paths: index.remove(paths=paths)):
+        with pytest.raises(ValueError, match=f"the name {shown} is not UTF-8"):
+            act([text])
+    assert sorted(file.name for file in (tmp_path / "index").iterdir()) == held
+
+
+def test_an_image_in_a_file_whose_name_is_not_utf8(photos, tmp_path):
+    name = b"caf\xe9.png".decode(errors="surrogateescape")
+    Image.open(photos / "class2" / "3.png").save(photos / name)
+    index = Index.create(tmp_path / "index", model=Colours())
+    index.add([photos / "class2" / "3.png", photos / "class0" / "0.png"])
+    [[hit]] = index.search(photos / name, 1)
+    assert hit.id == 0  # searched with, it is written nowhere
+    with pytest.raises(ValueError, match=r"caf\\xe9\.png is not UTF-8; rename it"):
+        index.add([photos / name])
+    assert len(index) == 2

@@ -9,7 +9,7 @@ import torch
 
 from polyanchor import _check
 from polyanchor.data.listing import Listing
-from polyanchor.data.parquet import IMAGE_COLUMNS, find_column, items_of, read_tables, rows_in
+from polyanchor.data.parquet import IMAGE_COLUMNS, items_of, joined, read_tables
 from polyanchor.data.reading import reading
 from polyanchor.data.splits import OFFICIAL
 
@@ -39,14 +39,15 @@ def read(root: Path, *, labels: str, allow_partial: bool) -> Listing:
         )
     files = [sorted(place.glob(f"{part}*.parquet")) for part in ("train", "test")]
     with reading("cifar100"):
-        table = read_tables(files[0] + files[1])
-        trains = sum(map(rows_in, files[0]))
-        image = find_column(table, IMAGE_COLUMNS, what="cifar100: an image column")
         columns = ("fine_label", "label") if labels == "fine" else ("coarse_label",)
-        label = find_column(table, columns, what=f"cifar100: a column of {labels} labels")
+        wanted = {"an image column": IMAGE_COLUMNS, f"a column of {labels} labels": columns}
+        tables = read_tables(files[0] + files[1], wanted, ("fine_label",) if labels == "coarse" else ())
+        trains = sum(table.num_rows for table in tables[: len(files[0])])
+        table = joined(tables)
+        image, label, *fine = table.column_names
         items = items_of(table, image, label, name="cifar100")
-        if labels == "coarse" and "fine_label" in table.column_names:
-            items = replace(items, sublabels=torch.tensor(table["fine_label"].to_pylist(), dtype=torch.int64))
+        if fine:
+            items = replace(items, sublabels=torch.tensor(table[fine[0]].to_pylist(), dtype=torch.int64))
     parts = (torch.arange(table.num_rows) >= trains).long()
     listing = Listing("cifar100", items, parts)
     specs = OFFICIAL["cifar100" if labels == "fine" else "cifar100-coarse"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -108,5 +107,6 @@ def encodable(paths: Sequence[str], *, what: str) -> None:
     """
     for path in paths:
         if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            octets = [f"\\x{ord(sign) - 0xDC00:02x}" if "\udc80" <= sign <= "\udcff" else sign for sign in path]
+            shown = "".join(octets).encode("utf-8", "backslashreplace").decode()
             raise InputError(f"{what}: the name {shown} is not UTF-8; rename it (convmv renames whole trees)")

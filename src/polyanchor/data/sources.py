@@ -119,7 +119,7 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclass
             return csv_list.read(path, allow_partial=allow_partial)
         if kind == "folder":
             return folder.read(path, unclassed=unclassed)
-        return {"parquet": parquet.read, "features": vectors.read}[kind](path)
+        return parquet.read(path, allow_partial=allow_partial) if kind == "parquet" else vectors.read(path)
     if spec == "digits":
         return digits.read()
     if spec == "cifar100":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -15,7 +17,7 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
 from polyanchor._tensors import read_tensors
-from polyanchor.data.columns import numbered
+from polyanchor.data.columns import measured_val, numbered, part_numbers
 from polyanchor.data.items import Items
 from polyanchor.data.listing import Listing
 from polyanchor.data.reading import reading, what_was_refused
@@ -25,14 +27,17 @@ SUFFIXES = (".safetensors", ".npz", ".npy", ".pt", ".pth")
 # What each array may be called, in any case of letters; the first name is the documented one.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "vectors": ("vectors", "embeddings", "embedding", "features", "feats", "emb", "x"),
-    "labels": ("labels", "label", "targets", "target", "y"),
+    "labels": ("labels", "label", "targets", "target", "y", "class_ids", "class_labels"),
     "split": ("split",),
     "sublabels": ("sublabels",),
     "names": ("names", "paths", "filenames"),
 }
+# The labels of an .npy file lie beside it: `train_labels.npy` for `train.npy` and for `train_embeddings.npy`.
+_BESIDE = ("labels", "targets")
+_WHAT = re.compile(rf"_({'|'.join(_KEYS['vectors'])})$", re.IGNORECASE)
 _LAYOUT = (
     "vectors (N, D) floating or of 8-bit integers, labels (N,) integers or texts, and perhaps split (N,), 0 train, "
-    "1 test, 2 gallery, 3 validation, and sublabels (N,) integer"
+    "1 test, 2 gallery, 3 validation, or these words, and sublabels (N,) integer"
 )
 
 
@@ -40,11 +45,12 @@ def read(file: Path) -> Listing:
     """List the vectors of a file.
 
     It holds ``vectors (N, D)``, floating or of 8-bit integers, ``labels (N,)`` and perhaps ``split (N,)``: 0 train,
-    1 test, 2 gallery, 3 validation, and ``sublabels (N,)``: known finer classes, see
+    1 test, 2 gallery, 3 validation, or these words, and ``sublabels (N,)``: known finer classes, see
     :class:`~polyanchor.data.items.Items`. Vectors may also be called ``embeddings`` or ``features``, and labels
     ``targets``. A ``.safetensors`` file may carry, under the metadata key ``polyanchor``, the JSON text
     ``{"names": [...], "class_names": {"0": "..."}}``; a ``.npz`` file may hold an array ``names``, and its
-    labels may be texts. The labels of ``X.npy`` lie in ``X_labels.npy`` or ``labels.npy`` beside it. Of ``.pt`` and
+    labels may be texts. The labels of ``X.npy`` lie in ``X_labels.npy`` or ``labels.npy`` beside it, those of
+    ``X_embeddings.npy`` in ``X_labels.npy``, and ``targets`` may stand for ``labels`` there too. Of ``.pt`` and
     ``.pth`` files tensors and plain lists are read and nothing else.
 
     Args:
@@ -76,16 +82,20 @@ def _listing(name: str, held: Mapping[str, Any], said: Mapping[str, Any]) -> Lis
         raise InputError(f"{' and '.join(absent)} missing; expected {_LAYOUT}; it holds {', '.join(held) or 'nothing'}")
     vectors = _floats(_tensor("vectors", arrays["vectors"]))
     labels, class_names = _labels(arrays["labels"])
-    parts = None
-    if "split" in arrays:
-        parts = _check.integer_labels("split", _tensor("split", arrays["split"]), len(vectors))
-        if not bool(torch.isin(parts, torch.arange(4)).all()):
-            raise InputError(
-                f"split may hold 0 train, 1 test, 2 gallery, 3 validation; got {parts.unique()[:5].tolist()}"
-            )
+    parts, notes = _parts(arrays["split"], len(vectors)) if "split" in arrays else (None, ())
     sublabels = _labels(arrays["sublabels"], "sublabels")[0] if "sublabels" in arrays else None
     names = _names(said) or tuple(_texts("names", arrays["names"]) if "names" in arrays else ())
-    return Listing(name, Items(vectors, labels, class_names or _class_names(said), names, sublabels), parts)
+    return Listing(name, Items(vectors, labels, class_names or _class_names(said), names, sublabels), parts, notes)
+
+
+def _parts(array: Any, rows: int) -> tuple[Tensor, tuple[str, ...]]:
+    """The part of each row, and what to note about them."""
+    words = _texts("split", array) if _is_text(array) else []
+    parts = torch.tensor(part_numbers(words, what="split")) if words else _tensor("split", array)
+    parts = _check.integer_labels("split", parts, rows)
+    if not bool(torch.isin(parts, torch.arange(4)).all()):
+        raise InputError(f"split may hold 0 train, 1 test, 2 gallery, 3 validation; got {parts.unique()[:5].tolist()}")
+    return parts, measured_val(words)
 
 
 def _by_role(held: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def _tensor(role: str, array: Any) -> Tensor:
     if not isinstance(array, numpy.ndarray):
         array = numpy.asarray(array)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise InputError(f"{role} must be numbers that torch knows, got {array.dtype}; save float32 or int64")
+        raise InputError(f"{role} must be real numbers of 64 bits or less, got {array.dtype}; save float32 or int64")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
@@ -187,7 +197,7 @@ def _npz(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     arrays: dict[str, Any] = {}
     with load("numpy", "train").load(file, allow_pickle=False) as stored:
         for key in stored.files:
-            array = _no_objects(key, lambda key=key: stored[key])
+            array = _no_objects(key, partial(stored.__getitem__, key))
             if not isinstance(array, bytes):  # else a file in the archive that is no array
                 arrays[key] = array
     return arrays, {}
@@ -195,15 +205,17 @@ def _npz(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
 
 def _npy(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """An array of vectors; the labels lie in a file of their own."""
-    beside = [file.with_name(f"{file.stem}_labels.npy"), file.with_name("labels.npy")]
+    stems = dict.fromkeys((file.stem, _WHAT.sub("", file.stem)))
+    beside = [file.with_name(f"{stem}_{word}.npy") for stem in stems if stem for word in _BESIDE]
+    beside += [file.with_name(f"{word}.npy") for word in _BESIDE]
     labels = next((place for place in beside if place.is_file() and place != file), None)
     if labels is None:
-        raise InputError(f"labels missing; put them beside it, in {beside[0].name} or {beside[1].name}")
+        raise InputError(f"labels missing; put them beside it, in {beside[0].name} or labels.npy")
     numpy = load("numpy", "train")
     arrays = {}
     for role, place in (("vectors", file), ("labels", labels)):
         with reading(f"features:{place}"):
-            arrays[role] = _no_objects(role, lambda place=place: numpy.load(place, allow_pickle=False))
+            arrays[role] = _no_objects(role, partial(numpy.load, place, allow_pickle=False))
     return arrays, {}
 
 

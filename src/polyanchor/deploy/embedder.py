@@ -122,6 +122,8 @@ class Embedder(nn.Module, ModelHubMixin):
             TypeError: inputs of the other kind, or one image instead of a sequence.
             ValueError: vectors of another width.
         """
+        if isinstance(inputs, (list, tuple)) and not inputs:  # none of either kind
+            return torch.empty(0, self.embedding_dim)
         items = self._items(inputs)
         if not len(items):
             return torch.empty(0, self.embedding_dim)

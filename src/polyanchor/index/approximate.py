@@ -17,6 +17,7 @@ from polyanchor.types import Neighbours
 
 KINDS = "hnsw", "ivf"
 _LINKS, _BUILDING, _LOOKING = 32, 80, 64  # HNSW: links of an item, candidates while building, while searching
+_ROWS = 2**14  # compared at a time
 _PER_LIST, _LISTS_LOOKED = 39, 32  # IVF: items that faiss wants for each list; one list in 32 is looked into
 
 
@@ -41,6 +42,74 @@ def build(vectors: Tensor, kind: str) -> Any:
         index.train(vectors.numpy())
     index.add(vectors.numpy())
     return index
+
+
+def nodes_of(vectors: Tensor) -> Tensor:
+    """The node of each row: equal rows are one node, numbered from 0 in the order of their first rows.
+
+    A graph of a thousand copies (a placeholder image) has none but their own among its links: the copies find each
+    other, and little else finds a way past them.
+
+    Args:
+        vectors: ``(N, D)`` float32.
+
+    Returns:
+        ``(N,)`` int64.
+
+    Example:
+        >>> nodes_of(torch.eye(3)[[2, 0, 2, 1, 0]])
+        tensor([0, 1, 0, 2, 1])
+    """
+    factors = torch.randint(-(2**62), 2**62, (vectors.shape[1],), generator=torch.Generator().manual_seed(0)) * 2 + 1
+    sums = [(block.view(torch.int32) * factors).sum(dim=1) for block in vectors.contiguous().split(_ROWS)]
+    alike = torch.cat(sums).unique(return_inverse=True)[1]
+    rows = torch.arange(len(vectors))
+    first = torch.full_like(rows, len(rows)).scatter_reduce(0, alike, rows, "amin")[alike]
+    for here in rows.split(_ROWS):  # rows may have one sum by chance: such a row is a node of its own
+        first[here] = torch.where((vectors[here] == vectors[first[here]]).all(dim=1), first[here], here)
+    return first.unique(return_inverse=True)[1]
+
+
+def first_rows(nodes: Tensor) -> Tensor:
+    """``(M,)`` int64, the first row of each node.
+
+    Example:
+        >>> first_rows(torch.tensor([0, 1, 0, 2, 1]))
+        tensor([0, 1, 3])
+    """
+    rows = torch.arange(len(nodes))
+    return torch.full((int(nodes.max()) + 1,), len(rows)).scatter_reduce(0, nodes, rows, "amin")
+
+
+def expanded(found: Neighbours, nodes: Tensor, k: int) -> Neighbours:
+    """The rows of the nodes that a search found, the k best, in order of rows where scores are equal.
+
+    Args:
+        found: of nodes, best first.
+        nodes: ``(N,)``, the node of each row.
+        k: from 1 to N.
+
+    Returns:
+        ``(Q, k)`` rows and scores; row -1 and score -inf where there are fewer.
+    """
+    by_node = nodes.argsort(stable=True)
+    ends = nodes.bincount().cumsum(0)
+    ids = torch.full((len(found.ids), k), -1)
+    scores = torch.full((len(found.ids), k), -torch.inf)
+    for query, (some, their) in enumerate(zip(found.ids, found.scores, strict=True)):
+        some, their = some[some >= 0], their[some >= 0]
+        if not len(some):
+            continue
+        starts = torch.where(some > 0, ends[some - 1], 0)
+        counts = (ends[some] - starts).clamp(max=k)
+        enough = min(int((counts.cumsum(0) < k).sum()), len(some) - 1)
+        kept = their >= their[enough]  # those that tie with the last one needed may have earlier rows
+        parts = [by_node[start : start + count] for start, count in zip(starts[kept], counts[kept], strict=True)]
+        rows, values = torch.cat(parts), their[kept].repeat_interleave(counts[kept])
+        rows, order = rows.sort()
+        values, order = values[order].sort(descending=True, stable=True)
+        ids[query, : len(rows)], scores[query, : len(rows)] = rows[order][:k], values[:k]
+    return Neighbours(ids, scores)
 
 
 def extended(index: Any, vectors: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from polyanchor.index.values import About, Added, Entries
 from polyanchor.training.reuse import PARTS, part_of
 from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.setup import open_parts
+
+if TYPE_CHECKING:
+    from polyanchor.deploy.embedder import Embedder
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,19 @@ def build(
     """
     how = how or Reading()
     if target.is_file():
-        model, sources = None, how.open([str(target), *data])
-        about = About(_columns(sources[0]), kind)
+        model, data = None, [str(target), *data]
+        sources = how.open(data)
+        about = About(_columns(sources[0]) or 1, kind)  # images are refused where they would be indexed
     else:
         from polyanchor.deploy.embedder import open_embedder
 
         model = open_embedder(target)
         about = about_of(model, target, kind)
         sources = how.open(data) if data else _own(target, part)
+    if data:
+        _require_widths(
+            sources, data, f"the model of {target} takes" if model else f"{data[0]} has", _width(model, about.dim)
+        )
     Index.require_free(place, about, store=store)
     entries, skipped = _embedded(sources, model, how)
     return Index.begin(place, about, entries, model=model, store=store), skipped
@@ -90,11 +98,32 @@ def _columns(items: Items) -> int:
     return items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0
 
 
+def _width(model: Embedder | None, dim: int) -> int:
+    """Columns of the vectors that are taken: by the model, or by an index without one; 0 where images are."""
+    if model is None:
+        return dim
+    return 0 if model.takes_images else int(model.model.head.in_features)
+
+
+def _require_widths(sources: Sequence[Items], data: Sequence[str], what: str, width: int) -> None:
+    """Refuse vectors of another width before anything is embedded; the other kind is refused where it is embedded."""
+    for items, name in zip(sources, data, strict=True):
+        if width and _columns(items) not in (0, width):
+            raise InputError(
+                f"{name} has vectors of {_columns(items)} columns, {what} vectors of {width}; an index holds one "
+                "width, of one model: nothing was written"
+            )
+
+
 def add(index: Index, data: Sequence[str], *, how: Reading | None = None) -> tuple[Added, tuple[str, ...]]:
     """Embed more data into an index; what it did, and the names of the images that were skipped."""
     how = how or Reading()
     model = index.model if index.about.fingerprint else None
-    entries, skipped = _embedded(how.open(data), model, how)
+    sources = how.open(data)
+    _require_widths(
+        sources, data, "the index's model takes" if model else f"{index.name} holds", _width(model, index.about.dim)
+    )
+    entries, skipped = _embedded(sources, model, how)
     return index.add_entries(entries), skipped
 
 

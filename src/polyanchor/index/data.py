@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyanchor._errors import InputTypeError
+from polyanchor.data.columns import encodable
 from polyanchor.data.images import BadImageError, ImageFiles, Images, Look, file_of
 from polyanchor.data.items import Items
 from polyanchor.data.sources import open_items
@@ -57,6 +58,7 @@ def open_data(data: str, *, root: str | Path = "data", allow_partial: bool = Fal
     if is_vectors(data):
         data = f"features:{data}"
     elif Path(data).is_file():
+        encodable([absolute(data)], what="an image file")
         return renamed(Items(ImageFiles(Path(), [data]), torch.zeros(1, dtype=torch.int64), {0: ""}), data)
     return renamed(open_items(data, root=root, allow_partial=allow_partial, unclassed=True), data)
 

@@ -14,6 +14,7 @@ from polyanchor import _check
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor._files import user_path
+from polyanchor.data.columns import encodable
 from polyanchor.data.given import Given
 from polyanchor.index import qdrant
 from polyanchor.index.folder import FolderStore
@@ -173,11 +174,14 @@ class Index:
 
         Raises:
             BadImageError: an image cannot be read; nothing was added.
-            ValueError: vectors of another width or not finite, or not one path and label for each.
+            ValueError: vectors of another width or not finite, not one path and label for each, or one that is not
+                UTF-8.
         """
         if paths is None:
             paths = [None] * len(inputs) if isinstance(inputs, Tensor) else [_path(one) for one in inputs]
-        return self.add_entries(Entries(self._vectors(inputs), paths, labels or [None] * len(inputs)))
+        labels = labels or [None] * len(inputs)
+        Entries(torch.empty(len(inputs), 0), paths, labels)  # refuses what it would refuse, before anything is embedded
+        return self.add_entries(Entries(self._vectors(inputs), paths, labels))
 
     @own_defaults()
     def add_entries(self, entries: Entries) -> Added:
@@ -185,7 +189,12 @@ class Index:
         return self._store.add(entries)
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """The ids of the items with these paths, as they were given or made absolute; None where there is none."""
+        """The ids of the items with these paths, as they were given or made absolute; None where there is none.
+
+        Raises:
+            ValueError: a path is not UTF-8, which none in an index is.
+        """
+        encodable(paths, what=self.name)
         found = self._store.find(paths), self._store.find([absolute(path) for path in paths])
         return [there if given is None else given for given, there in zip(*found, strict=True)]
 
@@ -215,7 +224,7 @@ class Index:
         """The items most similar to each query, by the cosine of their vectors.
 
         Args:
-            queries: one image or several (paths, PIL images), or ``(Q, D)`` floating vectors of any length.
+            queries: one image, several or none (paths, PIL images), or ``(Q, D)`` floating vectors of any length.
             k: number of hits, 1 or more; all items, where there are fewer. A query that is in the index is found too.
             exact: compare every item, whatever kind of index this is.
             breadth: how far an approximate index looks: candidates of ``hnsw``, lists of ``ivf``; None for what suits
@@ -226,16 +235,18 @@ class Index:
 
         Raises:
             BadImageError: a query cannot be read.
-            ValueError: nothing to search, vectors of another width or not finite, or a number below 1.
+            ValueError: an empty index, vectors of another width or not finite, or a number below 1.
         """
         k = _check.count("k", k)
         breadth = None if breadth is None else _check.count("breadth", breadth)
         if isinstance(queries, (str, os.PathLike)) or not isinstance(queries, (Sequence, Tensor)):
             queries = [queries]
-        size = len(self)
+        vectors, size = self._vectors(queries), len(self)
+        if not len(vectors):
+            return []
         if not size:
             raise InputError(f"{self.name} is empty; put something in with: polyanchor index add {self.name} DATA")
-        return self._store.search(self._vectors(queries), min(k, size), exact=exact, breadth=breadth)
+        return self._store.search(vectors, min(k, size), exact=exact, breadth=breadth)
 
     @own_defaults()
     def sample(self, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -244,6 +255,8 @@ class Index:
 
     def _vectors(self, inputs: Sequence[Given] | Tensor) -> Tensor:
         if not isinstance(inputs, Tensor):
+            if not len(inputs):  # of either kind
+                return torch.empty(0, self.about.dim)
             return self.model.embed(inputs)
         return unit_vectors(inputs, self.about.dim)
 
@@ -272,7 +285,7 @@ def unit_vectors(vectors: Tensor, dim: int) -> Tensor:
         TypeError: not a floating tensor.
         ValueError: another shape, NaN or infinity.
     """
-    if not (isinstance(vectors, Tensor) and vectors.shape == (0, dim)):
+    if not (isinstance(vectors, Tensor) and vectors.ndim == 2 and not len(vectors)):
         _check.vectors("vectors", vectors, rows="N")
     if vectors.shape[1] != dim:
         raise InputError(f"the index holds vectors with {dim} columns, got {vectors.shape[1]}; use the same model")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError, InputTypeError
+from polyanchor.data.columns import encodable
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Entries:
         vectors: ``(N, D)`` float32 of length 1 (or 0).
         paths: N; an item whose path is in the index already takes that item's place. None: an item without a path.
         labels: N names of classes; None where the class is not known.
+
+    Raises:
+        TypeError: a path or a label is no text.
+        ValueError: not one for each vector, or one that is not UTF-8.
     """
 
     vectors: Tensor
@@ -56,6 +61,7 @@ class Entries:
                 raise InputTypeError(
                     f"{name} must hold texts or None, got {type(wrong).__name__} {wrong!r}; call str() on it"
                 )
+            encodable([text for text in texts if text is not None], what=name)
 
     @classmethod
     def none(cls, dim: int) -> Entries:

@@ -25,6 +25,7 @@ from polyanchor.distributed.ranks import Ranks
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.evaluation.embed import embed
 from polyanchor.evaluation.evaluate import evaluate_items, left_out
+from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.training import sharded_proxies
 from polyanchor.training.callbacks import Checkpoints, ShowProgress
 from polyanchor.training.checkpoint_file import to_resume_from
@@ -117,8 +118,7 @@ def fit(
     config, cut = _fitting_cutoffs(config, parts)
     require_room(config, parts.train)
     model = make_model(config, parts.train)
-    if config.model.backbone != "none":  # a run says what was used
-        config = config.model_copy(update={"model": config.model.model_copy(update={"pooling": model.pooling})})
+    config = _with_pooling(config, model)
     train_view, test_view = make_transforms(config, model.statistics)
     classes = parts.train.classes
     loss = make_loss(config, len(classes), ranks)
@@ -183,6 +183,13 @@ def fit(
         return Fitted(parts, learner, config.run.epochs - 1, None, notes, history.rows, loggers, before)
     _take_best(folder, learner)
     return Fitted(parts, learner, checkpoints.best_epoch, checkpoints.best, notes, history.rows, loggers, before)
+
+
+def _with_pooling(config: Config, model: EmbeddingModel) -> Config:
+    """A run says what ``auto`` came to."""
+    if config.model.backbone == "none":
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"pooling": model.pooling})})
 
 
 def _prepare(config: Config) -> None:
