@@ -11,9 +11,9 @@ from pathlib import Path
 from polyanchor._files import replacing
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.experiments.verdict import Line, Verdict
+from polyanchor.stats.seeds import Paired
 from polyanchor.training.environment import environment
 from polyanchor.training.run_folder import write_json
-from polyanchor.stats.seeds import Paired
 from polyanchor.types import Interval
 
 
