@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from polyanchor.cli import app as top
 from polyanchor.cli._output import print_json
 from polyanchor.cli.app import run
+from tests.runs import arguments, write_photos
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "polyanchor").rglob("*.py"))
@@ -139,3 +140,129 @@ def test_a_narrow_terminal_costs_no_digit(columns, file, monkeypatch, capsys):
     assert run(["evaluate", str(file), "--part", "train", "--k", "1"]) == 0
     said = capsys.readouterr().out
     assert "…" not in said and said.count("1.0000") >= 3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two runs on vectors, one with a centre a class and one without proxies, a run on images, indexes."""
+    folder = tmp_path_factory.mktemp("place")
+    generator = torch.Generator().manual_seed(0)
+    vectors, labels = torch.randn(48, 6, generator=generator), torch.arange(48) // 8
+    save_file({"vectors": vectors, "labels": labels}, folder / "v.safetensors")
+    save_file({"vectors": vectors[:3], "labels": labels[:3]}, folder / "more.safetensors")
+    photos = write_photos(folder / "photos")
+    assert run(["train", *arguments(photos, "run.epochs=1"), "--out", str(folder / "images")]) == 0
+    on_vectors = [f"data.source=features:{folder}/v.safetensors", "model.backbone=none", "run.epochs=1"]
+    for name, loss in (
+        ("run", ["loss.anchor=class", "loss.proxies_per_class=1"]),
+        ("none", ["loss.name=supcon", "batches.kind=balanced"]),
+    ):
+        few = [one for one in arguments(photos) if not one.startswith(("images.", "loss.", "--set"))]
+        words = [one for one in few if not one.startswith(("data.source", "model.backbone"))]
+        settings = [word for one in (*words, *on_vectors, *loss) for word in ("--set", one)]
+        assert run(["train", *settings, "--out", str(folder / name)]) == 0
+    assert run(["index", "build", str(folder / "v.safetensors"), "--out", str(folder / "exact.index")]) == 0
+    (folder / "empty.csv").write_text("path,label\n")
+    return folder
+
+
+ON_VECTORS = ["--on-bad-image", "skip"]
+COMPARE = ["compare", "--set", "data.source=digits", "--method", "class"]
+ADD = ["index", "add", "{}/exact.index", "{}/more.safetensors"]
+BUILD = ["index", "build", "{}/run", "--out", "{}/new"]
+SEARCH = ["search", "{}/exact.index", "{}/more.safetensors"]
+TRAIN = ["train", "--set", "data.source=features:{}/v.safetensors", "--set", "model.backbone=none"]
+INAPPLICABLE = [  # a command, and the option that cannot apply to what it is given
+    (TRAIN, ON_VECTORS),
+    (["train", "--resume", "{}/run"], ["--out", "{}/other"]),
+    (["train", "--resume", "{}/run"], ["--effective-batch", "12"]),
+    (["evaluate", "{}/run"], ON_VECTORS),
+    (["evaluate", "{}/images", "--data", "features:{}/v.safetensors"], ON_VECTORS),
+    (["embed", "{}/run", "--out", "{}/o.safetensors"], ON_VECTORS),
+    (COMPARE, ["--set", "run.seed=3"]),
+    (COMPARE, ["--set", "loss.name=arcface"]),
+    (COMPARE, ["--set", "loss.anchor=data"]),
+    (COMPARE, ["--against", "class"]),
+    (COMPARE, ["--against", "arcface"]),
+    ([*COMPARE, "--set", "data.val_share=0"], ["--trials", "2"]),
+    (["analyze", "proxies", "{}/run"], ON_VECTORS),
+    (["analyze", "proxies", "{}/run"], ["--merged-above", "0.9"]),
+    (["analyze", "proxies", "{}/run"], ["--part", "test"]),
+    (["analyze", "proxies", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["analyze", "gradients", "{}/run"], ON_VECTORS),
+    (["analyze", "gradients", "{}/run"], ["--against", "nonsense"]),
+    (["analyze", "gradients", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["report", "{}/run"], ON_VECTORS),
+    (["report", "{}/none"], ["--centres", "2"]),
+    (["report", "{}/run", "--class", "0"], ["--centres", "2"]),
+    (["report", "{}/run"], ["--class", "nonsense"]),
+    (["report", "{}/run"], ["--part", "gallery"]),
+    (["report", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["explore", "{}/run"], ON_VECTORS),
+    (["explore", "{}/run"], ["--start"]),
+    (["explore", "{}/run"], ["--part", "gallery"]),
+    (["explore", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["export", "{}/run", "--to", "onnx", "--out", "{}/m.onnx"], ["--pixels", "float"]),
+    (["export", "{}/images", "--to", "safetensors", "--out", "{}/m"], ["--pixels", "float"]),
+    (["export", "{}/images", "--to", "onnx"], ["--out", "{}/m.pt"]),
+    (SEARCH, ["--breadth", "5"]),
+    (SEARCH, ["--model", "{}/run"]),
+    (SEARCH, ["--store", "somewhere"]),
+    (SEARCH, ["--picture", "{}/hits.docx"]),
+    (["index", "check", "{}/exact.index"], ["--breadth", "5"]),
+    (BUILD, ON_VECTORS),
+    (BUILD, ["--root", "data"]),
+    (BUILD, ["--allow-partial"]),
+    ([*BUILD, "features:{}/v.safetensors"], ["--part", "train"]),
+    (ADD, ON_VECTORS),
+    (ADD, ["--root", "data"]),
+    (ADD, ["--allow-partial"]),
+    (ADD, ["--model", "{}/run"]),
+    (["data", "verify", "features:{}/v.safetensors"], ["--images"]),
+    (["data", "verify", "digits"], ["--root", "data"]),
+    (["data", "verify", "folder:{}/photos"], ["--allow-partial"]),
+]
+ALWAYS = {  # there is no input that they could not apply to
+    "train": {"--set", "--json", "--resume"},
+    "compare": {"--set", "--method", "--seeds", "--out", "--json"},
+    "analyze gradients": {"--out", "--over-training", "--batches", "--json"},
+    "analyze proxies": {"--out", "--classes", "--json"},
+    "analyze measures": {"--out", "--galleries", "--json"},
+    "report": {"--out", "--queries", "--points", "--tsne", "--json"},
+    "explore": {"--out", "--json"},
+    "export": {"--to", "--json"},
+    "search": {"--k", "--exact", "--json"},
+    "index add": {"--store", "--json"},
+    "data verify": {"--json"},
+    "demo": {"--out", "--epochs"},
+}
+
+
+@pytest.mark.parametrize(("words", "option"), INAPPLICABLE, ids=lambda part: " ".join(part))
+def test_an_option_that_cannot_apply_is_an_error_that_names_it(words, option, place, monkeypatch, capsys):
+    monkeypatch.setattr("polyanchor.explore.explore.installed", lambda program: None)
+    capsys.readouterr()
+    assert run([word.replace("{}", str(place)) for word in [*words, *option]]) == 2
+    said = capsys.readouterr()
+    name = option[0].removeprefix("--")
+    assert name in said.err or option[-1].partition("=")[0] in said.err
+    assert not said.out
+
+
+def test_every_option_stands_in_one_of_the_two_tables():
+    import typer
+
+    def found(command, name):
+        if hasattr(command, "commands"):
+            for part, inner in command.commands.items():
+                yield from found(inner, f"{name} {part}".strip())
+        else:
+            yield name, {option.opts[0] for option in command.params if option.param_type_name == "option"}
+
+    missing = {}
+    for name, options in found(typer.main.get_command(top.app), ""):
+        if name in ALWAYS:
+            tried = {option[0] for words, option in INAPPLICABLE if " ".join(words).startswith(name)}
+            missing[name] = options - tried - ALWAYS[name]
+    assert set(missing) == set(ALWAYS)
+    assert not {name: options for name, options in missing.items() if options}

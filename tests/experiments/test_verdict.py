@@ -115,7 +115,7 @@ def test_the_turn_of_the_proxies_epoch_by_epoch(tmp_path):
 
 
 def test_a_p_at_its_resolution_is_printed_as_a_bound_and_kept_with_it(tmp_path):
-    folder, values = fabricate(tmp_path)
+    folder, _ = fabricate(tmp_path)
     for seed in range(3):  # far above the reference in every query
         run = folder.run("data", seed)
         named = {name: tensor + 5 for name, tensor in run.read_per_query().items() if name != "labels"}

@@ -50,7 +50,7 @@ def gradients(
     found = report_gradients(
         run,
         folder,
-        settings=changed(settings, on_bad_image=on_bad_image),
+        settings=changed(settings, on_bad_image=on_bad_image, run=run),
         batches=batches,
         against=AGAINST if against is None else tuple(against),
         over_training=over_training,

@@ -32,7 +32,9 @@ def proxies(
     classes: Annotated[
         int, typer.Option(min=0, help="Classes to show: half with most centres in use, half with fewest.")
     ] = 4,
-    merged_above: Annotated[float, typer.Option(help="Cosine above which two centres count as merged.")] = 0.95,
+    merged_above: Annotated[
+        float | None, typer.Option(help="Cosine above which two centres count as merged.", show_default="0.95")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
@@ -54,7 +56,7 @@ def proxies(
         run,
         folder,
         part=part,
-        settings=changed(settings, on_bad_image=on_bad_image),
+        settings=changed(settings, on_bad_image=on_bad_image, run=run),
         classes=classes,
         merged_above=merged_above,
     )

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polyanchor._errors import InputError
+from polyanchor.cli._settings import refuse_unused
+
 if TYPE_CHECKING:
     from polyanchor.data.items import Items, Split
 
@@ -37,7 +40,9 @@ def list_sources(
 @app.command()
 def verify(
     spec: Annotated[str, typer.Argument(metavar="SOURCE", help="A source as `polyanchor data list` names it.")],
-    root: Annotated[Path, typer.Option(help="Folder that holds the benchmark data sets.")] = Path("data"),
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the benchmark data sets.", show_default="data")
+    ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A copy that is not complete is no failure.")
     ] = False,
@@ -53,7 +58,10 @@ def verify(
     from polyanchor.data.sources import open_source
 
     # a copy that is not complete is what this command is there to describe, so opening it is no error
-    split = open_source(spec, root=root, allow_partial=True)
+    split = open_source(spec, root=root or Path("data"), allow_partial=True)
+    refuse_unused([spec], root, allow_partial)
+    if images and split.train.is_vectors:
+        raise InputError(f"--images reads images, and {spec} holds vectors; leave it out")
     parts = _counts(spec, split)
     bad = _bad_images(split) if images else []
     if as_json:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from polyanchor._errors import InputError
+
 if TYPE_CHECKING:
     from polyanchor.deploy.export import Exported
     from polyanchor.deploy.graph import PixelFormat
@@ -21,8 +23,12 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt), or a new folder.")],
     pixels: Annotated[
-        str, typer.Option(help="Images of the file: uint8 (batch, size, size, 3), or float (batch, 3, size, size).")
-    ] = "uint8",
+        str,
+        typer.Option(
+            help="Images of the file: uint8 (batch, size, size, 3), or float (batch, 3, size, size).",
+            show_default="uint8",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write a model for other programs, and compare what was written with it.
@@ -38,7 +44,11 @@ def export(
     from polyanchor.deploy.export import export as write
 
     form = cast(Literal["onnx", "torchscript", "safetensors"], to)
-    done = write(open_embedder(run), form, out, pixels=cast("PixelFormat", pixels))
+    model = open_embedder(run)
+    if pixels and (to == "safetensors" or not model.takes_images):
+        takes = "a folder of safetensors" if model.takes_images else "a model of vectors"
+        raise InputError(f"--pixels is the form of images in onnx and torchscript files, not for {takes}; leave it out")
+    done = write(model, form, out, pixels=cast("PixelFormat", pixels or "uint8"))
     if as_json:
         print_json({"files": [str(file) for file in done.files], **done.about})
     else:

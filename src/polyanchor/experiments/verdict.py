@@ -20,7 +20,7 @@ from polyanchor.types import Interval
 
 @dataclass(frozen=True)
 class Tests:
-    """One method against the reference in one measure; every p, with its resolution, is corrected for the methods (Holm).
+    """One method against the reference in one measure; p and its resolution are corrected for the methods (Holm).
 
     Attributes:
         seeds: paired Student test over runs of the same seeds.

@@ -218,10 +218,13 @@ class Index:
 
         Raises:
             BadImageError: a query cannot be read.
-            ValueError: nothing to search, vectors of another width or not finite, or a number below 1.
+            ValueError: nothing to search, vectors of another width or not finite, a number below 1, or ``breadth`` of
+                an exact search.
         """
         for name, number in (("k", k), ("breadth", 1 if breadth is None else breadth)):
             _check.count(name, number)
+        if breadth is not None and (exact or self.about.kind == "exact"):
+            raise InputError("breadth is how far hnsw and ivf look, and this search compares every item; leave it out")
         if isinstance(queries, (str, os.PathLike)) or not isinstance(queries, (Sequence, Tensor)):
             queries = [queries]
         size = len(self)

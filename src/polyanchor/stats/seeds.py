@@ -39,7 +39,7 @@ class Paired:
 
 
 def corrected(tests: Sequence[Paired]) -> list[Paired]:
-    """The same tests with :func:`holm`'s p, and the resolution that it leaves: as many times as large as there are tests.
+    """The same tests with :func:`holm`'s p, and the resolution that it leaves: that of one times their number.
 
     Example:
         >>> none = Interval(0.1, 0.05, 0.15, 40)
