@@ -4,15 +4,19 @@ import ast
 import io
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
 from polyanchor.cli import app as top
 from polyanchor.cli._output import print_json
 from polyanchor.cli.app import run
+from polyanchor.training.config_file import tomllib
 from tests.runs import arguments, write_photos
 
 ROOT = Path(__file__).parents[2]
@@ -106,19 +110,50 @@ def test_letters_that_the_output_lacks_are_escaped_in_json(encoding, monkeypatch
     assert rb'"\u043a\u043e\u0442.png"' in raw.getvalue()
 
 
-def _texts(tree):
-    """The strings that a user may see: not docstrings of modules and of what no command shows."""
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+def test_nothing_that_is_installed_names_a_file_that_is_not():
+    """Help, messages, docstrings, comments, templates: the wheel holds src alone."""
+    installed = [file for file in (ROOT / "src").rglob("*") if file.suffix in (".py", ".html", ".js", ".css")]
+    assert len(installed) > 150
+    assert not [file for file in installed if re.search(r"\bdocs/|\b(?!table|README)\w+\.md\b", file.read_text())]
 
 
-def test_no_text_of_the_command_line_names_a_file_that_is_not_installed():
-    for source in [*(ROOT / "src" / "polyanchor" / "cli").glob("*.py"), ROOT / "src/polyanchor/training/launch.py"]:
-        assert not [text for text in _texts(ast.parse(source.read_text())) if re.search(r"docs/\w+\.md", text)], source
+def _names(tree):
+    """Of all modules that are imported, by a statement or through ``load``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if called in ("load", "import_module"):
+                yield node.args[0].value
 
 
-@pytest.mark.parametrize("name", ["filelock", "markupsafe"])
-def test_what_is_imported_is_declared(name):
-    assert f'"{name}>=' in (ROOT / "pyproject.toml").read_text()
+def _distribution(requirement):
+    return canonicalize_name(Requirement(requirement).name)
+
+
+def test_whatever_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {_distribution(one) for group in groups for one in group}
+    with_torch = {_distribution(one) for one in metadata.requires("torch") if "extra ==" not in one}
+    found, owners = set(), metadata.packages_distributions()
+    for source in SOURCES:
+        for name in _names(ast.parse(source.read_text())):
+            top_level = name.partition(".")[0]
+            if top_level not in sys.stdlib_module_names and top_level != "polyanchor":
+                found.add(top_level)
+    assert {"torch", "lightning", "PIL", "sklearn", "faiss", "markupsafe"} <= found
+    undeclared = {
+        name: names
+        for name in found
+        if not (names := {canonicalize_name(one) for one in owners.get(name, [name])}) & declared
+    }
+    # whose version is torch's to choose, imported only where torch brings it or by type checkers
+    assert set(undeclared) == {"triton", "typing_extensions"}
+    assert all(names & with_torch for names in undeclared.values())
 
 
 def test_python_knows_the_home_folder_too(monkeypatch, tmp_path):
