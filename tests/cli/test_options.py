@@ -2,7 +2,10 @@
 
 import ast
 import io
+import json
+import os
 import re
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -301,3 +304,52 @@ def test_every_option_stands_in_one_of_the_two_tables():
             missing[name] = options - tried - ALWAYS[name]
     assert set(missing) == set(ALWAYS)
     assert not {name: options for name, options in missing.items() if options}
+
+
+ODD = """
+import os, sys
+from polyanchor.cli.app import run
+given = [
+    (0, "data verify folder:{odd}"), (1, "data verify folder:{odd} --images"), (0, "data verify folder:{odd} --json"),
+    (0, "data list"), (0, "evaluate {odd}.safetensors --k 1"), (0, "evaluate {odd}.safetensors --k 1 --json"),
+    (0, "index build {odd}.safetensors --out {odd}.index"), (0, "index info {odd}.index"),
+    (0, "index check {odd}.index"),
+    (0, "search {odd}.index {odd}.safetensors --k 2"), (2, "index remove {odd}.index {odd}"),
+    (2, "evaluate {odd}"), (2, "evaluate {odd}.none"), (2, "train --{odd}"), (2, "{odd}"), (2, "data verify {odd}"),
+    (0, "index --help"),
+]
+for code, words in given:
+    odd = os.fsdecode(bytes.fromhex("c581c3b364c5ba20e78cab"))  # as the system would hand it over
+    assert run([word.format(odd=odd) for word in words.split()]) == code, words
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, "ascii"),
+        ({"LC_ALL": "C"}, "utf-8"),  # Python's own answer to a locale that says nothing
+    ],
+    ids=["ascii", "C"],
+)
+def test_letters_that_the_streams_lack_cost_no_result(environment, encoding, tmp_path):
+    odd = "Łódź 猫"
+    photos = write_photos(tmp_path / odd)
+    (photos / "class0").rename(photos / f"{odd} {odd}")
+    (photos / "class1" / f"{odd}.png").write_text("no image")
+    said = json.dumps({"names": [f"{odd}{row}" for row in range(6)], "class_names": {"0": odd, "1": "b", "2": "c"}})
+    tensors = {"vectors": torch.randn(6, 4), "labels": torch.arange(6) // 2}
+    save_file(tensors, tmp_path / f"{odd}.safetensors", {"polyanchor": said})
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONIOENCODING", "LC_ALL", "LANG")}
+    done = subprocess.run([sys.executable, "-c", ODD], cwd=tmp_path, env=clean | environment, capture_output=True)
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert done.returncode == 0, err
+    assert "6 items, 4 columns, exact" in out and "No such option" in err
+
+
+def test_a_usage_error_keeps_to_the_encoding_of_the_stream(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii"))
+    assert run(["evaluate", "Łódź 猫"]) == run(["train", "--Łódź"]) == 2
+    sys.stderr.flush()
+    assert rb"\u0141\xf3d\u017a \u732b" in raw.getvalue() and rb"--\u0141\xf3d\u017a" in raw.getvalue()

@@ -29,7 +29,7 @@ def list_sources(
     from polyanchor.data.catalogue import KNOWN
 
     if as_json:
-        typer.echo(json.dumps([asdict(info) for info in KNOWN], indent=2))
+        print(json.dumps([asdict(info) for info in KNOWN], indent=2))
         return
     _print_table(
         ["source", "what", "classes", "images", "where"],
@@ -66,7 +66,7 @@ def verify(
     bad = _bad_images(split) if images else []
     if as_json:
         said = {"source": spec, "parts": parts, "missing": split.missing, "notes": split.notes, "bad_images": bad}
-        typer.echo(json.dumps(said, indent=2))
+        print(json.dumps(said, indent=2))
     else:
         keys = ["part", "images", "images_expected", "classes", "classes_expected"]
         _print_table(
@@ -74,7 +74,7 @@ def verify(
             [["" if part[key] is None else str(part[key]) for key in keys] for part in parts],
         )
         for line in (*split.notes, *bad):
-            typer.echo(line)
+            print(line)
     complete = not split.missing and all(part["complete"] for part in parts)
     if bad or not (complete or allow_partial):
         raise typer.Exit(1)

@@ -39,7 +39,7 @@ def index(
     elif check:
         raise InputError(f"--check takes no further command, got {context.invoked_subcommand}")
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        print(context.get_help())
 
 
 @app.command()
@@ -212,11 +212,11 @@ def _say(opened: Index, *, as_json: bool, **done: int) -> None:
     if as_json:
         print_json({**said, **done, "model": about.model, "fingerprint": about.fingerprint})
         return
-    typer.echo(f"{opened.name}: {len(opened):,} items, {about.dim} columns, {about.kind}")
+    print(f"{opened.name}: {len(opened):,} items, {about.dim} columns, {about.kind}")
     if not done:
         folder = about.model or "an embedder that lay in no folder"
         made = f"{folder}, fingerprint {about.fingerprint[:12]}" if about.fingerprint else "none, vectors alone"
-        typer.echo(f"model: {made}")
+        print(f"model: {made}")
     for what, count in done.items():
         if count or what != "replaced":
             note(f"{count:,} {what}")
