@@ -16,10 +16,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
+from polyanchor.cli import _verdict, data, search
 from polyanchor.cli import app as top
-from polyanchor.cli._output import print_json
+from polyanchor.cli._output import print_json, print_report
 from polyanchor.cli.app import run
+from polyanchor.experiments.verdict import Line, Tests, Verdict
+from polyanchor.index.values import Hit
+from polyanchor.stats.seeds import Paired
 from polyanchor.training.config_file import tomllib
+from polyanchor.types import Interval
 from tests.runs import arguments, write_photos
 
 ROOT = Path(__file__).parents[2]
@@ -353,3 +358,25 @@ def test_a_usage_error_keeps_to_the_encoding_of_the_stream(monkeypatch):
     assert run(["evaluate", "Łódź 猫"]) == run(["train", "--Łódź"]) == 2
     sys.stderr.flush()
     assert rb"\u0141\xf3d\u017a \u732b" in raw.getvalue() and rb"--\u0141\xf3d\u017a" in raw.getvalue()
+
+
+@pytest.mark.parametrize("columns", [12, 30, 39, 40, 80])
+def test_a_table_loses_nothing_and_below_40_columns_has_one_cell_a_line(columns, monkeypatch, capsys):
+    """Through every kind of table that is printed: two of a comparison, hits, counts of a source, measures."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = Paired(Interval(0.1234, 0.1, 0.15, 40), 0.00139986, 0.00139986)
+    means = {"recall@1": Interval(0.8765, 0.86, 0.89, 5), "ndcg@8": Interval(0.7654, 0.7, 0.8, 5)}
+    means["map@r"] = Interval(0.6543, 0.6, 0.7, 5)
+    tested = {"map@r": Tests(found, found, found)}
+    lines = [Line(name, {}, 5, 0, 12.0, None, {}, means, tests) for name, tests in (("class", tested), ("other", {}))]
+    _verdict.print_verdict(Verdict("digits", "other", "map@r", 15, tuple(lines), ()))
+    search._print("query.png", [Hit(1234567, 0.98765, "path/of/an/item.png", "label-of-it")])
+    data._print_table(["part", "images", "expected"], [["test", "1234567", "7654321"]])
+    report = {f"{name}@1": 0.4321 for name in ("recall", "precision", "ndcg")}
+    report |= {"map@r": 0.1111, "r_precision": 0.2222, "mrr": 0.3333}
+    print_report({"means": report, "undefined": 0, "queries": 9, "gallery": 8, "notes": []}, title="measures")
+    said = capsys.readouterr().out
+    whole = ("0.876 ± 0.014", "<= 0.0014", "+0.1234", "1234567", "0.9877", "path/of/an/item.png", "7654321", "0.4321")
+    assert all(words in said for words in whole) and "…" not in said
+    narrow = [line for line in said.splitlines() if re.fullmatch(r"(\S+@\S+|R-precision|MRR) [\d.]+( ± [\d.]+)?", line)]
+    assert len(narrow) == (12 if columns < 40 else 0)

@@ -73,6 +73,8 @@ def _print(found: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from polyanchor.cli._output import print_whole
+
     console, classes = Console(), found["classes"]
     console.print(
         f"{found['run']}: {found['items']} {found['part']} items, {len(classes)} classes, "
@@ -85,7 +87,7 @@ def _print(found: Mapping[str, Any]) -> None:
     for name, words in MEANS.items():
         if name in found["means"]:
             means.add_row(words, _number(found["means"][name]))
-    console.print(means)
+    print_whole(means)
     table = Table("class")
     for column in ("items", "in use", "distinct", "effective", "AMI", "purity"):
         table.add_column(column, justify="right")
@@ -95,7 +97,7 @@ def _print(found: Mapping[str, Any]) -> None:
         cells = one["distinct"], one["effective_distinct"], agreement.get("ami"), agreement.get("purity")
         table.add_row(Text(one["name"]), str(sum(one["counts"])), str(one["in_use"]), *map(_number, cells))
     if shown:
-        console.print(table)
+        print_whole(table)
     for line in found["notes"]:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
 

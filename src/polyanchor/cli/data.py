@@ -34,6 +34,7 @@ def list_sources(
     _print_table(
         ["source", "what", "classes", "images", "where"],
         [[info.name, info.what, info.classes, info.images, info.where] for info in KNOWN],
+        fold=True,
     )
 
 
@@ -130,12 +131,13 @@ def _bad_images(split: Split) -> list[str]:
     return bad
 
 
-def _print_table(heading: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
+def _print_table(heading: list[str], rows: list[list[str]], *, fold: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from polyanchor.cli._output import print_whole
 
     table = Table(*heading)
     for row in rows:
         table.add_row(*map(Text, row))  # as text: brackets are not markup here
-    Console().print(table)
+    print_whole(table, fold=fold)

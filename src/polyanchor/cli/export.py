@@ -59,6 +59,7 @@ def _print(done: Exported) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from polyanchor.cli._output import print_whole
     from polyanchor.deploy.export import ALLOWED
 
     about, console = done.about, Console()
@@ -78,7 +79,7 @@ def _print(done: Exported) -> None:
     table.add_row("compared with", about["compared_with"])
     if difference is not None:
         table.add_row("largest difference", f"{difference:.2g} in a vector of length 1; allowed {ALLOWED:.0e}")
-    console.print(table)
+    print_whole(table, fold=True)
 
 
 def _size(count: int) -> str:
