@@ -4,6 +4,10 @@ import json
 import re
 from pathlib import Path
 
+from polyanchor.experiments.table import shown_p
+from polyanchor.stats.seeds import Paired
+from polyanchor.types import Interval
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 COLUMNS = {"recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "ndcg@8": "nDCG@8"}
@@ -50,6 +54,14 @@ def plus_minus(found: dict) -> str:
     return f"{found['mean']:.3f}" + ("" if found["high"] is None else f" ± {found['high'] - found['mean']:.3f}")
 
 
+def p_value(kind: str, test: dict, methods: int) -> str:
+    """As the program prints it; older files do not say their resolution, which is that of 10,000 resamples."""
+    if test["p"] is None:
+        return ""
+    resolution = test.get("resolution", 0.0 if kind == "seeds" else methods * 2 / 10_001)
+    return shown_p(Paired(Interval(**test["difference"]), test["p"], resolution))
+
+
 def comparison(said: dict) -> str:
     """A row a method: means over seeds, difference to the reference with its three p-values."""
     select, against = said["select"], said["against"]
@@ -68,14 +80,13 @@ def comparison(said: dict) -> str:
         "p queries",
         "p classes",
     ]
-    cells = [head]
+    cells, methods = [head], sum(bool(line["tests"]) for line in said["lines"])
     for line in sorted(said["lines"], key=lambda line: -line["means"][judged]["mean"]):
         test = line["tests"].get(judged)
         ends = ["", "", "", ""]
         if test:
-            p = [test[kind]["p"] for kind in ("seeds", "queries", "classes")]
             ends = [f"{test['seeds']['difference']['mean']:+.3f}"]
-            ends += ["" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}" for value in p]
+            ends += [p_value(kind, test[kind], methods) for kind in ("seeds", "queries", "classes")]
         shown = [plus_minus(line["means"][name]) for name in names]
         judge = [plus_minus(line["validation"])] if held_out else []
         cells.append([line["label"], str(line["runs"]), *judge, *shown, *ends])

@@ -37,9 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write under another name; the file takes its own once it is whole and has reached the disk.
 
     Killed or failing at any moment, what was there before is still there. Several writers of one file do not disturb
-    each other: the last one's is left. What killed writers of the same file left behind is removed. The file's
-    mode is that of the file before, or follows the umask, whatever the library that writes it thinks. The folder must
-    exist.
+    each other: the last one's is left. What killed writers of the same file left behind is removed. The file's mode is
+    that of the file before, or follows the umask, whatever the library that writes it thinks. The folder must exist.
 
     Args:
         path: the file; the block gets the name to write to.

@@ -43,7 +43,7 @@ def test_the_table_and_its_stability(vectors, tmp_path, capsys):
     ("more", "words"),
     [
         (["--method", "arcfac"], "did you mean 'arcface'?"),
-        (["--against", "x"], "to test against must be one of class, arcface, got 'x'"),
+        (["--against", "x"], "to test against, must be one of class, arcface, got 'x'"),
         (["--set", "data.val_share=0"], "set data.val_share above 0, or --trials 0"),
         (["--set", "data.source=features:none.npz"], "no such file"),
     ],

@@ -2,17 +2,30 @@
 
 import ast
 import io
+import json
+import os
 import re
+import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
+from polyanchor.cli import _verdict, data, search
 from polyanchor.cli import app as top
-from polyanchor.cli._output import print_json
+from polyanchor.cli._output import print_json, print_report
 from polyanchor.cli.app import run
+from polyanchor.experiments.verdict import Line, Tests, Verdict
+from polyanchor.index.values import Hit
+from polyanchor.stats.seeds import Paired
+from polyanchor.training.config_file import tomllib
+from polyanchor.types import Interval
+from tests.runs import arguments, write_photos
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "polyanchor").rglob("*.py"))
@@ -105,19 +118,50 @@ def test_letters_that_the_output_lacks_are_escaped_in_json(encoding, monkeypatch
     assert rb'"\u043a\u043e\u0442.png"' in raw.getvalue()
 
 
-def _texts(tree):
-    """The strings that a user may see: not docstrings of modules and of what no command shows."""
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+def test_nothing_that_is_installed_names_a_file_that_is_not():
+    """Help, messages, docstrings, comments, templates: the wheel holds src alone."""
+    installed = [file for file in (ROOT / "src").rglob("*") if file.suffix in (".py", ".html", ".js", ".css")]
+    assert len(installed) > 150
+    assert not [file for file in installed if re.search(r"\bdocs/|\b(?!table|README)\w+\.md\b", file.read_text())]
 
 
-def test_no_text_of_the_command_line_names_a_file_that_is_not_installed():
-    for source in [*(ROOT / "src" / "polyanchor" / "cli").glob("*.py"), ROOT / "src/polyanchor/training/launch.py"]:
-        assert not [text for text in _texts(ast.parse(source.read_text())) if re.search(r"docs/\w+\.md", text)], source
+def _names(tree):
+    """Of all modules that are imported, by a statement or through ``load``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if called in ("load", "import_module"):
+                yield node.args[0].value
 
 
-@pytest.mark.parametrize("name", ["filelock", "markupsafe"])
-def test_what_is_imported_is_declared(name):
-    assert f'"{name}>=' in (ROOT / "pyproject.toml").read_text()
+def _distribution(requirement):
+    return canonicalize_name(Requirement(requirement).name)
+
+
+def test_whatever_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {_distribution(one) for group in groups for one in group}
+    with_torch = {_distribution(one) for one in metadata.requires("torch") if "extra ==" not in one}
+    found, owners = set(), metadata.packages_distributions()
+    for source in SOURCES:
+        for name in _names(ast.parse(source.read_text())):
+            top_level = name.partition(".")[0]
+            if top_level not in sys.stdlib_module_names and top_level != "polyanchor":
+                found.add(top_level)
+    assert {"torch", "lightning", "PIL", "sklearn", "faiss", "markupsafe"} <= found
+    undeclared = {
+        name: names
+        for name in found
+        if not (names := {canonicalize_name(one) for one in owners.get(name, [name])}) & declared
+    }
+    # whose version is torch's to choose, imported only where torch brings it or by type checkers
+    assert set(undeclared) == {"triton", "typing_extensions"}
+    assert all(names & with_torch for names in undeclared.values())
 
 
 def test_python_knows_the_home_folder_too(monkeypatch, tmp_path):
@@ -184,3 +228,200 @@ def test_two_sources_of_different_widths_are_refused_before_the_training(finishe
     assert run(["train", *settings, "--out", str(tmp_path / "run")]) == 2
     assert "must have the 10 columns of features:" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two runs on vectors, one with a centre a class and one without proxies, a run on images, indexes."""
+    folder = tmp_path_factory.mktemp("place")
+    generator = torch.Generator().manual_seed(0)
+    vectors, labels = torch.randn(48, 6, generator=generator), torch.arange(48) // 8
+    save_file({"vectors": vectors, "labels": labels}, folder / "v.safetensors")
+    save_file({"vectors": vectors[:3], "labels": labels[:3]}, folder / "more.safetensors")
+    photos = write_photos(folder / "photos")
+    assert run(["train", *arguments(photos, "run.epochs=1"), "--out", str(folder / "images")]) == 0
+    on_vectors = [f"data.source=features:{folder}/v.safetensors", "model.backbone=none", "run.epochs=1"]
+    for name, loss in (
+        ("run", ["loss.anchor=class", "loss.proxies_per_class=1"]),
+        ("none", ["loss.name=supcon", "batches.kind=balanced"]),
+    ):
+        few = [one for one in arguments(photos) if not one.startswith(("images.", "loss.", "--set"))]
+        words = [one for one in few if not one.startswith(("data.source", "model.backbone"))]
+        settings = [word for one in (*words, *on_vectors, *loss) for word in ("--set", one)]
+        assert run(["train", *settings, "--out", str(folder / name)]) == 0
+    assert run(["index", "build", str(folder / "v.safetensors"), "--out", str(folder / "exact.index")]) == 0
+    (folder / "empty.csv").write_text("path,label\n")
+    return folder
+
+
+ON_VECTORS = ["--on-bad-image", "skip"]
+COMPARE = ["compare", "--set", "data.source=digits", "--method", "class"]
+ADD = ["index", "add", "{}/exact.index", "{}/more.safetensors"]
+BUILD = ["index", "build", "{}/run", "--out", "{}/new"]
+SEARCH = ["search", "{}/exact.index", "{}/more.safetensors"]
+TRAIN = ["train", "--set", "data.source=features:{}/v.safetensors", "--set", "model.backbone=none"]
+INAPPLICABLE = [  # a command, and the option that cannot apply to what it is given
+    (TRAIN, ON_VECTORS),
+    (["train", "--resume", "{}/run"], ["--out", "{}/other"]),
+    (["train", "--resume", "{}/run"], ["--effective-batch", "12"]),
+    (["evaluate", "{}/run"], ON_VECTORS),
+    (["evaluate", "{}/images", "--data", "features:{}/v.safetensors"], ON_VECTORS),
+    (["embed", "{}/run", "--out", "{}/o.safetensors"], ON_VECTORS),
+    (COMPARE, ["--set", "run.seed=3"]),
+    (COMPARE, ["--set", "loss.name=arcface"]),
+    (COMPARE, ["--set", "loss.anchor=data"]),
+    (COMPARE, ["--against", "class"]),
+    (COMPARE, ["--against", "arcface"]),
+    ([*COMPARE, "--set", "data.val_share=0"], ["--trials", "2"]),
+    (["analyze", "proxies", "{}/run"], ON_VECTORS),
+    (["analyze", "proxies", "{}/run"], ["--merged-above", "0.9"]),
+    (["analyze", "proxies", "{}/run"], ["--part", "test"]),
+    (["analyze", "proxies", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["analyze", "gradients", "{}/run"], ON_VECTORS),
+    (["analyze", "gradients", "{}/run"], ["--against", "nonsense"]),
+    (["analyze", "gradients", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["report", "{}/run"], ON_VECTORS),
+    (["report", "{}/none"], ["--centres", "2"]),
+    (["report", "{}/run", "--class", "0"], ["--centres", "2"]),
+    (["report", "{}/run"], ["--class", "nonsense"]),
+    (["report", "{}/run"], ["--part", "gallery"]),
+    (["report", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["explore", "{}/run"], ON_VECTORS),
+    (["explore", "{}/run"], ["--start"]),
+    (["explore", "{}/run"], ["--part", "gallery"]),
+    (["explore", "{}/run"], ["--set", "loss.anchor=data"]),
+    (["export", "{}/run", "--to", "onnx", "--out", "{}/m.onnx"], ["--pixels", "float"]),
+    (["export", "{}/images", "--to", "safetensors", "--out", "{}/m"], ["--pixels", "float"]),
+    (["export", "{}/images", "--to", "onnx"], ["--out", "{}/m.pt"]),
+    (SEARCH, ["--breadth", "5"]),
+    (SEARCH, ["--model", "{}/run"]),
+    (SEARCH, ["--store", "somewhere"]),
+    (SEARCH, ["--picture", "{}/hits.docx"]),
+    (["index", "check", "{}/exact.index"], ["--breadth", "5"]),
+    (BUILD, ON_VECTORS),
+    (BUILD, ["--root", "data"]),
+    (BUILD, ["--allow-partial"]),
+    ([*BUILD, "features:{}/v.safetensors"], ["--part", "train"]),
+    (ADD, ON_VECTORS),
+    (ADD, ["--root", "data"]),
+    (ADD, ["--allow-partial"]),
+    (ADD, ["--model", "{}/run"]),
+    (["data", "verify", "features:{}/v.safetensors"], ["--images"]),
+    (["data", "verify", "digits"], ["--root", "data"]),
+    (["data", "verify", "folder:{}/photos"], ["--allow-partial"]),
+]
+ALWAYS = {  # there is no input that they could not apply to
+    "train": {"--set", "--json", "--resume"},
+    "compare": {"--set", "--method", "--seeds", "--out", "--json"},
+    "analyze gradients": {"--out", "--over-training", "--batches", "--json"},
+    "analyze proxies": {"--out", "--classes", "--json"},
+    "analyze measures": {"--out", "--galleries", "--json"},
+    "report": {"--out", "--queries", "--points", "--tsne", "--json"},
+    "explore": {"--out", "--json"},
+    "export": {"--to", "--json"},
+    "search": {"--k", "--exact", "--json"},
+    "index add": {"--store", "--json"},
+    "data verify": {"--json"},
+    "demo": {"--out", "--epochs"},
+}
+
+
+@pytest.mark.parametrize(("words", "option"), INAPPLICABLE, ids=lambda part: " ".join(part))
+def test_an_option_that_cannot_apply_is_an_error_that_names_it(words, option, place, monkeypatch, capsys):
+    monkeypatch.setattr("polyanchor.explore.explore.installed", lambda program: None)
+    capsys.readouterr()
+    assert run([word.replace("{}", str(place)) for word in [*words, *option]]) == 2
+    said = capsys.readouterr()
+    name = option[0].removeprefix("--")
+    assert name in said.err or option[-1].partition("=")[0] in said.err
+    assert not said.out
+
+
+def test_every_option_stands_in_one_of_the_two_tables():
+    import typer
+
+    def found(command, name):
+        if hasattr(command, "commands"):
+            for part, inner in command.commands.items():
+                yield from found(inner, f"{name} {part}".strip())
+        else:
+            yield name, {option.opts[0] for option in command.params if option.param_type_name == "option"}
+
+    missing = {}
+    for name, options in found(typer.main.get_command(top.app), ""):
+        if name in ALWAYS:
+            tried = {option[0] for words, option in INAPPLICABLE if " ".join(words).startswith(name)}
+            missing[name] = options - tried - ALWAYS[name]
+    assert set(missing) == set(ALWAYS)
+    assert not {name: options for name, options in missing.items() if options}
+
+
+ODD = """
+import os, sys
+from polyanchor.cli.app import run
+given = [
+    (0, "data verify folder:{odd}"), (1, "data verify folder:{odd} --images"), (0, "data verify folder:{odd} --json"),
+    (0, "data list"), (0, "evaluate {odd}.safetensors --k 1"), (0, "evaluate {odd}.safetensors --k 1 --json"),
+    (0, "index build {odd}.safetensors --out {odd}.index"), (0, "index info {odd}.index"),
+    (0, "index check {odd}.index"),
+    (0, "search {odd}.index {odd}.safetensors --k 2"), (2, "index remove {odd}.index {odd}"),
+    (2, "evaluate {odd}"), (2, "evaluate {odd}.none"), (2, "train --{odd}"), (2, "{odd}"), (2, "data verify {odd}"),
+    (0, "index --help"),
+]
+for code, words in given:
+    odd = os.fsdecode(bytes.fromhex("c581c3b364c5ba20e78cab"))  # as the system would hand it over
+    assert run([word.format(odd=odd) for word in words.split()]) == code, words
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding"),
+    [
+        ({"PYTHONIOENCODING": "ascii"}, "ascii"),
+        ({"LC_ALL": "C"}, "utf-8"),  # Python's own answer to a locale that says nothing
+    ],
+    ids=["ascii", "C"],
+)
+def test_letters_that_the_streams_lack_cost_no_result(environment, encoding, tmp_path):
+    odd = "Łódź 猫"
+    photos = write_photos(tmp_path / odd)
+    (photos / "class0").rename(photos / f"{odd} {odd}")
+    (photos / "class1" / f"{odd}.png").write_text("no image")
+    said = json.dumps({"names": [f"{odd}{row}" for row in range(6)], "class_names": {"0": odd, "1": "b", "2": "c"}})
+    tensors = {"vectors": torch.randn(6, 4), "labels": torch.arange(6) // 2}
+    save_file(tensors, tmp_path / f"{odd}.safetensors", {"polyanchor": said})
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONIOENCODING", "LC_ALL", "LANG")}
+    done = subprocess.run([sys.executable, "-c", ODD], cwd=tmp_path, env=clean | environment, capture_output=True)
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert done.returncode == 0, err
+    assert "6 items, 4 columns, exact" in out and "No such option" in err
+
+
+def test_a_usage_error_keeps_to_the_encoding_of_the_stream(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii"))
+    assert run(["evaluate", "Łódź 猫"]) == run(["train", "--Łódź"]) == 2
+    sys.stderr.flush()
+    assert rb"\u0141\xf3d\u017a \u732b" in raw.getvalue() and rb"--\u0141\xf3d\u017a" in raw.getvalue()
+
+
+@pytest.mark.parametrize("columns", [12, 30, 39, 40, 80])
+def test_a_table_loses_nothing_and_below_40_columns_has_one_cell_a_line(columns, monkeypatch, capsys):
+    """Through every kind of table that is printed: two of a comparison, hits, counts of a source, measures."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = Paired(Interval(0.1234, 0.1, 0.15, 40), 0.00139986, 0.00139986)
+    means = {"recall@1": Interval(0.8765, 0.86, 0.89, 5), "ndcg@8": Interval(0.7654, 0.7, 0.8, 5)}
+    means["map@r"] = Interval(0.6543, 0.6, 0.7, 5)
+    tested = {"map@r": Tests(found, found, found)}
+    lines = [Line(name, {}, 5, 0, 12.0, None, {}, means, tests) for name, tests in (("class", tested), ("other", {}))]
+    _verdict.print_verdict(Verdict("digits", "other", "map@r", 15, tuple(lines), ()))
+    search._print("query.png", [Hit(1234567, 0.98765, "path/of/an/item.png", "label-of-it")])
+    data._print_table(["part", "images", "expected"], [["test", "1234567", "7654321"]])
+    report = {f"{name}@1": 0.4321 for name in ("recall", "precision", "ndcg")}
+    report |= {"map@r": 0.1111, "r_precision": 0.2222, "mrr": 0.3333}
+    print_report({"means": report, "undefined": 0, "queries": 9, "gallery": 8, "notes": []}, title="measures")
+    said = capsys.readouterr().out
+    whole = ("0.876 ± 0.014", "<= 0.0014", "+0.1234", "1234567", "0.9877", "path/of/an/item.png", "7654321", "0.4321")
+    assert all(words in said for words in whole) and "…" not in said
+    narrow = [line for line in said.splitlines() if re.fullmatch(r"(\S+@\S+|R-precision|MRR) [\d.]+( ± [\d.]+)?", line)]
+    assert len(narrow) == (12 if columns < 40 else 0)

@@ -113,3 +113,19 @@ def test_the_turn_of_the_proxies_epoch_by_epoch(tmp_path):
         write_json(run.results, json.loads(run.results.read_text()) | {"epochs": rows})
     line = next(line for line in judge(folder).lines if line.label == "class")
     assert line.proxies == {"turn": [6.0, 1.5], "length": [1.5, 1.5]}
+
+
+def test_a_p_at_its_resolution_is_printed_as_a_bound_and_kept_with_it(tmp_path):
+    folder, _ = fabricate(tmp_path)
+    for seed in range(3):  # far above the reference in every query
+        run = folder.run("data", seed)
+        named = {name: tensor + 5 for name, tensor in run.read_per_query().items() if name != "labels"}
+        save_tensors({**named, "labels": LABELS}, run.per_query)
+    verdict = judge(folder)
+    write(verdict, tmp_path)
+    said = json.loads((tmp_path / "table.json").read_text())
+    test = next(line for line in said["lines"] if line["label"] == "data")["tests"]["map@r"]
+    assert test["queries"]["p"] == test["queries"]["resolution"] == pytest.approx(2 * 2 / 100_001)  # two methods
+    assert test["seeds"]["resolution"] == 0
+    (row,) = [row for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| data ")]
+    assert row.split(" | ")[-2] == "<= 0.000040"

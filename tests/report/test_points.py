@@ -8,6 +8,8 @@ from sklearn.manifold import trustworthiness
 
 from polyanchor.functional import unit_rows
 from polyanchor.report.points import Layer, layers, views
+from polyanchor.report.sections import map_section
+from polyanchor.types import Embeddings
 
 
 def test_all_is_drawn_if_there_is_room(opened):
@@ -57,3 +59,26 @@ def test_hardly_any_points_have_a_place():
     for count, width in ((1, 4), (2, 1), (3, 1), (6, 1), (7, 2)):
         for one in views([layer(unit_rows(torch.randn(count, width)))], tsne=True):
             assert one.places.shape == (count, 2) and bool(one.places.isfinite().all())
+
+
+def test_a_class_of_few_has_a_point_among_many(opened):
+    """Twenty classes, one of which has a single item: every n-th would pass it by."""
+    labels = torch.arange(20 * 40) // 40
+    labels = torch.cat([labels[:760], torch.tensor([19])]).flip(0)
+    rows = replace(opened.queries, items=range(761), embeddings=Embeddings(torch.randn(761, 3), labels))
+    for points, classes in ((20, 20), (100, 20), (7, 7)):
+        found = layers(replace(opened, queries=rows, training=None), points=points)
+        (chosen,) = [layer for layer in found if layer.kind == "query"]
+        assert len(chosen.labels) == points == len(set(chosen.rows.tolist()))
+        assert len(chosen.labels.unique()) == classes
+        assert torch.equal(labels[chosen.rows], chosen.labels)
+
+
+def test_the_page_names_classes_without_a_point(opened):
+    found = layers(replace(opened, training=None), points=1)[:1]  # without the proxies
+    drawn = int(found[0].labels[0])
+    said = map_section(found, {drawn: "here", 98: "there", 99: "far"}, ["t-SNE"], "")["about"]
+    assert "3 classes" in said and said.endswith("Without a point are there, far.")
+    everything = layers(opened, points=100)
+    names = {number: str(number) for number in range(2, 6)}  # 0 and 1 validated
+    assert "Without a point" not in map_section(everything, names, ["t-SNE"], "")["about"]

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from polyanchor.report.classes import ClassScore
 from polyanchor.report.confusion import confusion
-from polyanchor.report.sections import confusion_tables, measure_tables
+from polyanchor.report.sections import class_tables, confusion_tables, measure_tables
 from polyanchor.types import RetrievalReport
 
 
@@ -41,3 +42,11 @@ def test_a_bar_stands_where_its_interval_is():
         assert mean["low"] == pytest.approx(100 * float(values.mean()), abs=0.01)
     assert [row["first"] for row in whole["rows"]] == [False, True] and not whole["undefined"]
     assert finer["title"] and finer["undefined"] and finer["rows"][0]["bars"] == []
+
+
+def test_classes_without_a_value_are_named_beside_the_plot(opened):
+    scores = [ClassScore(number, 4, 0, {f"ndcg@{opened.k}": 0.5, "recall@1": 0.5}) for number in (4, 5)]
+    lone = ClassScore(3, 0, 1, {f"ndcg@{opened.k}": float("nan"), "recall@1": float("nan")})
+    made = class_tables(opened, [*scores, lone], [], {3: "delta", 4: "e", 5: "f"})
+    assert made["count"] == 2 and made["empty"] == "is delta"
+    assert class_tables(opened, scores, [], {4: "e", 5: "f"})["empty"] == ""

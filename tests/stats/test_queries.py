@@ -84,3 +84,23 @@ def test_the_seed_decides():
 def test_wrong_input_says_what_was_expected(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_p_that_no_resample_contradicts_is_a_bound():
+    first = torch.rand(40, 1, dtype=torch.float64)
+    (found,) = paired_bootstrap(first + 1, first, resamples=500)
+    assert found.p == found.resolution == 2 / 501 and found.is_bound
+    assert not paired_bootstrap(first, torch.rand(40, 1), resamples=500)[0].is_bound
+
+
+def test_where_a_conclusion_hangs_on_p_it_is_known_better():
+    """Against the normal approximation, which holds for the mean of so many."""
+    torch.manual_seed(0)
+    noise = torch.randn(900, 3, dtype=torch.float64)
+    noise = (noise - noise.mean(dim=0)) / noise.std(dim=0)
+    apart = torch.tensor([2.3, 0.5, 9.0], dtype=torch.float64)  # in standard errors
+    found = paired_bootstrap(noise + apart / 30, torch.zeros_like(noise))
+    assert [round(2 / one.resolution) - 1 for one in found] == [100_000, 10_000, 100_000]
+    assert found[0].p == pytest.approx(2 * stats.norm.sf(2.3), rel=0.1)
+    assert [one.is_bound for one in found] == [False, False, True]
+    assert found[2].p < 1 / 10_001

@@ -1,4 +1,4 @@
-"""How strongly the items of a batch are pulled and pushed, and how that is divided; docs/analyzing_gradients.md.
+"""How strongly the items of a batch are pulled and pushed, and how that is divided.
 
 All numbers are multiplied by B, the items of the batch, so that they do not depend on it: for a loss that is a mean
 over the items they are those of one item's own term.

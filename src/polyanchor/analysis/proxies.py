@@ -1,6 +1,7 @@
 """What the proxies of a class stand for: how many are in use, which have merged, whether they follow known sub-classes.
 
-:func:`study_proxies` is the whole of it, on tensors. docs/analyzing_proxies.md explains how to read the numbers.
+:func:`study_proxies` is the whole of it, on tensors. The documentation's page on local centres explains how
+to read the numbers.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def report_proxies(
     part: str = "train",
     settings: tuple[str, ...] = (),
     classes: int = 4,
-    merged_above: float = 0.95,
+    merged_above: float | None = None,
 ) -> dict[str, Any]:
     """Study the proxies of a finished run and write what was found.
 
@@ -48,17 +48,19 @@ def report_proxies(
         part: ``"train"``: the classes that trained; ``"test"``: test items of those same classes.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
         classes: so many classes are shown, half with the most centres in use and half with the fewest.
-        merged_above: two centres of a cosine above this are merged.
+        merged_above: two centres of a cosine above this are merged; None: 0.95.
 
     Returns:
         What ``proxies.json`` holds.
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
-        ValueError: a loss without proxies, no item of a class that trained, a number out of range.
+        ValueError: a loss without proxies, no item of a class that trained, a number out of range, or
+            ``merged_above`` where each class has one centre.
         MissingExtraError: matplotlib is not installed.
     """
     _check.one_of("part", part, ("train", "test"))
+    asked, merged_above = merged_above, 0.95 if merged_above is None else merged_above
     if not -1 <= merged_above <= 1:
         raise InputError(f"--merged-above must be a cosine, from -1 to 1, got {merged_above}")
     load("matplotlib", "report")  # before the work rather than after it
@@ -69,6 +71,8 @@ def report_proxies(
             f"this needs a loss with proxies, got loss.name = {config.loss.name!r} in {run}, which has none; train "
             "with multi-proxy-anchor or softtriple"
         )
+    if asked is not None and proxies.shape[1] == 1:
+        raise InputError("--merged-above is about several centres of a class, and each has one here; leave it out")
     items, notes = _items(trained, part)
     embeddings, skipped = embed(
         trained.model.to(device_of(config)),

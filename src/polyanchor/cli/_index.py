@@ -17,8 +17,12 @@ MODEL: TypeAlias = Annotated[
     Path | None,
     typer.Option(exists=True, file_okay=False, help="Folder of the index's model, if it is no longer where it was."),
 ]
-ON_BAD: TypeAlias = Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")]
-ROOT: TypeAlias = Annotated[Path, typer.Option(help="Folder that holds the benchmark data sets.")]
+ON_BAD: TypeAlias = Annotated[
+    str, typer.Option(help="stop or skip: what an unreadable image does.", show_default="stop")
+]
+ROOT: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder that holds the benchmark data sets.", show_default="data")
+]
 PARTIAL: TypeAlias = Annotated[
     bool, typer.Option("--allow-partial", help="Accept a copy of a data set that is not complete.")
 ]

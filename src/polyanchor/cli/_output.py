@@ -32,11 +32,31 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(text)
 
 
-def print_whole(table: Table) -> None:
-    """A table of numbers at its full width: a narrow terminal wraps its lines, and no digit is left out."""
+NARROW = 40
+"""Columns below which a table is a list: one cell a line."""
+
+
+def print_whole(table: Table, *, fold: bool = False) -> None:
+    """A table of which nothing is left out, at its full width; below :data:`NARROW` columns one cell a line.
+
+    Args:
+        table: of numbers or text.
+        fold: whether the cells are sentences, which may be folded to the width of the terminal.
+    """
     console = Console()
+    if console.width < NARROW:
+        heads = [" ".join(str(column.header).split()) for column in table.columns]
+        for row in zip(*(column.cells for column in table.columns), strict=True):
+            for head, cell in zip(heads, row, strict=True):
+                if str(cell):
+                    console.print(Text(f"{head} {cell}".strip()), soft_wrap=True)
+            console.print()
+        return
     needed = console.measure(table, options=console.options.update(max_width=1_000)).maximum
-    Console(width=max(console.width, needed)).print(table)
+    Console(width=console.width if fold else max(console.width, needed)).print(table)
+
+
+_WITHOUT_CUTOFF = {"MAP@R": "map@r", "R-precision": "r_precision", "MRR": "mrr"}
 
 
 def print_report(report: Mapping[str, Any], *, title: str) -> None:
@@ -56,9 +76,8 @@ def print_report(report: Mapping[str, Any], *, title: str) -> None:
     for k in cutoffs:
         table.add_row(k, *(_number(means[f"{name}@{k}"]) for name in ("recall", "precision", "ndcg")))
     print_whole(table)
-    console.print(
-        f"MAP@R {_number(means['map@r'])}   R-precision {_number(means['r_precision'])}   MRR {_number(means['mrr'])}"
-    )
+    rest = [f"{words} {_number(means[name])}" for words, name in _WITHOUT_CUTOFF.items()]
+    console.print(("\n" if console.width < NARROW else "   ").join(rest), soft_wrap=console.width < NARROW)
     undefined = f", {report['undefined']} of them without a match to find (left out)" if report["undefined"] else ""
     console.print(f"{report['queries']} queries{undefined}, each searched among {report['gallery']} items")
     for line in report["notes"]:

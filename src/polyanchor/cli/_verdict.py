@@ -28,7 +28,8 @@ def print_verdict(verdict: Verdict) -> None:
         )
     console.print(
         "± is half of the 95 % interval over seeds. p: of no difference, corrected for the number of methods (Holm), "
-        "over seeds (paired t), queries and classes (bootstrap); - where there is too little to tell.",
+        "over seeds (paired t), queries and classes (bootstrap); <= where no resample came out on the other side and p "
+        "may be much smaller, - where there is too little to tell.",
         soft_wrap=True,
     )
     for line in verdict.notes:

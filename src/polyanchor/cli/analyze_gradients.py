@@ -50,7 +50,7 @@ def gradients(
     found = report_gradients(
         run,
         folder,
-        settings=changed(settings, on_bad_image=on_bad_image),
+        settings=changed(settings, on_bad_image=on_bad_image, run=run),
         batches=batches,
         against=AGAINST if against is None else tuple(against),
         over_training=over_training,
@@ -66,6 +66,8 @@ def gradients(
 def _print(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from polyanchor.cli._output import print_whole
 
     console = Console()
     console.print(
@@ -86,13 +88,13 @@ def _print(found: Mapping[str, Any]) -> None:
         (f"classes that share an item's push, of {shared['push_of']:.1f}", shared["push_classes"]),
     ):
         table.add_row(words, _number(value))
-    console.print(table)
+    print_whole(table)
     moved = Table("an item moves; what changes", *PARTS.values())
     for name, words in OTHERS.items():
         moved.add_row(words, *(_number(found["response"][part][name]) for part in PARTS))
     for column in moved.columns[1:]:
         column.justify = "right"
-    console.print(moved)
+    print_whole(moved)
     console.print("as a multiple of the change of its own gradient")
     if "over_training" in found:
         _print_epochs(console, found["over_training"])
@@ -103,6 +105,8 @@ def _print(found: Mapping[str, Any]) -> None:
 def _print_epochs(console: Any, measured: Mapping[str, Any]) -> None:
     from rich.table import Table
 
+    from polyanchor.cli._output import print_whole
+
     table = Table()
     columns = {"epoch": "epoch", "usable": "usable", "usable_pull": "by pull", "usable_push": "by push"}
     for words in (*columns.values(), "median length"):
@@ -110,7 +114,7 @@ def _print_epochs(console: Any, measured: Mapping[str, Any]) -> None:
     for row in measured["epochs"]:
         shares = (f"{row[name]:.3f}" for name in columns if name != "epoch")
         table.add_row(str(row["epoch"]), *shares, _number(row["quantiles"][1]))
-    console.print(table)
+    print_whole(table)
     if not measured["same_losses_as_the_run"]:
         console.print("note: this training did not go exactly as that of the run: its losses differ", soft_wrap=True)
 

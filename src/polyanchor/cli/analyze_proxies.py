@@ -32,7 +32,9 @@ def proxies(
     classes: Annotated[
         int, typer.Option(min=0, help="Classes to show: half with most centres in use, half with fewest.")
     ] = 4,
-    merged_above: Annotated[float, typer.Option(help="Cosine above which two centres count as merged.")] = 0.95,
+    merged_above: Annotated[
+        float | None, typer.Option(help="Cosine above which two centres count as merged.", show_default="0.95")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
@@ -54,7 +56,7 @@ def proxies(
         run,
         folder,
         part=part,
-        settings=changed(settings, on_bad_image=on_bad_image),
+        settings=changed(settings, on_bad_image=on_bad_image, run=run),
         classes=classes,
         merged_above=merged_above,
     )
@@ -71,6 +73,8 @@ def _print(found: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from polyanchor.cli._output import print_whole
+
     console, classes = Console(), found["classes"]
     console.print(
         f"{found['run']}: {found['items']} {found['part']} items, {len(classes)} classes, "
@@ -83,7 +87,7 @@ def _print(found: Mapping[str, Any]) -> None:
     for name, words in MEANS.items():
         if name in found["means"]:
             means.add_row(words, _number(found["means"][name]))
-    console.print(means)
+    print_whole(means)
     table = Table("class")
     for column in ("items", "in use", "distinct", "effective", "AMI", "purity"):
         table.add_column(column, justify="right")
@@ -93,7 +97,7 @@ def _print(found: Mapping[str, Any]) -> None:
         cells = one["distinct"], one["effective_distinct"], agreement.get("ami"), agreement.get("purity")
         table.add_row(Text(one["name"]), str(sum(one["counts"])), str(one["in_use"]), *map(_number, cells))
     if shown:
-        console.print(table)
+        print_whole(table)
     for line in found["notes"]:
         console.print(f"note: {line}", soft_wrap=True, markup=False)
 

@@ -42,7 +42,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(__version__)
+        print(__version__)
         raise typer.Exit
 
 
@@ -120,7 +120,7 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(error: Exception, *, debug: bool) -> int:
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if show is not None and code is not None:  # typer's own: wrong usage
-        show()
+        show(file=sys.stderr)  # by itself it would write UTF-8 where the stream is ASCII
         return int(code)
     if debug:
         traceback.print_exception(error)

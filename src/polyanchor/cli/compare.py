@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from polyanchor._errors import InputError
+
 
 def compare(
     config: Annotated[
@@ -55,8 +57,14 @@ def compare(
     from polyanchor.training.config_file import load_config
     from polyanchor.training.stopping import Interrupted, StopRequest
 
+    for setting in settings or ():
+        key, what = setting.partition("=")[0], "--seeds" if setting.startswith("run.seed=") else "--method"
+        if key in ("run.seed", "loss.name", "loss.anchor"):
+            raise InputError(f"--set {setting}: each run takes {key} from {what}; leave it out")
     methods = parse_methods(method or ["all"])
     labels = [one.label for one in methods]
+    if against and labels == [against]:
+        raise InputError(f"--against {against}: there is no other method to test against it; add one with --method")
     reference = against or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
     plan = Plan(load_config(config, settings or ()), methods, seeds, trials, reference)
     stop = StopRequest(note)

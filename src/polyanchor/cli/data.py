@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polyanchor._errors import InputError
+from polyanchor.cli._settings import refuse_unused
+
 if TYPE_CHECKING:
     from polyanchor.data.items import Items, Split
 
@@ -26,18 +29,21 @@ def list_sources(
     from polyanchor.data.catalogue import KNOWN
 
     if as_json:
-        typer.echo(json.dumps([asdict(info) for info in KNOWN], indent=2))
+        print(json.dumps([asdict(info) for info in KNOWN], indent=2))
         return
     _print_table(
         ["source", "what", "classes", "images", "where"],
         [[info.name, info.what, info.classes, info.images, info.where] for info in KNOWN],
+        fold=True,
     )
 
 
 @app.command()
 def verify(
     spec: Annotated[str, typer.Argument(metavar="SOURCE", help="A source as `polyanchor data list` names it.")],
-    root: Annotated[Path, typer.Option(help="Folder that holds the benchmark data sets.")] = Path("data"),
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the benchmark data sets.", show_default="data")
+    ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="A copy that is not complete is no failure.")
     ] = False,
@@ -56,12 +62,15 @@ def verify(
     from polyanchor.data.sources import open_source
 
     # a copy that is not complete is what this command is there to describe, so opening it is no error
-    split = open_source(spec, root=root, allow_partial=True, max_pixels=max_pixels)
+    split = open_source(spec, root=root or Path("data"), allow_partial=True, max_pixels=max_pixels)
+    refuse_unused([spec], root, allow_partial)
+    if images and split.train.is_vectors:
+        raise InputError(f"--images reads images, and {spec} holds vectors; leave it out")
     parts = _counts(spec, split)
     bad = _bad_images(split) if images else []
     if as_json:
         said = {"source": spec, "parts": parts, "missing": split.missing, "notes": split.notes, "bad_images": bad}
-        typer.echo(json.dumps(said, indent=2))
+        print(json.dumps(said, indent=2))
     else:
         keys = ["part", "images", "images_expected", "classes", "classes_expected"]
         _print_table(
@@ -69,7 +78,7 @@ def verify(
             [["" if part[key] is None else str(part[key]) for key in keys] for part in parts],
         )
         for line in (*split.notes, *bad):
-            typer.echo(line)
+            print(line)
     complete = not split.missing and all(part["complete"] for part in parts)
     if bad or not (complete or allow_partial):
         raise typer.Exit(1)
@@ -125,12 +134,13 @@ def _bad_images(split: Split) -> list[str]:
     return bad
 
 
-def _print_table(heading: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
+def _print_table(heading: list[str], rows: list[list[str]], *, fold: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from polyanchor.cli._output import print_whole
 
     table = Table(*heading)
     for row in rows:
         table.add_row(*map(Text, row))  # as text: brackets are not markup here
-    Console().print(table)
+    print_whole(table, fold=fold)

@@ -45,7 +45,8 @@ def embed(
     from polyanchor.cli._output import note
     from polyanchor.training.reuse import embed_run
 
-    changes = changed(settings, on_bad_image=on_bad_image)
+    run_folder = run if run is not None and run.is_dir() else None
+    changes = changed(settings, on_bad_image=on_bad_image, run=run_folder, data=data)
     written = embed_run(run, out, data=data, part=part, settings=changes, features=features, announce=note)
     what = f"all of {data}" if data else "all parts" if part == "all" else f"the {part or 'test'} part"
     note(f"{tuple(written.vectors.shape)} vectors, {len(written.labels.unique())} classes, {what}, in {out}")

@@ -42,8 +42,8 @@ def evaluate(
     from polyanchor.training.run_folder import as_json as to_json
 
     cutoffs = tuple(k or ())
-    changes = changed(settings, on_bad_image=on_bad_image)
     if target.is_dir():
+        changes = changed(settings, on_bad_image=on_bad_image, run=target, data=data)
         report = evaluate_run(target, data=data, part=part, settings=changes, k=cutoffs)
     else:
         given = {"--data": data, "--set": settings, "--on-bad-image": on_bad_image}

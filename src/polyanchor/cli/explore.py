@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polyanchor._errors import InputError
 from polyanchor.cli._settings import changed
 
 
@@ -14,7 +15,10 @@ def explore(
     run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="RUN/explore")] = None,
     part: Annotated[str, typer.Option(help="Of the run's data: test, gallery, train, validation or all.")] = "test",
-    start: Annotated[bool, typer.Option(help="Start embedding-atlas, where it is installed.")] = True,
+    start: Annotated[
+        bool | None,
+        typer.Option("--start/--no-start", help="Start embedding-atlas.", show_default="if installed"),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a data, images or run key."),
@@ -36,7 +40,10 @@ def explore(
     from polyanchor.cli._output import note, print_json
     from polyanchor.explore.explore import ATLAS, explore_run, installed
 
-    changes = changed(settings, on_bad_image=on_bad_image)
+    changes = changed(settings, on_bad_image=on_bad_image, run=run)
+    program = installed(ATLAS)
+    if start and program is None:
+        raise InputError(f"--start needs {ATLAS}, which is not installed; leave it out, or: pip install {ATLAS}")
     found = explore_run(run, out or run / "explore", part=part, settings=changes)
     if found.skipped:
         note(f"{len(found.skipped)} image(s) could not be read and were left out, first {found.skipped[0]}")
@@ -47,10 +54,9 @@ def explore(
         print(f"{found.items} items are in {found.parquet}; look at them with either of")
         for words in found.commands.values():
             print(f"  {shlex.join(words)}", flush=True)  # before the viewer says something
-    program = installed(ATLAS)
     if program is None:
         note(f"{ATLAS} is not installed; run, in an environment of its own: pip install {ATLAS}")
-    elif start:
+    elif start is not False:
         note("starting embedding-atlas; Ctrl-C ends it")
         with suppress(KeyboardInterrupt):
             subprocess.run([program, *found.commands[ATLAS][1:]], check=False)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from polyanchor._errors import InputError
+
 if TYPE_CHECKING:
     from polyanchor.deploy.export import Exported
     from polyanchor.deploy.graph import PixelFormat
@@ -21,8 +23,12 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt), or a new folder.")],
     pixels: Annotated[
-        str, typer.Option(help="Images of the file: uint8 (batch, size, size, 3), or float (batch, 3, size, size).")
-    ] = "uint8",
+        str,
+        typer.Option(
+            help="Images of the file: uint8 (batch, size, size, 3), or float (batch, 3, size, size).",
+            show_default="uint8",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write a model for other programs, and compare what was written with it.
@@ -38,7 +44,11 @@ def export(
     from polyanchor.deploy.export import export as write
 
     form = cast(Literal["onnx", "torchscript", "safetensors"], to)
-    done = write(open_embedder(run), form, out, pixels=cast("PixelFormat", pixels))
+    model = open_embedder(run)
+    if pixels and (to == "safetensors" or not model.takes_images):
+        takes = "a folder of safetensors" if model.takes_images else "a model of vectors"
+        raise InputError(f"--pixels is the form of images in onnx and torchscript files, not for {takes}; leave it out")
+    done = write(model, form, out, pixels=cast("PixelFormat", pixels or "uint8"))
     if as_json:
         print_json({"files": [str(file) for file in done.files], **done.about})
     else:
@@ -49,6 +59,7 @@ def _print(done: Exported) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from polyanchor.cli._output import print_whole
     from polyanchor.deploy.export import ALLOWED
 
     about, console = done.about, Console()
@@ -68,7 +79,7 @@ def _print(done: Exported) -> None:
     table.add_row("compared with", about["compared_with"])
     if difference is not None:
         table.add_row("largest difference", f"{difference:.2g} in a vector of length 1; allowed {ALLOWED:.0e}")
-    console.print(table)
+    print_whole(table, fold=True)
 
 
 def _size(count: int) -> str:

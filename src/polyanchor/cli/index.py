@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from polyanchor._errors import InputError
 from polyanchor.cli._index import BREADTH, INDEX, JSON, MODEL, ON_BAD, PARTIAL, ROOT, STORE, say_skipped
+from polyanchor.cli._settings import changed, refuse_unused, require_images
 
 if TYPE_CHECKING:
     from polyanchor.index.build import Reading
@@ -37,7 +39,7 @@ def index(
     elif check:
         raise InputError(f"--check takes no further command, got {context.invoked_subcommand}")
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        print(context.get_help())
 
 
 @app.command()
@@ -57,9 +59,9 @@ def build(
     ] = "",
     kind: Annotated[str, typer.Option(help="exact, hnsw or ivf; on a Qdrant server exact or hnsw.")] = "exact",
     store: STORE = "",
-    root: ROOT = Path("data"),
+    root: ROOT = None,
     allow_partial: PARTIAL = False,
-    on_bad_image: ON_BAD = "stop",
+    on_bad_image: ON_BAD = "",
     as_json: JSON = False,
 ) -> None:
     """Embed images and make an index of them.
@@ -74,6 +76,9 @@ def build(
     if part and (data or target.is_file()):
         raise InputError(f"--part takes a part of the run's own data, and other data are named; got --part {part}")
 
+    named = [str(target), *(data or ())] if target.is_file() else (data or ())
+    own = "" if named else on_bad_image
+    changed(None, on_bad_image=own, run=target if own and (target / "config.toml").is_file() else None)
     made, skipped = build_index(
         target,
         out,
@@ -81,7 +86,7 @@ def build(
         part=part or "all",
         kind=kind,
         store=store,
-        how=_how(root, allow_partial, on_bad_image),
+        how=_how(named, root, allow_partial, on_bad_image),
     )
     say_skipped(skipped)
     _say(made, as_json=as_json, added=len(made))
@@ -93,9 +98,9 @@ def add(
     data: Annotated[list[str], typer.Argument(metavar="DATA", help=DATA)],
     model: MODEL = None,
     store: STORE = "",
-    root: ROOT = Path("data"),
+    root: ROOT = None,
     allow_partial: PARTIAL = False,
-    on_bad_image: ON_BAD = "stop",
+    on_bad_image: ON_BAD = "",
     as_json: JSON = False,
 ) -> None:
     """Embed more images into an index.
@@ -109,7 +114,7 @@ def add(
     from polyanchor.index.index import Index
 
     opened = Index.open(place, model=model, store=store)
-    added, skipped = add_data(opened, data, how=_how(root, allow_partial, on_bad_image))
+    added, skipped = add_data(opened, data, how=_how(data, root, allow_partial, on_bad_image))
     say_skipped(skipped)
     _say(opened, as_json=as_json, added=added.new, replaced=len(added.ids.unique()) - added.new)
 
@@ -188,10 +193,14 @@ def measure(
         note("this index compares every item anyway: its recall is 1 by what it is")
 
 
-def _how(root: Path, allow_partial: bool, on_bad_image: str) -> Reading:
+def _how(data: Sequence[str], root: Path | None, allow_partial: bool, on_bad_image: str) -> Reading:
+    """How the named data are read; an option that is for none of them is an error."""
     from polyanchor.index.build import Reading
+    from polyanchor.index.data import is_vectors
 
-    return Reading(root, allow_partial, on_bad_image)  # type: ignore[arg-type]  # checked there
+    refuse_unused(data, root, allow_partial)
+    require_images([f"features:{one}" if is_vectors(one) else one for one in data], on_bad_image)
+    return Reading(root or Path("data"), allow_partial, on_bad_image or "stop")  # type: ignore[arg-type]  # checked there
 
 
 def _say(opened: Index, *, as_json: bool, **done: int) -> None:
@@ -203,11 +212,11 @@ def _say(opened: Index, *, as_json: bool, **done: int) -> None:
     if as_json:
         print_json({**said, **done, "model": about.model, "fingerprint": about.fingerprint})
         return
-    typer.echo(f"{opened.name}: {len(opened):,} items, {about.dim} columns, {about.kind}")
+    print(f"{opened.name}: {len(opened):,} items, {about.dim} columns, {about.kind}")
     if not done:
         folder = about.model or "an embedder that lay in no folder"
         made = f"{folder}, fingerprint {about.fingerprint[:12]}" if about.fingerprint else "none, vectors alone"
-        typer.echo(f"model: {made}")
+        print(f"model: {made}")
     for what, count in done.items():
         if count or what != "replaced":
             note(f"{count:,} {what}")

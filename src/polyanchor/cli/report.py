@@ -20,8 +20,9 @@ def report(
     ] = None,
     queries: Annotated[int, typer.Option(min=0, help="Worst, and typical, queries to show.")] = 8,
     centres: Annotated[
-        int, typer.Option(min=0, help="Classes whose local centres are shown, where no --class trained.")
-    ] = 4,
+        int | None,
+        typer.Option(min=0, help="Classes whose local centres are shown, where no --class trained.", show_default="4"),
+    ] = None,
     points: Annotated[int, typer.Option(min=1, max=50_000, help="Items in the map, at most.")] = 10_000,
     tsne: Annotated[bool, typer.Option(help="Compute t-SNE for the map: half a minute for 10,000 items.")] = True,
     settings: Annotated[
@@ -52,7 +53,7 @@ def report(
         centres=centres,
         points=points,
         tsne=tsne,
-        settings=changed(settings, on_bad_image=on_bad_image),
+        settings=changed(settings, on_bad_image=on_bad_image, run=run),
         announce=note,
     )
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._settings import changed
+from polyanchor.cli._settings import changed, require_images
 
 
 def train(
@@ -54,11 +54,15 @@ def train(
     changes = changed(settings, on_bad_image=on_bad_image)
     folder = resume or out or Path("runs/run")
     if resume is not None:
-        if config is not None or out is not None:
-            raise InputError("--resume takes configuration and folder of the run itself; leave CONFIG and --out away")
+        if config is not None or out is not None or effective_batch is not None:
+            raise InputError(
+                "--resume takes configuration and folder of the run itself; leave CONFIG and --out away, and "
+                "--effective-batch"
+            )
         resolved = RunFolder(resume).read_config(changes)
     else:
         resolved = load_config(config, changes)
+    require_images([resolved.data.source], on_bad_image)
     if effective_batch is not None:
         resolved = with_effective_batch(resolved, effective_batch)
     stop = StopRequest(note)

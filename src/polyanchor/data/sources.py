@@ -25,6 +25,8 @@ _OFFICIAL: Mapping[str, Callable[..., Listing]] = {
     "sop": sop.read,
     "inshop": inshop.read,
 }
+BENCHMARKS = (*_OFFICIAL, "cifar100")
+"""Sources that lie in ``root`` and have official numbers."""
 _PLACES = ("folder", "csv", "parquet", "features")
 
 

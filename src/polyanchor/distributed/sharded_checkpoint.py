@@ -49,7 +49,7 @@ def save_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
     if optimizer is not None:
         kept = optimizer.state[loss.proxies]
         state |= {_STATE + name: value for name, value in kept.items() if isinstance(value, Tensor)}
-    unfinished = folder.with_name(folder.name + ".writing")
+    unfinished = folder.with_name(folder.name + ".writing")  # one name on all ranks, which fill it together
     group = _group(loss)
     first = group is None or dist.get_rank(group) == 0
     if first:

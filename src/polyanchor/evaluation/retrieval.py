@@ -61,7 +61,7 @@ def evaluate_retrieval(
             items that a query is searched in, or gallery and gallery_labels do not come together.
 
     References:
-        Formulas, undefined cases and same-named numbers elsewhere: ``docs/measures.md``.
+        Formulas, undefined cases and same-named numbers elsewhere: the documentation's page on measures.
 
     Example:
         >>> vectors = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9], [0.6, 0.8]])

@@ -91,7 +91,7 @@ def _check(plan: Plan) -> None:
     """Refuse what would fail, or mislead, after hours."""
     if plan.against not in {method.label for method in plan.methods}:
         labels = ", ".join(method.label for method in plan.methods)
-        raise InputError(f"the method to test against must be one of {labels}, got {plan.against!r}")
+        raise InputError(f"--against, the method to test against, must be one of {labels}, got {plan.against!r}")
     if plan.seeds < 1 or plan.trials < 0:
         raise InputError(f"seeds must be 1 or more and trials 0 or more, got {plan.seeds} and {plan.trials}")
     if plan.trials and plan.base.data.val_share == 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 from polyanchor._files import replacing
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.experiments.verdict import Line, Verdict
+from polyanchor.stats.seeds import Paired
 from polyanchor.training.environment import environment
 from polyanchor.training.run_folder import write_json
 from polyanchor.types import Interval
@@ -52,7 +53,7 @@ def tests_of(line: Line, verdict: Verdict) -> list[str]:
     test = line.tests.get(verdict.select)
     if test is None:
         return [line.label, "", "", "", ""]
-    values = [_p(part.p) for part in (test.seeds, test.queries, test.classes)]
+    values = [shown_p(part) for part in (test.seeds, test.queries, test.classes)]
     return [line.label, f"{test.seeds.difference.mean:+.4f}", *values]
 
 
@@ -61,5 +62,27 @@ def _pm(found: Interval) -> str:
     return f"{found.mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
 
 
-def _p(value: float) -> str:
-    return "-" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def shown_p(test: Paired) -> str:
+    """A p-value; as a bound where the test could not give a smaller one.
+
+    Example:
+        >>> none = Interval(0.1, 0.05, 0.15, 40)
+        >>> shown_p(Paired(none, 0.0013999, resolution=0.0013999)), shown_p(Paired(none, 0.0204))
+        ('<= 0.0014', '0.020')
+    """
+    if math.isnan(test.p):
+        return "-"
+    if test.is_bound:
+        return f"<= {_rounded_up(test.p)}"
+    return "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"
+
+
+def _rounded_up(bound: float) -> str:
+    """To two digits; rounded down it would claim more than is known.
+
+    Example:
+        >>> _rounded_up(0.00139986), _rounded_up(0.0000301)
+        ('0.0014', '0.000031')
+    """
+    places = 1 - math.floor(math.log10(bound))
+    return f"{math.ceil(round(bound * 10**places, 6)) / 10**places:.{places}f}"

@@ -13,14 +13,14 @@ from torch import Tensor
 from polyanchor._errors import InputError
 from polyanchor.experiments.folder import ComparisonFolder
 from polyanchor.stats.queries import paired_bootstrap
-from polyanchor.stats.seeds import Paired, holm, mean_interval, paired_t
+from polyanchor.stats.seeds import Paired, corrected, mean_interval, paired_t
 from polyanchor.training.written import Finished, read_json
 from polyanchor.types import Interval
 
 
 @dataclass(frozen=True)
 class Tests:
-    """One method against the reference in one measure; every p is corrected for the number of methods (Holm).
+    """One method against the reference in one measure; p and its resolution are corrected for the methods (Holm).
 
     Attributes:
         seeds: paired Student test over runs of the same seeds.
@@ -181,11 +181,9 @@ def _tests(
             (found[label][place], *(kind[row * len(names) + place] for kind in drawn))
             for row, label in enumerate(labels)
         ]
-        corrected = [holm([parts[kind].p for parts in parts_of]) for kind in range(3)]
-        for row, (label, parts) in enumerate(zip(labels, parts_of, strict=True)):
-            tests[label][name] = Tests(
-                *(Paired(part.difference, corrected[kind][row]) for kind, part in enumerate(parts))
-            )
+        kinds = [corrected(parts) for parts in zip(*parts_of, strict=True)]
+        for label, parts in zip(labels, zip(*kinds, strict=True), strict=True):
+            tests[label][name] = Tests(*parts)
     return tests
 
 

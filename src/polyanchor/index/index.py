@@ -235,10 +235,13 @@ class Index:
 
         Raises:
             BadImageError: a query cannot be read.
-            ValueError: an empty index, vectors of another width or not finite, or a number below 1.
+            ValueError: an empty index, vectors of another width or not finite, a number below 1, or ``breadth`` of an
+                exact search.
         """
         k = _check.count("k", k)
         breadth = None if breadth is None else _check.count("breadth", breadth)
+        if breadth is not None and (exact or self.about.kind == "exact"):
+            raise InputError("breadth is how far hnsw and ivf look, and this search compares every item; leave it out")
         if isinstance(queries, (str, os.PathLike)) or not isinstance(queries, (Sequence, Tensor)):
             queries = [queries]
         vectors, size = self._vectors(queries), len(self)

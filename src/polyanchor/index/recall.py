@@ -69,7 +69,7 @@ def measure(index: Index, *, k: int = 10, queries: int = 200, breadth: int | Non
         found = {}
         for exact in (True, False):
             start = time.perf_counter()
-            [hits] = index.search(vector, k + 1, exact=exact, breadth=breadth)
+            [hits] = index.search(vector, k + 1, exact=exact, breadth=None if exact else breadth)
             times[exact].append(time.perf_counter() - start)
             found[exact] = [hit for hit in hits if hit.id != own][:k]
         recalls.append(_share(found[True], found[False]))

@@ -121,7 +121,7 @@ def gather(
             for title, about, shown in (("Worst", _WORST, bad), ("Typical", _TYPICAL, usual))
             if shown
         ],
-        "map": sections.map_section(found, list(labels.values()), [one.name for one in projected], projected[0].about),
+        "map": sections.map_section(found, labels, [one.name for one in projected], projected[0].about),
         "classes": sections.class_tables(opened, scores, chosen, labels),
         "confusion": sections.confusion_tables(confused, chosen, labels),
         "centres": sections.centres_section(opened, held, src, labels),

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polyanchor.stats.queries import RESAMPLES, paired_bootstrap
+from polyanchor.stats.queries import DRAWS, RESAMPLES, paired_bootstrap
 from polyanchor.types import Interval, RetrievalReport
 
 NAMES = {"recall": "recall", "precision": "precision", "ndcg": "nDCG", "mrr": "MRR", "r_precision": "R-precision"}
-_DRAWS = 200_000_000  # numbers drawn for one table: about ten seconds of one core
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def resamples_for(queries: int) -> int:
         >>> resamples_for(4_000), resamples_for(60_000)
         (10000, 3333)
     """
-    return max(1_000, min(RESAMPLES, _DRAWS // max(queries, 1)))
+    return max(1_000, min(RESAMPLES, DRAWS // max(queries, 1)))
 
 
 def measures(report: RetrievalReport, *, seed: int = 0) -> list[Measure]:

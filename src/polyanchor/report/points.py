@@ -61,8 +61,8 @@ def layers(opened: Opened, *, points: int) -> list[Layer]:
     """The items and proxies to draw.
 
     Queries come first; a gallery has as many places as the queries, and training items have a quarter of all, or
-    what is left. Where there are more than places, each class gives its share. Proxies come in addition,
-    :data:`PROXIES` at most.
+    what is left. Where there are more than places, each class gives one as far as they go, and then its share. Proxies
+    come in addition, :data:`PROXIES` at most.
 
     Args:
         opened: the run.
@@ -87,9 +87,13 @@ def layers(opened: Opened, *, points: int) -> list[Layer]:
 
 
 def _some(kind: str, rows: Rows, most: int) -> Layer:
-    """An even choice: of items ordered by class, every n-th."""
+    """An even choice: one of each class, and of the others ordered by class every n-th."""
     labels = rows.embeddings.labels
-    chosen = spread(labels.argsort(stable=True), most).sort().values
+    order = labels.argsort(stable=True)
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = labels[order].diff() != 0
+    ones = spread(order[first], most)
+    chosen = torch.cat([ones, spread(order[~first], most - len(ones))]).sort().values
     return Layer(kind, labels[chosen], unit_rows(rows.embeddings.vectors[chosen]), rows, chosen, len(labels))
 
 

@@ -54,7 +54,7 @@ def write_report(
     part: str = "test",
     classes: Sequence[str] = (),
     queries: int = 8,
-    centres: int = 4,
+    centres: int | None = None,
     points: int = 10_000,
     tsne: bool = True,
     settings: tuple[str, ...] = (),
@@ -68,7 +68,7 @@ def write_report(
         part: ``"test"``, ``"validation"`` or ``"train"``: whose items are the queries.
         classes: names or ids of classes to show, of the queries' or of those that trained.
         queries: worst queries, and typical ones, to show.
-        centres: classes whose local centres are shown, if none of ``classes`` trained; 0: no training items.
+        centres: classes whose local centres are shown, if none of ``classes`` trained; 0: no training items; None: 4.
         points: items in the map, at most.
         tsne: whether the map has t-SNE beside the principal axes.
         settings: changes to the run's ``data``, ``images``, ``batches`` and ``run`` keys.
@@ -76,10 +76,12 @@ def write_report(
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
-        ValueError: a part or class that there is not, an image that cannot be read, a number out of range.
+        ValueError: a part or class that there is not, an image that cannot be read, a number out of range, or
+            ``centres`` where there are none or ``classes`` name them.
         MissingExtraError: plotly is not installed.
     """
     _check.at_least_0("queries", queries)
+    asked, centres = centres, 4 if centres is None else centres
     _check.at_least_0("centres", centres)
     _check.count("points", points)
     if out.is_dir():
@@ -87,6 +89,10 @@ def write_report(
     load("plotly.offline", "report"), load("jinja2", "report")  # before the work rather than after it
     opened = open_run(run, part=part, settings=settings, training=bool(centres or classes))
     chosen = chosen_classes(opened, classes)
+    if asked and opened.proxies is None:
+        raise InputError(f"--centres: the loss {opened.trained.config.loss.name} has no proxies; leave it out")
+    if asked and set(chosen) & set(opened.trained.classes.tolist()):
+        raise InputError("--centres: the classes of --class that trained are shown, and no others; leave it out")
     found = gather(opened, chosen, queries=queries, centres=centres, points=points, tsne=tsne, announce=announce)
     announce("writing the page")
     made = None

@@ -97,7 +97,24 @@ def class_tables(opened: Opened, scores: Sequence[ClassScore], chosen: Sequence[
         named = [one for one in scores if one.class_id in chosen]
         tables = ([("Chosen classes", named)] if named else []) + tables
     made = [{"title": title, "rows": rows(found)} for title, found in tables]
-    return {"tables": made, "count": len(scores), "many": len(scores) > 2 * ENDS}
+    empty = [labels[one.class_id] for one in scores if not one.queries]
+    return {
+        "tables": made,
+        "count": len(scores) - len(empty),
+        "many": len(scores) > 2 * ENDS,
+        "empty": _are(empty) if empty else "",
+    }
+
+
+def _are(names: Sequence[str]) -> str:
+    """Names as the end of a sentence.
+
+    Example:
+        ('is a', 'are a, b', 's, t and 6 others')
+        ("is a", "are a, b", "s, t and 6 others")
+    """
+    more = f" and {len(names) - MATRIX:,} others" if len(names) > MATRIX else ""
+    return f"{'is' if len(names) == 1 else 'are'} {', '.join(names[:MATRIX])}{more}"
 
 
 def _class_row(opened: Opened, one: ClassScore, name: str, place: int) -> dict[str, Any]:
@@ -139,7 +156,7 @@ def confusion_tables(found: Confusion, chosen: Sequence[int], labels: Labels) ->
     return {"strongest": pairs, "rows": rows, "pairs": wrong, "all": not any(row["rest"] for row in rows)}
 
 
-def map_section(found: Sequence[Layer], class_names: Sequence[str], names: Sequence[str], about: str) -> dict[str, Any]:
+def map_section(found: Sequence[Layer], labels: Labels, names: Sequence[str], about: str) -> dict[str, Any]:
     """Controls of the map and what it leaves out."""
     from polyanchor.report.figures import KINDS
 
@@ -148,9 +165,12 @@ def map_section(found: Sequence[Layer], class_names: Sequence[str], names: Seque
         for layer in found
         if len(layer.rows) < layer.total
     ]
-    said = f"Every item as a point, near to those that the model finds alike; {len(class_names):,} classes."
+    drawn = {int(number) for layer in found for number in layer.labels.unique()}
+    said = f"Every item as a point, near to those that the model finds alike; {len(labels):,} classes."
     if left_out:
         said += f" Drawn are {', '.join(left_out)}, an even choice from each class."
+    if missing := [name for number, name in labels.items() if number not in drawn]:
+        said += f" Without a point {_are(missing)}."
     kinds = {layer.kind for layer in found}
     if {"proxy", "training"} <= kinds:
         said += " Proxies (diamonds) stand for the classes that trained; the items of those classes can be switched on."
@@ -158,7 +178,7 @@ def map_section(found: Sequence[Layer], class_names: Sequence[str], names: Seque
         {"kind": one.kind, "name": KINDS[one.kind], "words": f"{len(one.rows):,}", "on": one.kind != "training"}
         for one in found
     ]
-    return {"about": said, "view_about": about, "layers": layers, "class_names": class_names, "views": names}
+    return {"about": said, "view_about": about, "layers": layers, "class_names": list(labels.values()), "views": names}
 
 
 def centres_section(opened: Opened, found: Centres | None, src: Picture, labels: Labels) -> dict[str, Any]:

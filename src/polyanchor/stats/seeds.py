@@ -19,10 +19,39 @@ class Paired:
     Attributes:
         difference: mean difference and its interval.
         p: two-sided p-value of no difference; NaN where the sample says nothing about it.
+        resolution: the smallest p that the test can give, 0 for a formula; a p that is not above it is a bound, not a
+            measurement.
     """
 
     difference: Interval
     p: float
+    resolution: float = 0.0
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether all that is known of p is that it is not larger.
+
+        Example:
+            >>> none = Interval(0.1, 0.05, 0.15, 40)
+            >>> Paired(none, 0.0002, resolution=0.0002).is_bound, Paired(none, 0.0002).is_bound
+            (True, False)
+        """
+        return self.p <= self.resolution
+
+
+def corrected(tests: Sequence[Paired]) -> list[Paired]:
+    """The same tests with :func:`holm`'s p, and the resolution that it leaves: that of one times their number.
+
+    Example:
+        >>> none = Interval(0.1, 0.05, 0.15, 40)
+        >>> [(one.p, one.is_bound) for one in corrected([Paired(none, 0.01, 0.01), Paired(none, 0.5, 0.01)])]
+        [(0.02, True), (0.5, False)]
+    """
+    known = sum(not math.isnan(one.p) for one in tests)
+    return [
+        Paired(one.difference, p, min(1.0, known * one.resolution))
+        for one, p in zip(tests, holm([one.p for one in tests]), strict=True)
+    ]
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:

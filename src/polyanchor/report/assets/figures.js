@@ -87,7 +87,7 @@ function drawClasses(choose) {
     marker: { size: known.length > 300 ? 4 : 8, color: ink("--accent") },
     hovertemplate: `%{text}<br>nDCG@${D.map.k} %{y:.3f}<extra></extra>`,
   };
-  const names = fits ? { tickvals: trace.x, ticktext: trace.text.map((name) => name.slice(0, 22)) } : { title: { text: "class, by rank" } };
+  const names = fits ? { tickvals: trace.x, ticktext: trace.text.map((name) => name.length > 22 ? `${name.slice(0, 21)}…` : name) } : { title: { text: "class, by rank" } };
   Plotly.react(box, [trace], baseLayout({
     xaxis: { ...names, showgrid: false, range: [0.4, known.length + 0.6] },
     yaxis: { title: { text: `nDCG@${D.map.k}` }, range: [-0.03, 1.03] }, hovermode: "closest",
