@@ -154,3 +154,15 @@ def test_the_limit_of_pixels_reaches_every_part_of_both_sources(tmp_path):
                     items.inputs.read(7)
     with pytest.raises(ValueError, match="max_pixels must be at least 1"):
         open_source(sources[0], max_pixels=0)
+
+
+def test_class_numbers_that_do_not_fit_beside_each_other(tmp_path):
+    vectors, labels = torch.eye(6), torch.arange(6) // 2
+    for name, first in (("one", 2**63 - 3), ("two", 5 * 10**18), ("small", 0)):
+        save_file({"vectors": vectors, "labels": labels + first}, tmp_path / f"{name}.safetensors")
+    split = open_source(f"features:{tmp_path / 'one.safetensors'}", test=f"features:{tmp_path / 'two.safetensors'}")
+    assert split.train.labels.tolist() == labels.tolist()
+    assert split.test.labels.tolist() == (labels + 3).tolist()
+    kept = open_source(f"features:{tmp_path / 'two.safetensors'}", test=f"features:{tmp_path / 'small.safetensors'}")
+    assert kept.train.classes.tolist() == [5 * 10**18 + number for number in range(3)]
+    assert kept.test.classes.tolist() == [5 * 10**18 + number for number in range(3, 6)]

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("torchmetrics", reason="extra: train")
 from torchmetrics import MetricCollection
+from torchmetrics.wrappers import MetricTracker, MinMaxMetric
 
 from polyanchor.evaluation.retrieval import evaluate_retrieval
 from polyanchor.evaluation.torchmetric import RetrievalMetrics
@@ -204,3 +205,22 @@ def test_says_what_it_is():
     assert RetrievalMetrics.higher_is_better is True
     assert RetrievalMetrics.full_state_update is False
     assert math.isnan(RetrievalMetrics(k=1)(torch.eye(2), torch.tensor([0, 1]))["mrr"])
+
+
+def test_one_measure_suits_the_wrappers_of_torchmetrics():
+    vectors, labels = data()
+    halves = (slice(0, 40), slice(40, 90))
+    want = [evaluate_retrieval(vectors[part], labels[part], k=4).means["map@r"] for part in halves]
+    tracker = MetricTracker(RetrievalMetrics(k=4, measure="map@r"))
+    span = MinMaxMetric(RetrievalMetrics(k=4, measure="map@r"))
+    for part in halves:
+        tracker.increment()
+        tracker.update(vectors[part], labels[part])
+        span.reset()
+        span.update(vectors[part], labels[part])
+        span.compute()
+    assert tracker.compute_all().tolist() == want
+    assert tracker.best_metric(return_step=True) == (max(want), want.index(max(want)))
+    assert span.compute()["raw"].item() == want[1]
+    with pytest.raises(ValueError, match="measure must be one of recall@4, .*map@r, got 'map'"):
+        RetrievalMetrics(k=4, measure="map")

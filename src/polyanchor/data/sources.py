@@ -138,8 +138,12 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclass
 def _across(source: Listing, other: Listing, *, drop_shared: bool) -> Split:
     """Train on all of one source, search all of the other."""
     shift = int(source.items.labels.max()) + 1
-    names = {number + shift: name for number, name in other.items.class_names.items()}
-    test = replace(other.items, labels=other.items.labels + shift, class_names=names)
+    if shift + int(other.items.labels.max()) < 2**63:
+        names = {number + shift: name for number, name in other.items.class_names.items()}
+        test = replace(other.items, labels=other.items.labels + shift, class_names=names)
+    else:  # no room for both in 64 bits
+        source = replace(source, items=_compact(source.items, 0))
+        test = _compact(other.items, len(source.items.classes))
     if source.items.is_vectors != test.is_vectors:
         raise InputError(f"{source.name} and {other.name} must both hold images or both hold vectors")
     if isinstance(test.inputs, Tensor) and isinstance(source.items.inputs, Tensor):
@@ -161,6 +165,14 @@ def _across(source: Listing, other: Listing, *, drop_shared: bool) -> Split:
             "mean the same class, it was trained on; data.drop_shared leaves them out",
         )
     return checked(Split(source.name, source.items, test, None, notes, source.missing + other.missing))
+
+
+def _compact(items: Items, first: int) -> Items:
+    """The same items with classes numbered from ``first`` on."""
+    classes, numbers = items.labels.unique(return_inverse=True)
+    own = items.class_names
+    names = {first + place: own[old] for place, old in enumerate(classes.tolist()) if old in own}
+    return replace(items, labels=numbers + first, class_names=names)
 
 
 def _occurring(items: Items) -> dict[int, str]:

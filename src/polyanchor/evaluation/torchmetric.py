@@ -41,12 +41,16 @@ class RetrievalMetrics(Metric):
     Args:
         k: cut-offs of recall, precision and nDCG: an int or several.
         gains: ``(C, C)`` class-to-class gains of nDCG, or None.
+        measure: name of one measure, such as ``"map@r"``: then ``compute`` gives its value alone, as the wrappers of
+            torchmetrics (``MetricTracker``, ``MinMaxMetric``) ask for; None gives all. (``BootStrapper`` draws items
+            twice, which find each other: see :mod:`polyanchor.stats.queries` for intervals. ``Running`` empties the
+            lists of the metrics that it keeps.)
         **options: of ``torchmetrics.Metric``.
 
     Raises:
         MissingExtraError: on import, if torchmetrics is not installed.
         TypeError: k is not ints, or what ``update`` is given not floating vectors and integer labels.
-        ValueError: a cut-off is below 1, shapes do not fit, ids were given in some updates only, or one id came
+        ValueError: a cut-off is below 1, there is no such measure, shapes do not fit, ids were given in some updates only, or one id came
             with two labels.
 
     Example:
@@ -66,9 +70,20 @@ class RetrievalMetrics(Metric):
     ids: list[Tensor]
     gains: Tensor | None
 
-    def __init__(self, k: int | Sequence[int] = (1, 2, 4, 8), *, gains: Tensor | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        k: int | Sequence[int] = (1, 2, 4, 8),
+        *,
+        gains: Tensor | None = None,
+        measure: str | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.k = cutoffs(k)
+        self.names = (*(f"{name}@{k}" for k in self.k for name in ("recall", "precision", "ndcg")), *_ALWAYS)
+        if measure is not None:
+            _check.one_of("measure", measure, self.names)
+        self.measure = measure
         self.register_buffer("gains", gains, persistent=False)
         self.add_state("embeddings", default=[], dist_reduce_fx="cat")
         self.add_state("labels", default=[], dist_reduce_fx="cat")
@@ -91,8 +106,11 @@ class RetrievalMetrics(Metric):
         self.embeddings.append(vectors if vectors.dtype == torch.float64 else vectors.float())
         self.labels.append(numbers.detach())
 
-    def compute(self) -> dict[str, Tensor]:
-        """Measure name -> ``()`` float64 mean over the queries where it is defined, NaN if there is none."""
+    def compute(self) -> dict[str, Tensor] | Tensor:
+        """Measure name -> ``()`` float64 mean over the queries where it is defined, NaN if there is none.
+
+        With ``measure`` the ``()`` value of that one alone.
+        """
         embeddings, labels, ids = (self._joined(name) for name in ("embeddings", "labels", "ids"))
         if len(labels) == 0:
             raise InputError(
@@ -102,13 +120,13 @@ class RetrievalMetrics(Metric):
             rows = _each_once(ids, labels)
             embeddings, labels = embeddings[rows], labels[rows]
         others = len(labels) - 1
-        names = [f"{measure}@{k}" for k in self.k for measure in ("recall", "precision", "ndcg")]
-        means = dict.fromkeys((*names, *_ALWAYS), float("nan"))
+        means = dict.fromkeys(self.names, float("nan"))
         if others:
             fitting = [k for k in self.k if k <= others] or [1]
             found = evaluate_retrieval(embeddings, labels, k=fitting, gains=self.gains).means
             means.update((name, value) for name, value in found.items() if name in means)
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in means.items()}
+        values = {name: torch.tensor(value, dtype=torch.float64) for name, value in means.items()}
+        return values if self.measure is None else values[self.measure]
 
     def _sync_dist(
         self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
