@@ -128,9 +128,14 @@ def test_gradients_and_mode_are_the_users():
 @pytest.mark.parametrize(
     ("inputs", "error", "words"),
     [
-        ("a.png", TypeError, "a sequence of paths or PIL images, got one str; put it in a list"),
-        (Image.new("RGB", (9, 9)), TypeError, "got one Image"),
-        (torch.rand(2, 3, 16, 16), TypeError, "takes images: paths or PIL images, got a tensor"),
+        ("a.png", BadImageError, "a.png cannot be read: the file is missing"),
+        (7, TypeError, "inputs must be images .*, got int"),
+        (b"no image", BadImageError, "image 0 cannot be read"),
+        (np.zeros((2, 9, 9, 3), "int32"), TypeError, "floating vectors or uint8 images, got int32"),
+        (np.zeros((2, 9, 9), "uint8"), ValueError, "with C 1, 3 or 4, got .2, 9, 9."),
+        ([np.zeros((2, 9, 9, 3), "uint8")], ValueError, "one image, got uint8 .2, 9, 9, 3. at 0"),
+        (np.zeros((2, 9), "float32"), TypeError, "takes images .*, got floating .2, 9."),
+        (torch.rand(2, 3, 16, 16), TypeError, "takes images .paths, PIL images, bytes, uint8 arrays., got floating"),
         ([torch.rand(3, 16, 16)], TypeError, "got Tensor at place 0"),
         (["nowhere/a.png"], BadImageError, "nowhere/a.png cannot be read: the file is missing"),
     ],
@@ -138,6 +143,34 @@ def test_gradients_and_mode_are_the_users():
 def test_what_is_no_image(inputs, error, words):
     with pytest.raises(error, match=words):
         image_embedder().embed(inputs)
+
+
+def test_one_image_in_every_form(photos):
+    embedder, file = image_embedder(), photos / "class0" / "0.png"
+    want = embedder.embed([str(file)])
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    pixels = np.asarray(picture)
+    forms = [str(file), file, picture, file.read_bytes(), pixels, pixels[None], (one for one in [file]), (file,)]
+    for form in forms:
+        assert torch.equal(embedder.embed(form), want)
+    grey = np.asarray(picture.convert("L"))
+    assert torch.equal(embedder.embed(grey), embedder.embed(Image.fromarray(grey)))
+    assert torch.equal(embedder.embed(grey[..., None]), embedder.embed(Image.fromarray(grey)))
+    several = embedder.embed([pixels, str(file), file.read_bytes()])
+    torch.testing.assert_close(several, want.expand(3, -1))
+
+
+def test_vectors_as_arrays_and_no_batch_of_none():
+    about = Description(backbone="none", embedding_dim=2)
+    embedder = Embedder(create_model("none", features=6, embedding_dim=2), about)
+    vectors = torch.randn(3, 6)
+    assert torch.equal(embedder.embed(vectors.numpy()), embedder.embed(vectors))
+    assert torch.equal(embedder.embed(vectors.numpy().astype(">f4")), embedder.embed(vectors))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        embedder.embed(vectors, batch_size=0)
+    with pytest.raises(TypeError, match="takes vectors, an .N, F. floating tensor or array, got str"):
+        embedder.embed("a.png")
 
 
 def test_an_unreadable_image_is_named(photos, tmp_path):

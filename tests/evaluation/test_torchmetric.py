@@ -222,5 +222,5 @@ def test_one_measure_suits_the_wrappers_of_torchmetrics():
     assert tracker.compute_all().tolist() == want
     assert tracker.best_metric(return_step=True) == (max(want), want.index(max(want)))
     assert span.compute()["raw"].item() == want[1]
-    with pytest.raises(ValueError, match="measure must be one of recall@4, .*map@r, got 'map'"):
+    with pytest.raises(ValueError, match="measure must be one of 'recall@4', .*'map@r', got 'map'"):
         RetrievalMetrics(k=4, measure="map")

@@ -188,3 +188,12 @@ def test_an_image_in_a_file_whose_name_is_not_utf8(photos, tmp_path):
     with pytest.raises(ValueError, match=r"caf\\xe9\.png is not UTF-8; rename it"):
         index.add([photos / name])
     assert len(index) == 2
+
+
+def test_arrays_are_searched_as_vectors(tmp_path):
+    vectors = torch.randn(5, 4)
+    index = Index.create(tmp_path / "index", dim=4)
+    assert index.add(vectors.numpy()).ids.tolist() == [0, 1, 2, 3, 4]
+    assert index.search(vectors.numpy()[:2], 2) == index.search(vectors[:2], 2)
+    with pytest.raises(ValueError, match="was made for vectors alone"):
+        index.search(tmp_path / "a.png")

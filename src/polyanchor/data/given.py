@@ -1,35 +1,90 @@
-"""Images that somebody hands over one by one: paths of files, pictures in memory, or both."""
+"""Images that somebody hands over: paths of files, pictures in memory, encoded or as arrays, in any mixture."""
 
 from __future__ import annotations
 
+import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from polyanchor._errors import InputTypeError
+import torch
+from torch import Tensor
+
+from polyanchor._errors import InputError, InputTypeError
 from polyanchor._extras import load
 from polyanchor.data.images import BadImageError, ImageFiles, Look
 from polyanchor.data.shades import upright_rgb
 
 if TYPE_CHECKING:
+    from numpy import ndarray
     from PIL.Image import Image
 
-Given: TypeAlias = "str | os.PathLike[str] | Image"
+Given: TypeAlias = "str | os.PathLike[str] | bytes | Image | ndarray[Any, Any]"
 # Opened lazily, a PIL image is decoded where it is first looked at, and not by two threads at once: not the same image,
 # and not two that read from one stream, as members of an archive do.
 _ONE_AT_A_TIME = threading.Lock()
 
 
-class GivenImages:
-    """Paths and PIL images, in any order.
+def collected(inputs: Iterable[Given] | Given | Tensor) -> list[Given] | Tensor:
+    """A list of images, or vectors, from whatever has only one meaning.
 
     Args:
-        given: one per image. PIL images stay as they are.
+        inputs: a tensor, which stays as it is; a NumPy array: ``(N, D)`` floating vectors, one ``(H, W)`` or
+            ``(H, W, C)`` uint8 image or ``(N, H, W, C)`` of them, C being 1, 3 or 4; one image; or images in any
+            iterable, which is read to its end.
 
     Raises:
-        TypeError: an entry is neither.
+        TypeError: something else, or an array of another dtype.
+        ValueError: an array of another shape.
+
+    Example:
+        >>> import numpy
+        >>> len(collected("photos/a.jpg")), len(collected(numpy.zeros((5, 8, 8, 3), "uint8")))
+        (1, 5)
+    """
+    if isinstance(inputs, Tensor):
+        return inputs
+    if isinstance(inputs, load("numpy", "train").ndarray):
+        return _of_array(inputs)
+    if isinstance(inputs, _kinds()):
+        return [inputs]  # type: ignore[list-item]
+    if not isinstance(inputs, Iterable):
+        raise InputTypeError(f"inputs must be images (paths, PIL images, bytes, arrays), got {type(inputs).__name__}")
+    return list(inputs)  # GivenImages looks at each
+
+
+def _of_array(array: ndarray[Any, Any]) -> list[Given] | Tensor:
+    shape = tuple(array.shape)
+    if array.dtype.kind == "f":
+        if array.ndim != 2:
+            raise InputError(f"a floating array must be (N, D) vectors, got {shape}; images as arrays are uint8")
+        return torch.tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+    if array.dtype != "uint8":
+        raise InputTypeError(f"an array must be floating vectors or uint8 images, got {array.dtype}")
+    coloured = shape[-1:] in ((1,), (3,), (4,))
+    if array.ndim == 4 and coloured:
+        return list(array)
+    if array.ndim == 2 or (array.ndim == 3 and coloured):
+        return [array]
+    raise InputError(f"uint8 images must be (H, W), (H, W, C) or (N, H, W, C) with C 1, 3 or 4, got {shape}")
+
+
+def _kinds() -> tuple[type, ...]:
+    return str, os.PathLike, bytes, load("PIL.Image", "train").Image, load("numpy", "train").ndarray
+
+
+class GivenImages:
+    """Images in any form and order.
+
+    Args:
+        given: one per image: a path, a PIL image, which stays as it is, the bytes of an image file, or an ``(H, W)``
+            or ``(H, W, C)`` uint8 array.
+
+    Raises:
+        TypeError: an entry is something else.
+        ValueError: an array that is no image.
 
     Example:
         >>> from PIL import Image
@@ -39,10 +94,15 @@ class GivenImages:
     """
 
     def __init__(self, given: Sequence[Given]) -> None:
-        kinds = (str, os.PathLike, load("PIL.Image", "train").Image)
+        kinds, array = _kinds(), load("numpy", "train").ndarray
         for row, entry in enumerate(given):
             if not isinstance(entry, kinds):
-                raise InputTypeError(f"images must be paths or PIL images, got {type(entry).__name__} at place {row}")
+                raise InputTypeError(
+                    "images must be paths, PIL images, bytes of image files or uint8 arrays, got "
+                    f"{type(entry).__name__} at place {row}"
+                )
+            if isinstance(entry, array) and (entry.dtype != "uint8" or entry.ndim > 3 or len(collected(entry)) != 1):
+                raise InputError(f"an array in a list must be one image, got {entry.dtype} {entry.shape} at {row}")
         self.given = given
 
     def __len__(self) -> int:
@@ -57,10 +117,15 @@ class GivenImages:
 
     def read(self, row: int, look: Look | None = None) -> Image:
         """See :meth:`polyanchor.data.images.Images.read`."""
-        entry = self.given[row]
+        entry: Any = self.given[row]
         if isinstance(entry, (str, os.PathLike)):
             return ImageFiles(Path(), [os.fspath(entry)]).read(0, look)
+        image = load("PIL.Image", "train")
         try:
+            if isinstance(entry, bytes):
+                entry = image.open(io.BytesIO(entry))
+            elif not isinstance(entry, image.Image):
+                entry = image.fromarray(entry[..., 0] if entry.shape[2:] == (1,) else entry)
             with _ONE_AT_A_TIME:
                 entry.load()
                 seen = upright_rgb(entry)

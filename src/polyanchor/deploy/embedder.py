@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError, InputTypeError
 from polyanchor._files import user_path
 from polyanchor._tensors import save_tensors
-from polyanchor.data.given import Given, GivenImages
+from polyanchor.data.given import Given, GivenImages, collected
 from polyanchor.data.items import Items
 from polyanchor.data.transforms import ImageTransform
 from polyanchor.deploy.card import model_card
@@ -107,11 +106,13 @@ class Embedder(nn.Module, ModelHubMixin):
         return embeddings
 
     @own_defaults()
-    def embed(self, inputs: Sequence[Given] | Tensor, *, batch_size: int = 64) -> Tensor:
+    def embed(self, inputs: Iterable[Given] | Given | Tensor, *, batch_size: int = 64) -> Tensor:
         """Vectors of images or of other vectors.
 
         Args:
-            inputs: paths and PIL images in any mixture; for a model without backbone an ``(N, F)`` floating tensor.
+            inputs: one image or any iterable of them: paths, PIL images, bytes of image files and uint8 arrays
+                ``(H, W)`` or ``(H, W, C)`` in any mixture, or an ``(N, H, W, C)`` array; for a model without backbone
+                an ``(N, F)`` floating tensor or array.
             batch_size: inputs per step.
 
         Returns:
@@ -119,10 +120,12 @@ class Embedder(nn.Module, ModelHubMixin):
 
         Raises:
             BadImageError: an image cannot be read; it is named.
-            TypeError: inputs of the other kind, or one image instead of a sequence.
-            ValueError: vectors of another width.
+            TypeError: inputs of the other kind.
+            ValueError: vectors of another width, or ``batch_size`` below 1.
         """
-        if isinstance(inputs, (list, tuple)) and not inputs:  # none of either kind
+        batch_size = _check.count("batch_size", batch_size)
+        inputs = collected(inputs)
+        if isinstance(inputs, list) and not inputs:  # none of either kind
             return torch.empty(0, self.embedding_dim)
         items = self._items(inputs)
         if not len(items):
@@ -160,12 +163,12 @@ class Embedder(nn.Module, ModelHubMixin):
     def _kind(self) -> str:
         return "images" if self.takes_images else "vectors"
 
-    def _items(self, inputs: Sequence[Given] | Tensor) -> Items:
+    def _items(self, inputs: list[Given] | Tensor) -> Items:
         if isinstance(inputs, Tensor):
             if self.takes_images:
                 raise InputTypeError(
-                    f"the model takes images: paths or PIL images, got a tensor {tuple(inputs.shape)}; call the "
-                    "embedder itself with pixels that are resized and normalised already"
+                    "the model takes images (paths, PIL images, bytes, uint8 arrays), got floating "
+                    f"{tuple(inputs.shape)}; call the embedder itself with pixels resized and normalised already"
                 )
             width = self.model.head.in_features
             if inputs.ndim != 2 or inputs.shape[1] != width:
@@ -173,11 +176,8 @@ class Embedder(nn.Module, ModelHubMixin):
             _check.finite("inputs", inputs)
             return Items(inputs, torch.zeros(len(inputs), dtype=torch.int64))
         if not self.takes_images:
-            raise InputTypeError(f"the model takes vectors, an (N, F) tensor, got {type(inputs).__name__}")
-        if isinstance(inputs, (str, os.PathLike)) or not isinstance(inputs, Sequence):
-            raise InputTypeError(
-                f"inputs must be a sequence of paths or PIL images, got one {type(inputs).__name__}; put it in a list"
-            )
+            kind = type(inputs[0]).__name__
+            raise InputTypeError(f"the model takes vectors, an (N, F) floating tensor or array, got {kind}")
         return Items(GivenImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
 
     @classmethod

@@ -50,8 +50,8 @@ class RetrievalMetrics(Metric):
     Raises:
         MissingExtraError: on import, if torchmetrics is not installed.
         TypeError: k is not ints, or what ``update`` is given not floating vectors and integer labels.
-        ValueError: a cut-off is below 1, there is no such measure, shapes do not fit, ids were given in some updates only, or one id came
-            with two labels.
+        ValueError: a cut-off is below 1, there is no such measure, shapes do not fit, ids were given in some updates
+            only, or one id came with two labels.
 
     Example:
         >>> metric = RetrievalMetrics(k=1)

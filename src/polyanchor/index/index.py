@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor._files import user_path
 from polyanchor.data.columns import encodable
-from polyanchor.data.given import Given
+from polyanchor.data.given import Given, collected
 from polyanchor.index import qdrant
 from polyanchor.index.folder import FolderStore
 from polyanchor.index.values import About, Added, Entries, Hit, Store
@@ -159,7 +159,7 @@ class Index:
     @own_defaults()
     def add(
         self,
-        inputs: Sequence[Given] | Tensor,
+        inputs: Iterable[Given] | Given | Tensor,
         *,
         paths: Sequence[str | None] | None = None,
         labels: Sequence[str | None] | None = None,
@@ -167,8 +167,8 @@ class Index:
         """Put items in. One whose path is there already takes that item's place and keeps its id.
 
         Args:
-            inputs: N images (paths, PIL images), or ``(N, D)`` floating vectors of any length: what the index's model
-                gives, which nothing can check but their width.
+            inputs: N images (paths, PIL images, bytes, arrays), or ``(N, D)`` floating vectors of any length: what the
+                index's model gives, which nothing can check but their width.
             paths: N paths or other names; None for the files' own, made absolute.
             labels: N names of classes.
 
@@ -177,6 +177,7 @@ class Index:
             ValueError: vectors of another width or not finite, not one path and label for each, or one that is not
                 UTF-8.
         """
+        inputs = collected(inputs)
         if paths is None:
             paths = [None] * len(inputs) if isinstance(inputs, Tensor) else [_path(one) for one in inputs]
         labels = labels or [None] * len(inputs)
@@ -219,12 +220,13 @@ class Index:
 
     @own_defaults()
     def search(
-        self, queries: Sequence[Given] | Given | Tensor, k: int = 10, *, exact: bool = False, breadth: int | None = None
+        self, queries: Iterable[Given] | Given | Tensor, k: int = 10, *, exact: bool = False, breadth: int | None = None
     ) -> list[list[Hit]]:
         """The items most similar to each query, by the cosine of their vectors.
 
         Args:
-            queries: one image, several or none (paths, PIL images), or ``(Q, D)`` floating vectors of any length.
+            queries: one image, several or none, as for :meth:`polyanchor.deploy.embedder.Embedder.embed`, or ``(Q, D)``
+                floating vectors of any length, a tensor or an array.
             k: number of hits, 1 or more; all items, where there are fewer. A query that is in the index is found too.
             exact: compare every item, whatever kind of index this is.
             breadth: how far an approximate index looks: candidates of ``hnsw``, lists of ``ivf``; None for what suits
@@ -242,8 +244,6 @@ class Index:
         breadth = None if breadth is None else _check.count("breadth", breadth)
         if breadth is not None and (exact or self.about.kind == "exact"):
             raise InputError("breadth is how far hnsw and ivf look, and this search compares every item; leave it out")
-        if isinstance(queries, (str, os.PathLike)) or not isinstance(queries, (Sequence, Tensor)):
-            queries = [queries]
         vectors, size = self._vectors(queries), len(self)
         if not len(vectors):
             return []
@@ -256,9 +256,10 @@ class Index:
         """``(n,)`` ids and ``(n, D)`` vectors of some items, n at most ``count``."""
         return self._store.sample(count, seed)
 
-    def _vectors(self, inputs: Sequence[Given] | Tensor) -> Tensor:
+    def _vectors(self, inputs: Iterable[Given] | Given | Tensor) -> Tensor:
+        inputs = collected(inputs)
         if not isinstance(inputs, Tensor):
-            if not len(inputs):  # of either kind
+            if not inputs:  # of either kind
                 return torch.empty(0, self.about.dim)
             return self.model.embed(inputs)
         return unit_vectors(inputs, self.about.dim)
