@@ -22,7 +22,7 @@ class JobFailedError(Exception):
     """
 
 
-def user_path(path: str | Path) -> Path:
+def user_path(path: str | os.PathLike[str]) -> Path:
     """A path as a shell would read it: ``~`` at its beginning is the home folder.
 
     Example:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polyanchor._errors import InputError, InputTypeError
 from polyanchor._extras import load
+from polyanchor._files import user_path
 from polyanchor.data.images import BadImageError, ImageFiles, Look
 from polyanchor.data.shades import upright_rgb
 
@@ -119,7 +120,7 @@ class GivenImages:
         """See :meth:`polyanchor.data.images.Images.read`."""
         entry: Any = self.given[row]
         if isinstance(entry, (str, os.PathLike)):
-            return ImageFiles(Path(), [os.fspath(entry)]).read(0, look)
+            return ImageFiles(Path(), [os.fspath(user_path(entry))]).read(0, look)
         image = load("PIL.Image", "train")
         try:
             if isinstance(entry, bytes):

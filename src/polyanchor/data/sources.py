@@ -68,7 +68,7 @@ def open_source(
         >>> len(split.train), split.train.classes.tolist(), len(split.test), split.test.classes.tolist()
         (901, [0, 1, 2, 3, 4], 896, [5, 6, 7, 8, 9])
     """
-    source = _limited(_listing(spec, Path(root), allow_partial=allow_partial, labels=labels), max_pixels)
+    source = _limited(_listing(spec, user_path(root), allow_partial=allow_partial, labels=labels), max_pixels)
     if drop_shared and not test:
         raise InputError("drop_shared is for two sources; name the other one with test=, or leave it out")
     if not test:
@@ -77,7 +77,7 @@ def open_source(
         raise InputError(
             f"train_share={train_share} cannot apply with test={test!r}: all of {spec} trains; leave it out"
         )
-    other = _limited(_listing(test, Path(root), allow_partial=allow_partial, labels="fine"), max_pixels)
+    other = _limited(_listing(test, user_path(root), allow_partial=allow_partial, labels="fine"), max_pixels)
     return _across(source, other, drop_shared=drop_shared)
 
 
@@ -98,7 +98,7 @@ def open_items(
         >>> len(open_items("digits"))
         1797
     """
-    listing = _listing(spec, Path(root), allow_partial=allow_partial, labels=labels, unclassed=unclassed)
+    listing = _listing(spec, user_path(root), allow_partial=allow_partial, labels=labels, unclassed=unclassed)
     return _limited(listing, max_pixels).items
 
 

@@ -240,7 +240,7 @@ class Embedder(nn.Module, ModelHubMixin):
             FileNotFoundError: no such folder, and nothing by that name from the hub; or a file is missing.
             ValueError: a file is damaged, or the two are not of one model.
         """
-        folder = Path(pretrained_model_name_or_path)
+        folder = user_path(pretrained_model_name_or_path)
         if not folder.is_dir():
             folder = _fetched(
                 str(pretrained_model_name_or_path),
@@ -287,7 +287,7 @@ class Embedder(nn.Module, ModelHubMixin):
         Raises:
             FileExistsError: the folder holds something.
         """
-        folder = Path(save_directory)
+        folder = user_path(save_directory)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder} is not an empty folder; take another, or delete it")
         folder.parent.mkdir(parents=True, exist_ok=True)

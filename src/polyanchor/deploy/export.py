@@ -15,6 +15,7 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 from polyanchor.deploy import onnx_file, torchscript
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.deploy.graph import Graph, PixelFormat, graph_of
@@ -71,6 +72,7 @@ def export(
         MissingExtraError: ONNX without the extra ``export``.
     """
     _check.one_of("to", to, TARGETS)
+    out = user_path(out)
     if to == "safetensors":
         return _folder(embedder, out)
     writer, suffix = _FORMATS[to]

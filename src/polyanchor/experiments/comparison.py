@@ -44,6 +44,7 @@ def compare(
     """
     _check(plan)
     folder = ComparisonFolder(out)
+    out = folder.path
     folder.make()
     with held(out):
         return _compared(plan, folder, announce, stop or StopRequest(announce))

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from polyanchor._errors import InputError
-from polyanchor._files import is_unfinished
+from polyanchor._files import is_unfinished, user_path
 from polyanchor.experiments.methods import Method
 from polyanchor.training.config import Config
 from polyanchor.training.held import is_lock
@@ -61,6 +61,9 @@ class ComparisonFolder:
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", user_path(self.path))
 
     @property
     def plan(self) -> Path:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyanchor._files import user_path
 from polyanchor.explore.parquet import write_parquet
 from polyanchor.explore.projector import write_projector
 from polyanchor.explore.rows import open_rows
@@ -43,6 +44,7 @@ def explore_run(run: Path, out: Path, *, part: str = "test", settings: tuple[str
         settings: likewise.
     """
     rows, k, skipped = open_rows(run, part=part, settings=settings)
+    out = user_path(out)
     out.mkdir(parents=True, exist_ok=True)
     parquet, projector = out / "embeddings.parquet", out / "projector"
     write_parquet(rows, parquet, k=k)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyanchor._errors import InputTypeError
+from polyanchor._files import user_path
 from polyanchor.data.columns import encodable
 from polyanchor.data.images import BadImageError, ImageFiles, Images, Look, file_of
 from polyanchor.data.items import Items
@@ -80,7 +81,7 @@ def renamed(items: Items, data: str) -> Items:
     """
     inputs = items.inputs
     kind, colon, place = data.partition(":")
-    source = f"{kind}:{Path(place).expanduser().absolute()}" if colon else data
+    source = f"{kind}:{user_path(place).absolute()}" if colon else data
     if isinstance(inputs, Tensor):
         return replace(items, names=items.names or tuple(f"{source}#{row}" for row in range(len(items))))
     names = [inputs.name(row) for row in range(len(items))]

@@ -322,4 +322,4 @@ def _path(image: Given) -> str | None:
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """From the root, without ``..``; links stay, as one image may lie in two classes by a link."""
-    return os.path.abspath(path)  # noqa: PTH100 (Path.resolve follows links, Path.absolute keeps ..)
+    return os.path.abspath(user_path(path))  # noqa: PTH100 (Path.resolve follows links, Path.absolute keeps ..)

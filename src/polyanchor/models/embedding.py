@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from polyanchor import _check, _extras
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
+from polyanchor._files import user_path
 from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception, hub
 from polyanchor.models.weights import load_weights
@@ -138,7 +139,7 @@ def create_model(
     if backbone == "none":
         _check.count("features", features)
         return EmbeddingModel(None, features=features, embedding_dim=embedding_dim)
-    if weights and weights != "hub" and not Path(weights).is_file():
+    if weights and weights != "hub" and not user_path(weights).is_file():
         raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
     if backbone == "bn_inception":
         network: nn.Module

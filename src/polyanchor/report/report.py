@@ -12,7 +12,7 @@ import torch
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._extras import load
-from polyanchor._files import replacing
+from polyanchor._files import replacing, user_path
 from polyanchor.report.content import gather
 from polyanchor.report.figures import class_labels
 from polyanchor.report.opening import Opened, open_run
@@ -84,6 +84,7 @@ def write_report(
     asked, centres = centres, 4 if centres is None else centres
     _check.at_least_0("centres", centres)
     _check.count("points", points)
+    out = user_path(out)
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a file, got the folder {out}; take {out / 'report.html'}")
     load("plotly.offline", "report"), load("jinja2", "report")  # before the work rather than after it

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from polyanchor._errors import InputError
-from polyanchor._files import is_unfinished, replacing
+from polyanchor._files import is_unfinished, replacing, user_path
 from polyanchor._tensors import save_tensors
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
@@ -44,6 +44,9 @@ class RunFolder:
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", user_path(self.path))
 
     @property
     def config(self) -> Path:

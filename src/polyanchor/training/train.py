@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polyanchor._defaults import own_defaults
+from polyanchor._files import user_path
 from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
@@ -56,7 +57,7 @@ def train(
         ValueError: the configuration, the data or the checkpoint is not usable, or another process works in the
             folder; says why.
     """
-    folder = Path(out)
+    folder = user_path(out)
     stop = stop or StopRequest(announce)
     if processes(config) == 1 or is_rank():
         return _train(config, folder, resume=resume, announce=announce, stop=stop)
