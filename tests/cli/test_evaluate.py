@@ -64,7 +64,7 @@ def test_all_parts_in_one_file_are_a_features_source(finished, tmp_path, capsys)
         (["evaluate", "{run}", "--k", "99"], "15"),
         (["embed", "{run}", "--out", "x.npy"], "--out must end in .safetensors"),
         (["embed", "{run}", "--part", "gallery", "--out", "x.safetensors"], "no gallery part"),
-        (["evaluate", "{run}/config.toml"], "expected a .safetensors or .npz file"),
+        (["evaluate", "{run}/config.toml"], "expected a file that ends in .safetensors, .npz, .npy"),
         (["evaluate", "nowhere"], "does not exist"),
         (["evaluate", "{run}/logs"], "is not a run: it has no config.toml"),
     ],

@@ -214,8 +214,8 @@ def test_a_run_says_what_it_takes(finished_runs, tmp_path, capsys):
             assert run([str(word) for word in words]) == 2, words
             err = capsys.readouterr().err
             assert "Traceback" not in err
-            if words[0] == "index":
-                assert f"the model {' '.join(said.split()[:2])}" in err
+            if words[0] == "index":  # of vectors it names both widths, and the sources
+                assert f"the model {' '.join(said.split()[:2])}" in err or f"{folder} takes vectors of 10;" in err
             else:
                 assert f"{folder} {said}" in err, (words, err)
     assert [file.name for file in tmp_path.iterdir()] == [narrow.name]
@@ -307,6 +307,7 @@ INAPPLICABLE = [  # a command, and the option that cannot apply to what it is gi
     (ADD, ["--allow-partial"]),
     (ADD, ["--model", "{}/run"]),
     (["data", "verify", "features:{}/v.safetensors"], ["--images"]),
+    (["data", "verify", "features:{}/v.safetensors"], ["--max-pixels", "9"]),
     (["data", "verify", "digits"], ["--root", "data"]),
     (["data", "verify", "folder:{}/photos"], ["--allow-partial"]),
 ]

@@ -348,10 +348,10 @@ BAD = {
     "half a gallery": (ValueError, "come together", (X, Y), {"gallery": X}),
     "other half": (ValueError, "come together", (X, Y), {"gallery_labels": Y}),
     "width": (ValueError, "same width", (X, Y), {"gallery": X[:, :3], "gallery_labels": Y, "k": 1}),
-    "device": (ValueError, "on one device, got cpu and meta", (X, Y.to("meta")), {"k": 1}),
+    "device": (ValueError, "labels must hold numbers, got a tensor on the meta device", (X, Y.to("meta")), {"k": 1}),
     "device of the gallery": (
         ValueError,
-        "embeddings and gallery must be on one device, got cpu and meta",
+        "gallery must hold numbers, got a tensor on the meta device",
         (X, Y),
         {"gallery": X.to("meta"), "gallery_labels": Y.to("meta"), "k": 1},
     ),

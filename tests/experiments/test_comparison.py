@@ -225,7 +225,7 @@ def test_what_would_mislead_is_refused_before_anything_is_written(finished, tmp_
     path, _, _ = finished
     with pytest.raises(ValueError, match="triplet compares items of a class within a batch"):
         compare(plan(path, changes=("batches.kind=shuffled",)), tmp_path / "out")
-    with pytest.raises(ValueError, match="to test against must be one of class, triplet, got 'x'"):
+    with pytest.raises(ValueError, match="to test against, must be one of class, triplet, got 'x'"):
         compare(Plan(features.config(path), plan(path).methods, 1, 0, "x"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "other").mkdir()

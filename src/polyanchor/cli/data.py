@@ -49,8 +49,11 @@ def verify(
     ] = False,
     images: Annotated[bool, typer.Option("--images", help="Read every image and name the bad ones.")] = False,
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Most pixels of an image, as data.max_pixels of a training.")
-    ] = 178_956_970,
+        int | None,
+        typer.Option(
+            min=1, help="Most pixels of an image, as data.max_pixels of a training.", show_default="178,956,970"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Count the images and classes of a source against its own list and the official numbers.
@@ -59,13 +62,15 @@ def verify(
 
     Example: polyanchor data verify cars196 --root data --images
     """
+    from polyanchor.data.opening import MAX_PIXELS
     from polyanchor.data.sources import open_source
 
     # a copy that is not complete is what this command is there to describe, so opening it is no error
-    split = open_source(spec, root=root or Path("data"), allow_partial=True, max_pixels=max_pixels)
+    split = open_source(spec, root=root or Path("data"), allow_partial=True, max_pixels=max_pixels or MAX_PIXELS)
     refuse_unused([spec], root, allow_partial)
-    if images and split.train.is_vectors:
-        raise InputError(f"--images reads images, and {spec} holds vectors; leave it out")
+    for option, given in (("--images", images), ("--max-pixels", max_pixels)):
+        if given and split.train.is_vectors:
+            raise InputError(f"{option} is about images, and {spec} holds vectors; leave it out")
     parts = _counts(spec, split)
     bad = _bad_images(split) if images else []
     if as_json:

@@ -34,6 +34,7 @@ class DataParallelLoss(nn.Module):
 
     Example:
         >>> import polyanchor as pa
+        >>> import torch.distributed as dist
         >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         >>> loss = DataParallelLoss(pa.MultiProxyAnchorLoss(num_classes=3, embedding_dim=8))
         >>> loss(torch.randn(4, 8), torch.tensor([0, 0, 1, 2])).shape

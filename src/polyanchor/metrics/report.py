@@ -62,6 +62,7 @@ def judge(
         ValueError: ``gains`` is not a table of gains, or a label is outside of it.
 
     Example:
+        >>> import torch
         >>> judge(torch.tensor([4, 4, 4, 9]), (1,)).depth
         2
     """
@@ -128,6 +129,7 @@ def join(blocks: Iterable[tuple[int, Mapping[str, Tensor]]], queries: int) -> di
         Measure name -> ``(Q,)`` float64.
 
     Example:
+        >>> import torch
         >>> join(((start, {"mrr": torch.full((2,), start)}) for start in (2, 0)), 4)
         {'mrr': tensor([0, 0, 2, 2])}
     """

@@ -167,7 +167,10 @@ def _from_timm(
             f"backbone must be a timm model name, 'bn_inception' or 'none', got {backbone!r}"
             f"{_check.nearest(backbone, [*timm.list_models(), 'bn_inception'])}"
         )
-    options = _sized(backbone, image_size)
+    try:
+        options = _sized(backbone, image_size)
+    except RuntimeError as error:  # a tag of pretrained weights that there is not
+        raise InputError(f"{backbone}: {error}") from error
     try:
         with hub.at_once() if weights == "hub" else nullcontext():
             network: Any = timm.create_model(backbone, pretrained=weights == "hub", **options)
@@ -179,8 +182,6 @@ def _from_timm(
     except Exception as error:
         if image_size is not None and options and not _takes(backbone, image_size):
             raise _size_error(backbone, image_size, error) from error
-        if isinstance(error, RuntimeError):  # a tag of pretrained weights that there is not
-            raise InputError(f"{backbone}: {error}") from error
         raise
     names = list(network.state_dict())
     pooling = _without_classifier(network, backbone, pooling)

@@ -91,7 +91,7 @@ def paired_bootstrap(
     if first.shape != second.shape:
         raise InputError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
     values = first.double() - second.double()
-    found = _summaries(values, groups, resamples or RESAMPLES, confidence, seed)
+    found = _summaries(values, groups, RESAMPLES if resamples is None else resamples, confidence, seed)
     units = max(len(values) if groups is None else len(groups.unique()), 1)
     more = min(_FINER * RESAMPLES, DRAWS // units)
     close = [place for place, one in enumerate(found) if one.p < _CLOSE]

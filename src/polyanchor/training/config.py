@@ -36,7 +36,7 @@ class Data(Section):
     """Use an incomplete copy of a benchmark; the report says so."""
     on_bad_image: Literal["stop", "skip"] = "stop"
     """A file that does not decode stops the run, or is skipped and counted."""
-    max_pixels: Annotated[int, Field(ge=1)] = MAX_PIXELS
+    max_pixels: Annotated[int, Field(ge=1, le=10**12)] = MAX_PIXELS
     """Most pixels of an image, width times height; a larger one is as one that does not decode."""
     on_changed: Literal["stop", "accept"] = "stop"
     """Files that changed since a run was begun stop it from being resumed, or are accepted and noted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -178,7 +179,10 @@ def _explain(fault: Mapping[str, Any]) -> str:
         return f"{key}.name must be one of {', '.join(LOSSES)}, got {got!r}{_check.nearest(got, list(LOSSES))}"
     if fault["type"] != "extra_forbidden":
         got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
-        return f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}{got}"
+        near = ""
+        if fault["type"] == "literal_error":
+            near = _check.nearest(str(fault["input"]), re.findall("'([^']*)'", fault["ctx"]["expected"]))
+        return f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}{got}{near}"
     table = loss or (_section(where[0]) if len(where) > 1 else Config)
     known = list(table.model_fields)
     if loss is not None and any(where[-1] in other.model_fields for other in LOSSES.values()):

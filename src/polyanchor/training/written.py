@@ -52,9 +52,9 @@ class Finished(Results):
 class SplitWritten(Written):
     """``split.json``."""
 
-    fingerprint: str
     train_classes: list[int]
     validation_classes: list[int]
+    fingerprint: str = ""  # earlier versions wrote none
     source: str = ""
     contents: str = ""
     test_classes: list[int] = []
