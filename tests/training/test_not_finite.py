@@ -112,7 +112,7 @@ def test_an_accelerator_is_asked_later_and_before_a_checkpoint(photos, tmp_path,
 def test_rates_that_blow_up_the_weights(tmp_path):
     """Nothing patched: the loss itself finds the NaN, in the embeddings."""
     vectors = features.write(tmp_path / "v.safetensors")
-    of = features.config(vectors, "optim.lr=1e20", "optim.schedule=constant", "optim.clip=none", "data.val_share=0")
+    of = features.config(vectors, "optim.lr=1e30", "optim.schedule=constant", "optim.clip=none", "data.val_share=0")
     with pytest.raises(NotFiniteError, match=r"epoch 1, step 3: .* Its batch of 16 \(\d+, \d+, \d+, ...\) is in"):
         train(of, tmp_path / "run")
     assert (tmp_path / "run" / "not_finite.safetensors").is_file()

@@ -34,6 +34,7 @@ class DataParallelLoss(nn.Module):
 
     Example:
         >>> import polyanchor as pa
+        >>> import torch
         >>> import torch.distributed as dist
         >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         >>> loss = DataParallelLoss(pa.MultiProxyAnchorLoss(num_classes=3, embedding_dim=8))

@@ -6,9 +6,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Above0 = Annotated[float, Field(gt=0, le=1e20, allow_inf_nan=False)]
-AtLeast0 = Annotated[float, Field(ge=0, le=1e20, allow_inf_nan=False)]
-Finite = Annotated[float, Field(ge=-1e20, le=1e20, allow_inf_nan=False)]
+Above0 = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+AtLeast0 = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
