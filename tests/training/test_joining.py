@@ -83,7 +83,7 @@ def runs(place):
             of(place, name, devices), f"{place}/{name} goes on", resume=size == 3, stop=stop
         )
     for name, change in {
-        "diverged": "optim.lr=1e30",
+        "diverged": "loss.alpha=1e30",
         "used folder": "optim.lr=1e-3",
         "other count": "run.devices=4",
         "sampled": "loss.negative_share=0.5",
