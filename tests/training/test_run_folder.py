@@ -1,12 +1,17 @@
 """The way back from a folder to a model."""
 
+import os
+
 import pytest
 import torch
 
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.models.embedding import create_model
+from polyanchor.report.report import write_report
 from polyanchor.training.config_file import load_config
 from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.train import train
+from tests.runs import config
 
 CONFIG = load_config(settings=["model.backbone=test_resnet", "model.embedding_dim=6", "model.pooling=max"])
 
@@ -45,3 +50,15 @@ def test_a_damaged_model_file(folder):
     folder.model.write_bytes(b"damage")
     with pytest.raises(ValueError, match="not a safetensors file"):
         folder.load_model()
+
+
+def test_every_file_of_a_run_has_the_mode_that_the_umask_gives(photos, tmp_path):
+    before = os.umask(0o027)
+    try:
+        train(config(photos, "run.epochs=1"), tmp_path / "run")
+        write_report(tmp_path / "run", tmp_path / "run" / "report.html", tsne=False)
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    assert {"model.safetensors", "per_query.safetensors", "results.json", "report.html", "last.ckpt"} <= set(modes)
+    assert {name: oct(mode) for name, mode in modes.items() if mode != 0o640} == {}
