@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from polyanchor.cli.app import run
 from polyanchor.training.callbacks import ShowProgress
 from polyanchor.training.checkpoint_file import damage
 from polyanchor.training.failures import explained
+from polyanchor.training.held import held
 from polyanchor.training.run_folder import RunFolder
 from polyanchor.training.train import train
 from tests.experiments import features
@@ -125,6 +127,20 @@ def test_a_worker_that_was_killed_in_the_middle_of_a_batch(tmp_path):
     sender.close()
     with pytest.raises(JobFailedError, match="a worker process that reads the images is gone"), explained(tmp_path):
         receiver.recv()
+
+
+def test_a_worker_that_dies_while_the_death_of_another_is_cleaned_up(photos, tmp_path, monkeypatch):
+    """The signal of the second comes between any two instructions, here when the folder is let go."""
+
+    @contextmanager
+    def held_until_a_worker_dies(folder):
+        with held(folder):
+            yield
+        raise RuntimeError("DataLoader worker (pid 12345) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("polyanchor.training.fit.held", held_until_a_worker_dies)
+    with pytest.raises(JobFailedError, match=r"gone \(DataLoader worker .*Killed\)\. .* --resume"):
+        train(config(photos, "run.epochs=1"), tmp_path / "run")
 
 
 def test_a_fault_of_ours_stays_one(tmp_path):

@@ -32,8 +32,29 @@ def explained(folder: Path) -> Iterator[None]:
         reason = _reason(error, folder)
         if reason is None:
             raise
-        message = f"{reason}; then go on with: polyanchor train --resume {folder}"
-        raise JobFailedError(message) from error
+        raise _failed(reason, folder) from error
+
+
+@contextmanager
+def late_deaths_explained(folder: Path) -> Iterator[None]:
+    """For the whole of a run: a second worker's death interrupts the cleaning up after the first, wherever that is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _WORKER.search(str(error)):
+            raise
+        raise _failed(_worker_gone(str(error)), folder) from error
+
+
+def _failed(reason: str, folder: Path) -> JobFailedError:
+    return JobFailedError(f"{reason}; then go on with: polyanchor train --resume {folder}")
+
+
+def _worker_gone(text: str) -> str:
+    return (
+        f"a worker process that reads the images is gone ({text.rstrip('. ')}). Often memory had run out: give the "
+        "run less to hold, for example --set data.workers=0 beside --resume"
+    )
 
 
 def _broke_off(error: Exception) -> bool:
@@ -53,10 +74,7 @@ def _reason(error: Exception, folder: Path) -> str | None:
         name = getattr(error, "filename", None) or f"a file in {folder / 'logs'}"
         return f"{name} could not be written: {room}. Make room on that disk"
     if _WORKER.search(text) or _broke_off(error):
-        return (
-            f"a worker process that reads the images is gone ({text.rstrip('. ')}). Often memory had run out: give the "
-            "run less to hold, for example --set data.workers=0 beside --resume"
-        )
+        return _worker_gone(text)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _MEMORY.search(text):
         first = text.split(". ")[0]
         return f"memory ran out ({first}). Make room, or begin a new run with a batches.piece that fits"

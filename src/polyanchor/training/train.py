@@ -14,7 +14,7 @@ from polyanchor.distributed.ranks import Ranks
 from polyanchor.training.config import Config
 from polyanchor.training.device import device_of
 from polyanchor.training.environment import environment
-from polyanchor.training.failures import explained
+from polyanchor.training.failures import explained, late_deaths_explained
 from polyanchor.training.fit import fit, measuring
 from polyanchor.training.joining import is_rank, joined, processes
 from polyanchor.training.launch import on_devices
@@ -69,7 +69,7 @@ def train(
 
 def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop: StopRequest) -> RetrievalReport:
     """In each process of the run."""
-    with joined(config) as ranks, ExitStack() as holding:
+    with late_deaths_explained(out), joined(config) as ranks, ExitStack() as holding:
         return _work(config, RunFolder(out), ranks, holding, resume=resume, announce=announce, stop=stop)
 
 
