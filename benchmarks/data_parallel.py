@@ -51,7 +51,7 @@ def step_of(batch: int, pixels: int, *, together: bool) -> Callable[[], None]:
     import polyanchor as pa
     from polyanchor.distributed.data_parallel import DataParallelLoss
     from polyanchor.models.embedding import create_model
-    from polyanchor.training.memory import keep_freed_memory
+    from polyanchor.training.trainer import keep_freed_memory
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from benchmarks.common import Row, interleaved, main, row, timed
 from benchmarks.losses import PRODUCTS, Problem
 from benchmarks.retrieval import OURS, PML, PRODUCT, Gallery
-from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.trainer import keep_freed_memory
 
 QUESTION = "growth"
 BASE = {"B": 180, "C": 11_318, "K": 1}

@@ -38,7 +38,7 @@ def one(name: str, batch: int, pixels: int, steps: int) -> float:
     import torch
 
     from polyanchor.models.embedding import create_model
-    from polyanchor.training.memory import keep_freed_memory
+    from polyanchor.training.trainer import keep_freed_memory
 
     if name == KEPT and not keep_freed_memory():
         raise SystemExit("this C library cannot keep freed memory")

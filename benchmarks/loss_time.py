@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.common import Row, Target, interleaved, main, row, timed
 from benchmarks.losses import ANCHORS, PRODUCTS, PROXY_ANCHOR, SOFT_TRIPLE, SQUARE, Problem
-from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.trainer import keep_freed_memory
 
 QUESTION = "loss_time"
 SHAPES = {

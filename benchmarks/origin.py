@@ -13,7 +13,7 @@ PEERS = "pytorch-metric-learning", "open-metric-learning", "torchmetrics", "fais
 
 def origin() -> dict[str, str]:
     """Command, commit, machine, versions."""
-    from polyanchor.training.environment import environment  # torch: not for a script that times its import
+    from polyanchor.training.summary import environment  # torch: not for a script that times its import
 
     found = environment()
     for package in PEERS:

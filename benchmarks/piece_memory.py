@@ -62,7 +62,7 @@ def one(batch: int, piece: int, pixels: int) -> dict[str, float]:
 
     def step(items: int) -> None:
         model.zero_grad()
-        loss(pa.embed_in_pieces(model, images[:items], piece), labels[:items]).backward()
+        loss(pa.embed_in_micro_batches(model, images[:items], piece), labels[:items]).backward()
 
     images = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch) % 98

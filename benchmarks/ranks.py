@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.common import child
-from polyanchor.distributed.ranks import leave
+from polyanchor.distributed.comm import hard_exit
 
 
 def started(question: str, count: int, *arguments: object) -> list[Any]:
@@ -33,7 +33,7 @@ def answer(work: Callable[[], Any]) -> None:
         print(json.dumps(everyone), flush=True)
     dist.barrier()  # a rank that leaves while another still talks to it can end badly
     dist.destroy_process_group()
-    leave()
+    hard_exit()
 
 
 def in_rounds(

@@ -26,7 +26,7 @@ PLACES = ["chromium", "chromium-browser", "google-chrome"]
 
 def rows(size: str) -> list[Row]:
     """One row for the size, one for the time where there is a browser."""
-    from polyanchor.report.report import write_report
+    from polyanchor.report.write import write_report
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -61,7 +61,7 @@ def write_images(folder: Path, classes: int, images: int) -> None:
 
 def trained(place: Path, classes: int, *, tiny: bool) -> Path:
     """A run of one epoch on the first four classes."""
-    from polyanchor.training.config_file import load_config
+    from polyanchor.config.loading import load_config
     from polyanchor.training.train import train
 
     settings = {

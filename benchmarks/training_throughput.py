@@ -30,7 +30,7 @@ LOADER = "its loader alone"
 ROUNDS = {"tiny": 1, "short": 2, "long": 7}  # of fresh processes, each of which gives all its steps
 STEPS = {"tiny": 2, "short": 6, "long": 8}
 WARM_UP = 2  # steps that do not count: the allocator and the kernels' own choices settle
-TINY = ["images.size=16", "images.resize=18", "model.backbone=test_resnet", "batches.classes=2"]
+TINY = ["images.size=16", "images.resize=18", "model.backbone=test_resnet", "batches.classes_per_batch=2"]
 Parts = dict[str, list[float]]  # seconds of each step, by part; and its images
 
 
@@ -86,7 +86,7 @@ def make_up(folder: Path, images: int) -> None:
 
 def one(name: str, steps: int, settings: Sequence[str]) -> Parts:
     """Seconds of the steps and of their parts, in this process."""
-    from polyanchor.training.config_file import load_config
+    from polyanchor.config.loading import load_config
 
     workers = f"data.workers={int(name == BESIDE)}"
     config = load_config(ROOT / "configs" / "cars196_half_lite0.toml", [*settings, workers])
@@ -99,9 +99,9 @@ def bare(config: Any, steps: int) -> Parts:
     """Forward, backward and optimizer on batches that are there already, and nothing else."""
     import torch
 
-    from polyanchor.training.learner import parameter_groups
-    from polyanchor.training.memory import keep_freed_memory
-    from polyanchor.training.setup import make_loss, make_model, open_parts
+    from polyanchor.config.builders import make_loss, make_model, open_parts
+    from polyanchor.training.module import parameter_groups
+    from polyanchor.training.trainer import keep_freed_memory
 
     keep_freed_memory()
     torch.manual_seed(config.run.seed)
@@ -134,7 +134,7 @@ def bare(config: Any, steps: int) -> Parts:
 
 def loader_of(config: Any) -> Any:
     """The loader of the training images, as the trainer has it."""
-    from polyanchor.training.setup import make_batches, make_loader, make_model, make_transforms, open_parts
+    from polyanchor.config.builders import make_batches, make_loader, make_model, make_transforms, open_parts
 
     items = open_parts(config).train
     view, _ = make_transforms(config, make_model(config, items).statistics)
@@ -154,7 +154,7 @@ def loader_alone(config: Any, steps: int) -> Parts:
 
 def train(config: Any, steps: int) -> Parts:
     """The trainer itself; it looks for a request to stop after every step, which tells when that was."""
-    from polyanchor.training.setup import make_batches, open_parts
+    from polyanchor.config.builders import make_batches, open_parts
     from polyanchor.training.stopping import Interrupted, StopRequest
     from polyanchor.training.train import train
 

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from polyanchor.experiments.table import shown_p
-from polyanchor.stats.seeds import Paired
+from polyanchor.compare.tables import shown_p
+from polyanchor.stats.intervals import Paired
 from polyanchor.types import Interval
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +64,7 @@ def p_value(kind: str, test: dict, methods: int) -> str:
 
 def comparison(said: dict) -> str:
     """A row a method: means over seeds, difference to the reference with its three p-values."""
-    select, against = said["select"], said["against"]
+    select, against = said["select"], said["reference"]
     names = ["recall@1", "ndcg@8", "map@r"]
     names += [f"sub/{name}" for name in names if f"sub/{name}" in said["lines"][0]["means"]]
     judged = next((name for name in reversed(names) if name.endswith(select)), select)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.runs import write_photos
+from tests.tiny_runs import write_photos
 
 
 @pytest.fixture(autouse=True, scope="session")

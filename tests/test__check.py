@@ -10,7 +10,9 @@ from torch import Tensor
 from polyanchor import MultiProxyAnchorLoss, _check, evaluate_retrieval, functional
 from polyanchor._errors import InputError
 from polyanchor.search import exact
-from polyanchor.stats import agreement, queries, seeds
+from polyanchor.stats import agreement
+from polyanchor.stats import bootstrap as queries
+from polyanchor.stats import intervals as seeds
 
 X, P, Y = torch.randn(4, 3), torch.randn(5, 2, 3), torch.tensor([0, 1, 2, 0])
 HITS, N = torch.tensor([[True, False, True]] * 2), torch.tensor([2, 3])
@@ -27,7 +29,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "class_similarity": (functional.class_similarity, {"embeddings": X, "proxies": P, "gamma": 0.1}),
     "pool": (functional.pool, {"similarity": P, "pooling": "max", "gamma": 0.1}),
     "unit_rows": (functional.unit_rows, {"vectors": X}),
-    "merging_penalty": (functional.merging_penalty, {"proxies": P}),
+    "center_regularizer": (functional.center_regularizer, {"proxies": P}),
     "dcg": (functional.dcg, {"gains": X}),
     "ideal_gains": (functional.ideal_gains, {"gains": X.abs(), "counts": Y[:3], "k": 2}),
     "ideal_dcg_binary": (functional.ideal_dcg_binary, {"n_relevant": N, "k": 2}),
@@ -38,7 +40,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "module": (MultiProxyAnchorLoss(5, 3), {"embeddings": X, "labels": Y}),
     "options": (
         lambda **given: MultiProxyAnchorLoss(5, 3, **given),
-        {"alpha": 9.0, "delta": 0.1, "gamma": 1, "merging": 1},
+        {"alpha": 9.0, "delta": 0.1, "gamma": 1, "center_reg": 1},
     ),
     "search": (exact.search, {"queries": X, "gallery": P[:, 0], "k": 1, "block_bytes": 1000}),
     "search_others": (exact.search_others, {"embeddings": X, "k": 1}),
@@ -121,7 +123,7 @@ def test_proxies_that_are_not_finite_are_named(impl, value, pooling):
     with pytest.raises(_check.NotFiniteError, match=words):
         functional.multi_proxy_anchor_loss(X, proxies, Y, impl=impl, pooling=pooling)
     with pytest.raises(_check.NotFiniteError, match=words):
-        functional.merging_penalty(proxies)
+        functional.center_regularizer(proxies)
 
 
 def test_infinite_and_missing_numbers_do_not_pass_for_others():

@@ -10,9 +10,9 @@ pytest.importorskip("timm", reason="extra: train")
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.index.index import Index
 from polyanchor.models.embedding import create_model
-from polyanchor.training.reuse import evaluate_run
+from polyanchor.runs.load import evaluate_run
 from polyanchor.training.train import train
-from tests.runs import config
+from tests.tiny_runs import config
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polyanchor._errors import InputError
-from polyanchor._tensors import read_tensors, save_tensors
-from polyanchor.data import vectors
+from polyanchor._io import read_tensors, save_tensors
+from polyanchor.datasets.formats import vectors
 from polyanchor.models.weights import read_state
 
 TENSORS = {

@@ -10,24 +10,21 @@ import torch
 pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
 
 from polyanchor import Embeddings, MultiProxyAnchorLoss, RetrievalMetrics, evaluate_retrieval, functional
+from polyanchor._kernels import LossOptions, blocks, fused_loss
 from polyanchor.analysis import proxies as proxy_study
-from polyanchor.analysis.gradient_response import response
-from polyanchor.analysis.gradients import strength
-from polyanchor.analysis.similarity_gradient import CosineLoss, similarity_gradient
-from polyanchor.evaluation.evaluate import evaluate_embeddings
-from polyanchor.evaluation.plane import principal_axes
+from polyanchor.analysis.gradients import CosineLoss, response, similarity_gradient, strength
+from polyanchor.config.schema import LOSSES
 from polyanchor.index.index import Index
-from polyanchor.kernels import Family, blocks, fused_loss
-from polyanchor.losses.pml import BASELINES, baseline
-from polyanchor.metrics.gains import gains_at_rank, ideal_dcg_graded
-from polyanchor.report import points
+from polyanchor.losses.pml import BASELINES, pml_loss
+from polyanchor.metrics.relevance import gains_at_rank, ideal_dcg_graded
+from polyanchor.report import map as points
+from polyanchor.runs.evaluate import evaluate_embeddings
 from polyanchor.search import exact
 from polyanchor.search.first_match import first_match_rank, first_matches
-from polyanchor.search.scores import leave_one_out
-from polyanchor.search.topk import best
+from polyanchor.search.scores import best, leave_one_out
 from polyanchor.stats.agreement import discrimination, mean_rank_agreement, pooled_deviation
-from polyanchor.stats.queries import bootstrap, paired_bootstrap, resampled_means
-from polyanchor.training.loss_config import LOSSES
+from polyanchor.stats.bootstrap import bootstrap, paired_bootstrap, resampled_means
+from polyanchor.viz.scatter import principal_axes
 from tests.search.small_tiles import small_tiles
 
 ROWS, CLASSES = 260, 12
@@ -53,7 +50,7 @@ def with_gradients(loss, *inputs):
 
 def fused(anchor, pooling):
     return lambda: with_gradients(
-        lambda x, p: fused_loss(x, p, LABELS, Family(anchor=anchor, pooling=pooling)), X, PROXIES
+        lambda x, p: fused_loss(x, p, LABELS, LossOptions(anchor=anchor, pooling=pooling)), X, PROXIES
     )
 
 
@@ -63,14 +60,14 @@ def loss(impl):
 
 def module():
     torch.manual_seed(0)
-    made = MultiProxyAnchorLoss(CLASSES, 24, merging=0.1)
+    made = MultiProxyAnchorLoss(CLASSES, 24, center_reg=0.1)
     return with_gradients(lambda x: made(x, LABELS), X), made.proxies.grad
 
 
 def library(name):
     def call():
         torch.manual_seed(0)
-        return with_gradients(lambda x: baseline(name, CLASSES, 24, **OPTIONS[name])(x, LABELS), X)
+        return with_gradients(lambda x: pml_loss(name, CLASSES, 24, **OPTIONS[name])(x, LABELS), X)
 
     return call
 
@@ -123,7 +120,7 @@ CASES = {
     "r_precision": lambda: functional.r_precision(HITS, COUNTS),
     "map_at_r": lambda: functional.map_at_r(HITS, COUNTS),
     "unit_rows": lambda: with_gradients(lambda x: functional.unit_rows(x).prod(dim=0).sum(), X),
-    "merging_penalty": lambda: with_gradients(lambda p: functional.merging_penalty(p), PROXIES),
+    "center_regularizer": lambda: with_gradients(lambda p: functional.center_regularizer(p), PROXIES),
     "log1p_sum_exp": lambda: functional.log1p_sum_exp(SCORES, HITS, dim=1),
     "anchor_loss": lambda: with_gradients(lambda s: functional.anchor_loss(s, LABELS), COSINES),
     **{f"multi_proxy_anchor_loss, {impl}": loss(impl) for impl in ("eager", "fused")},

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from polyanchor import MultiProxyAnchorLoss, _check, embed_in_pieces, evaluate_retrieval, functional
-from polyanchor.data.sampling import ClassBalancedBatches, ShuffledBatches
+from polyanchor import MultiProxyAnchorLoss, _check, embed_in_micro_batches, evaluate_retrieval, functional
+from polyanchor.config.schema import Config
+from polyanchor.datasets.samplers import ClassBalancedBatches, ShuffledBatches
 from polyanchor.index.index import Index
 from polyanchor.models.embedding import create_model
 from polyanchor.search.exact import search, search_others
-from polyanchor.training.config import Config
 
 np = pytest.importorskip("numpy", reason="extra: train")
 KINDS = {
@@ -38,7 +38,7 @@ CASES = {
     "ideal_dcg_binary": lambda n, _: functional.ideal_dcg_binary(Y, k=n(3)).tolist(),
     "MultiProxyAnchorLoss": lambda n, _: MultiProxyAnchorLoss(n(4), n(8), proxies_per_class=n(2)).proxies.shape,
     "create_model": lambda n, _: repr(create_model("none", features=n(8), embedding_dim=n(2))),
-    "embed_in_pieces": lambda n, _: embed_in_pieces(torch.nn.Identity(), X, n(3)).tolist(),
+    "embed_in_micro_batches": lambda n, _: embed_in_micro_batches(torch.nn.Identity(), X, n(3)).tolist(),
     "ClassBalancedBatches": lambda n, _: list(ClassBalancedBatches(Y, classes=n(2), images=n(2), seed=n(3))),
     "ShuffledBatches": lambda n, _: list(ShuffledBatches(n(8), size=n(3), seed=n(0), rank=n(0), ranks=n(2))),
     "index": lambda n, folder: index(folder, n),

@@ -5,10 +5,10 @@ from pathlib import Path
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.deploy.export import export
 from polyanchor.index.index import Index
-from polyanchor.report.report import write_report
-from polyanchor.training.reuse import evaluate_run
+from polyanchor.report.write import write_report
+from polyanchor.runs.load import evaluate_run
 from polyanchor.training.train import train
-from tests.runs import config
+from tests.tiny_runs import config
 
 
 def test_the_home_folder_is_known_wherever_python_takes_a_path(photos, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from polyanchor.training.config_file import load_config
+from polyanchor.config.loading import load_config
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(file for file in (ROOT / "results").rglob("*.json") if file.parent.name != "published")
@@ -48,5 +48,5 @@ def test_every_configuration_is_valid(file):
     if file.parent.name == "proxy_anchor_protocol":
         optim = config.optim
         assert (config.images.size, config.model.embedding_dim, config.run.epochs) == (224, 512, 60)
-        assert optim.proxy_multiple == 100 and optim.weight_decay == optim.proxy_weight_decay == 1e-4
+        assert optim.proxy_lr_mult == 100 and optim.weight_decay == optim.proxy_weight_decay == 1e-4
         assert (config.loss.anchor, config.loss.proxies_per_class, config.loss.init) == ("class", 1, "kaiming")

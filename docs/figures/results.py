@@ -7,11 +7,9 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from polyanchor.analysis.gradients import pull_push_curve
-from polyanchor.analysis.similarity_gradient import CosineLoss
-from polyanchor.training.config import Config
-from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
-from polyanchor.training.setup import make_loss
+from polyanchor.analysis.gradients import CosineLoss, pull_push_curve
+from polyanchor.config.builders import make_loss
+from polyanchor.config.schema import LOSSES, Config, MultiProxyAnchor
 
 mpl.rcParams["svg.hashsalt"] = "polyanchor"
 

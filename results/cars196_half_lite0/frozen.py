@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from polyanchor.evaluation.evaluate import evaluate_items
-from polyanchor.training.config_file import load_config
-from polyanchor.training.environment import environment
-from polyanchor.training.run_folder import as_json
-from polyanchor.training.setup import make_model, make_transforms, open_parts
+from polyanchor.config.builders import make_model, make_transforms, open_parts
+from polyanchor.config.loading import load_config
+from polyanchor.runs.evaluate import evaluate_items
+from polyanchor.runs.folder import as_json
+from polyanchor.training.summary import environment
 
 config = load_config(Path(sys.argv[2]), [f"model.weights={sys.argv[1]}", "model.pooling=avg"])
 torch.set_num_threads(config.run.threads)

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 from polyanchor.analysis.proxy_report import report_proxies
-from polyanchor.experiments.folder import ComparisonFolder
+from polyanchor.compare.plan import ComparisonFolder
 from polyanchor.losses.proxies import proxies_of
-from polyanchor.stats.seeds import mean_interval
-from polyanchor.training.environment import environment
-from polyanchor.training.trained import open_trained
+from polyanchor.runs.load import open_trained
+from polyanchor.stats.intervals import mean_interval
+from polyanchor.training.summary import environment
 
 FOLDER = ComparisonFolder(Path("runs/cifar100_coarse"))
 MEASURES = ("effective_distinct", "ami", "kmeans_ami", "purity", "kmeans_purity", "random_purity", "spread")

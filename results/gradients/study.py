@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from polyanchor.analysis.gradient_report import report_gradients
-from polyanchor.experiments.folder import ComparisonFolder
-from polyanchor.training.environment import environment
+from polyanchor.compare.plan import ComparisonFolder
+from polyanchor.training.summary import environment
 
 KEPT = ("loss", "strength", "pull_share", "concentration", "response")
 CAPACITY = ("usable", "usable_pull", "usable_push", "pull", "push")

@@ -10,12 +10,10 @@ import json
 
 import torch
 
-from polyanchor.analysis.gradients import pull_push_curve
-from polyanchor.analysis.similarity_gradient import CosineLoss
-from polyanchor.training.config import Config
-from polyanchor.training.environment import environment
-from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
-from polyanchor.training.setup import make_loss
+from polyanchor.analysis.gradients import CosineLoss, pull_push_curve
+from polyanchor.config.builders import make_loss
+from polyanchor.config.schema import LOSSES, Config, MultiProxyAnchor
+from polyanchor.training.summary import environment
 
 losses = {
     f"{anchor}-k{k}": MultiProxyAnchor(anchor=anchor, proxies_per_class=k)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from polyanchor import functional as functional
     from polyanchor.deploy.embedder import Embedder as Embedder
-    from polyanchor.evaluation.retrieval import evaluate_retrieval as evaluate_retrieval
-    from polyanchor.evaluation.torchmetric import RetrievalMetrics as RetrievalMetrics
     from polyanchor.index.index import Index as Index
     from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss as MultiProxyAnchorLoss
-    from polyanchor.models.pieces import embed_in_pieces as embed_in_pieces
+    from polyanchor.metrics.retrieval import evaluate_retrieval as evaluate_retrieval
+    from polyanchor.metrics.torchmetrics import RetrievalMetrics as RetrievalMetrics
+    from polyanchor.models.grad_cache import embed_in_micro_batches as embed_in_micro_batches
     from polyanchor.types import Embeddings as Embeddings
     from polyanchor.types import Neighbours as Neighbours
     from polyanchor.types import RetrievalReport as RetrievalReport
@@ -26,9 +26,9 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> (module, name there; None for the module itself)
     "functional": ("functional", None),
     "MultiProxyAnchorLoss": ("losses.multi_proxy_anchor", "MultiProxyAnchorLoss"),
-    "evaluate_retrieval": ("evaluation.retrieval", "evaluate_retrieval"),
-    "embed_in_pieces": ("models.pieces", "embed_in_pieces"),
-    "RetrievalMetrics": ("evaluation.torchmetric", "RetrievalMetrics"),
+    "evaluate_retrieval": ("metrics.retrieval", "evaluate_retrieval"),
+    "embed_in_micro_batches": ("models.grad_cache", "embed_in_micro_batches"),
+    "RetrievalMetrics": ("metrics.torchmetrics", "RetrievalMetrics"),
     "Embedder": ("deploy.embedder", "Embedder"),
     "Index": ("index.index", "Index"),
     "Embeddings": ("types", "Embeddings"),

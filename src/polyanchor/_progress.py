@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from polyanchor import _extras
+from polyanchor import _optional as _extras
 
 Advance = Callable[..., None]
 

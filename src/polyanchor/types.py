@@ -1,8 +1,8 @@
-"""Frozen values that travel between the rooms of the package."""
+"""Immutable result types shared across the package."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +12,7 @@ from polyanchor._errors import InputError
 
 Anchor = Literal["class", "data", "mixed"]
 Pooling = Literal["softmax", "max", "logsumexp"]
+Announce = Callable[[str], None]  # receives a line about what is being done
 
 
 @dataclass(frozen=True)

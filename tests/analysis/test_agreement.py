@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from polyanchor.analysis.agreement import agreement, purity
+from polyanchor.analysis.proxies import agreement, purity
 
 
 def test_purity_by_hand():

@@ -6,11 +6,11 @@ import torch
 from polyanchor.analysis import capacity
 from polyanchor.analysis.capacity import Capacity, TrainingBatches, capacity_of
 from polyanchor.analysis.gradients import Strength
-from polyanchor.training.fit import fit
-from polyanchor.training.loss_config import LOSSES
-from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.setup import make_model, make_transforms, open_parts
-from tests.runs import config
+from polyanchor.config.builders import make_model, make_transforms, open_parts
+from polyanchor.config.schema import LOSSES
+from polyanchor.runs.folder import RunFolder
+from polyanchor.training.train import fit
+from tests.tiny_runs import config
 
 
 def made(photos, folder, *, measured=True, loss="multi-proxy-anchor"):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor.analysis.contact_sheet import _words, contact_sheet, nearest_rows
 from polyanchor.analysis.proxies import study_proxies
-from polyanchor.data.images import ImageArrays, ImageBytes, ImageFiles
-from polyanchor.data.items import Items
-from polyanchor.evaluation.sheets import GAP, MARGIN, THUMBNAIL, TITLE
+from polyanchor.analysis.proxy_report import _words, contact_sheet, nearest_rows
+from polyanchor.datasets.images import ImageArrays, ImageBytes, ImageFiles
+from polyanchor.datasets.items import Items
 from polyanchor.types import Embeddings
+from polyanchor.viz.sheets import GAP, MARGIN, THUMBNAIL, TITLE
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
 # Class 6: rows 0, 2, 3 at centre 2 (row 3 nearest, then 0, then 2), row 4 at centre 0; row 1 is of another class.

@@ -5,10 +5,9 @@ import torch
 from PIL import Image
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.analysis.gradient_figures import _capacity, _curves, _similarity, draw_gradients
-from polyanchor.analysis.gradients import Curve
-from polyanchor.analysis.similarity_gradient import similarity_gradient
-from polyanchor.losses.pml import baseline
+from polyanchor.analysis.gradient_report import _capacity, _draw_curves, _similarity, draw_gradients
+from polyanchor.analysis.gradients import Curve, similarity_gradient
+from polyanchor.losses.pml import pml_loss
 
 LABELS = torch.tensor([0, 0, 1, 1, 2])
 CURVES = {"a": Curve((0.0, 0.5), (4.0, 1.0), (2.0, 2.0)), "b": Curve((0.0, 0.5), (0.0, 0.0), (1.0, 0.5))}
@@ -52,14 +51,14 @@ def test_a_dot_for_each_item_and_class():
 
 
 def test_a_dot_for_each_pair():
-    gradient = found(baseline("supcon", 3, 4, temperature=0.1))
+    gradient = found(pml_loss("supcon", 3, 4, temperature=0.1))
     pull, push = dots(gradient)
     assert (len(pull), len(push)) == (4, 16)
     assert pull[0] == pytest.approx([float(gradient.similarity[0, 1]), -5 * float(gradient.values[0, 1])])
 
 
 def test_curves_are_shares_of_their_largest_value():
-    pull, push = _curves(CURVES).axes
+    pull, push = _draw_curves(CURVES).axes
     assert [list(line.get_ydata()) for line in pull.lines] == [[1.0, 0.25], [0.0, 0.0]]
     assert [list(line.get_ydata()) for line in push.lines] == [[1.0, 1.0], [1.0, 0.5]]
 

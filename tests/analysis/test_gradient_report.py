@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from polyanchor.analysis.gradient_report import _training_batches, report_gradients
-from polyanchor.data.dataset import ItemDataset
-from polyanchor.data.sampling import Row
+from polyanchor.datasets.loading import ItemDataset
+from polyanchor.datasets.samplers import Row
+from polyanchor.runs.load import open_trained
 from polyanchor.training.train import train
-from polyanchor.training.trained import open_trained
-from tests.runs import config
+from tests.tiny_runs import config
 
 
 def trained(photos, tmp_path, *changes):
@@ -87,8 +87,8 @@ def test_a_missing_library_is_a_note(photos, tmp_path, monkeypatch):
     ("options", "words"),
     [
         ({"batches": 0}, "--batches must be"),
-        ({"against": ("softriple",)}, "did you mean 'softtriple'"),
-        ({"against": ("arcface",) * 4}, "at most 3 losses"),
+        ({"reference": ("softriple",)}, "did you mean 'softtriple'"),
+        ({"reference": ("arcface",) * 4}, "at most 3 losses"),
     ],
 )
 def test_bad_input(tmp_path, options, words):

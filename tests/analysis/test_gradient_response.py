@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.analysis.gradient_response import reach, response
-from polyanchor.analysis.similarity_gradient import CosineLoss
-from polyanchor.losses.pml import baseline
-from polyanchor.training.loss_config import LOSSES
+from polyanchor.analysis.gradients import CosineLoss, reach, response
+from polyanchor.config.schema import LOSSES
+from polyanchor.losses.pml import pml_loss
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
 SAME = (LABELS[:, None] == LABELS) & ~torch.eye(8, dtype=torch.bool)
@@ -22,7 +21,7 @@ def family(anchor, dim=6, k=3):
 
 
 def pml(name, dim):
-    return baseline(name, 4, dim, **LOSSES[name](name=name).model_dump(exclude={"name"})).double()
+    return pml_loss(name, 4, dim, **LOSSES[name](name=name).model_dump(exclude={"name"})).double()
 
 
 @pytest.mark.parametrize("name", ["class", "data", "mixed", "normsoftmax", "supcon"])

@@ -6,17 +6,24 @@ import pytest
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.analysis.gradients import class_strength, concentration, pull_push_curve, strength
-from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient, similarity_gradient
-from polyanchor.losses.pml import baseline
-from polyanchor.training.loss_config import LOSSES
+from polyanchor.analysis.gradients import (
+    CosineLoss,
+    SimilarityGradient,
+    class_strength,
+    concentration,
+    pull_push_curve,
+    similarity_gradient,
+    strength,
+)
+from polyanchor.config.schema import LOSSES
+from polyanchor.losses.pml import pml_loss
 
 OWN = torch.linspace(-0.2, 0.9, 12, dtype=torch.float64)
 C, N = 8, 4  # classes, items of each
 
 
 def pml(name, classes=C):
-    return CosineLoss(baseline(name, classes, 6, **LOSSES[name](name=name).model_dump(exclude={"name"})))
+    return CosineLoss(pml_loss(name, classes, 6, **LOSSES[name](name=name).model_dump(exclude={"name"})))
 
 
 def family(anchor, k=1, classes=C):

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
-from polyanchor.analysis import proxy_figures
+from polyanchor.analysis import proxy_report as proxy_figures
 from polyanchor.analysis.proxies import study_proxies
-from polyanchor.analysis.proxy_figures import draw_study
+from polyanchor.analysis.proxy_report import draw_study
 from polyanchor.types import Embeddings
 
 

@@ -9,9 +9,9 @@ import torch
 
 from polyanchor.analysis.proxies import study_proxies
 from polyanchor.analysis.proxy_report import _extremes, report_proxies
-from polyanchor.training.config_file import load_config
+from polyanchor.config.loading import load_config
+from polyanchor.runs.load import open_trained
 from polyanchor.training.train import train
-from polyanchor.training.trained import open_trained
 from polyanchor.types import Embeddings
 
 FIGURES = "centres.svg", "centres.png", "agreement.svg", "agreement.png"
@@ -36,7 +36,12 @@ def run(tmp_path):
     def made(*changes):
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         fixed = [f"data.source=features:{tmp_path / 'v.npz'}", "data.val_share=0", "run.epochs=1", "run.k=[1]"]
-        shape = ["model.backbone=none", "model.embedding_dim=4", "batches.classes=3", "batches.images=4"]
+        shape = [
+            "model.backbone=none",
+            "model.embedding_dim=4",
+            "batches.classes_per_batch=3",
+            "batches.samples_per_class=4",
+        ]
         train(load_config(settings=[*fixed, *shape, *changes]), folder)
         return folder
 
@@ -95,7 +100,7 @@ def test_the_proxies_are_matched_with_their_classes(run, tmp_path):
 
 
 def test_test_items_of_classes_that_did_not_train_are_left_out(run, tmp_path):
-    found = report_proxies(run(), tmp_path / "out", part="test")
+    found = report_proxies(run(), tmp_path / "out", split="test")
     assert (found["items"], [one["class_id"] for one in found["classes"]]) == (6, [10])
     assert "6 test items of classes that did not train were left out" in found["notes"]
     assert found["classes"][0]["agreement"] is None
@@ -124,7 +129,7 @@ def test_bad_input(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="the run is not finished; go on with: polyanchor train --resume"):
         report_proxies(folder, tmp_path / "out")
     with pytest.raises(ValueError, match="part must be one of 'train', 'test', got 'tset'"):
-        report_proxies(folder, tmp_path / "out", part="tset")
+        report_proxies(folder, tmp_path / "out", split="tset")
     with pytest.raises(ValueError, match="--merged-above must be a cosine, from -1 to 1, got 95"):
         report_proxies(folder, tmp_path / "out", merged_above=95)
     assert not (tmp_path / "out").exists()

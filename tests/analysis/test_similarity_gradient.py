@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.analysis.similarity_gradient import CosineLoss, similarity_gradient
+from polyanchor.analysis.gradients import CosineLoss, similarity_gradient
+from polyanchor.config.schema import LOSSES
 from polyanchor.functional import anchor_loss, class_similarity
-from polyanchor.losses.pml import BASELINES, PmlLoss, baseline
-from polyanchor.training.loss_config import LOSSES
+from polyanchor.losses.pml import BASELINES, PmlLoss, pml_loss
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 4, 4, 4])
 FAMILY = [
@@ -20,7 +20,7 @@ FAMILY += [("class", 3, "max"), ("mixed", 3, "logsumexp")]
 
 
 def pml(name):
-    return baseline(name, 6, 8, **LOSSES[name](name=name).model_dump(exclude={"name"}))
+    return pml_loss(name, 6, 8, **LOSSES[name](name=name).model_dump(exclude={"name"}))
 
 
 def family(anchor, k, pooling="softmax", **options):
@@ -53,7 +53,7 @@ def test_put_together_it_is_autograds_gradient_of_the_librarys_losses(name):
 
 @pytest.mark.parametrize(("anchor", "k", "pooling"), FAMILY)
 def test_put_together_it_is_autograds_gradient_of_the_family(anchor, k, pooling):
-    loss = family(anchor, k, pooling, merging=0.3)
+    loss = family(anchor, k, pooling, center_reg=0.3)
     found = check_against_autograd(loss)
     pooled = class_similarity(found.directions, loss.proxies, pooling=pooling).detach().requires_grad_()
     (want,) = torch.autograd.grad(anchor_loss(pooled, LABELS, anchor=anchor), pooled)

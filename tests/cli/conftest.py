@@ -7,7 +7,7 @@ import pytest
 
 from polyanchor.training.train import train
 from tests import runs
-from tests.experiments import features
+from tests.compare import features
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from polyanchor.cli.app import run
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 FEW = ["--batches", "2", "--set", "run.threads=1"]
 
@@ -36,7 +36,7 @@ def test_a_table_and_a_folder(trained, tmp_path, capsys):
 
 
 def test_json_is_what_the_file_holds_and_options_arrive(trained, tmp_path, capsys):
-    options = ["--out", str(tmp_path / "x"), "--against", "arcface", "--json", *FEW]
+    options = ["--out", str(tmp_path / "x"), "--reference", "arcface", "--json", *FEW]
     assert run(["analyze", "gradients", trained(), *options]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((tmp_path / "x" / "gradients.json").read_text())
@@ -57,7 +57,7 @@ def test_images_that_cannot_be_read(trained, photos, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--against", "softriple"], "did you mean 'softtriple'?"),
+        (["--reference", "softriple"], "did you mean 'softtriple'?"),
         (["--batches", "0"], "--batches"),
         (["--set", "loss.gamma=1"], "--set changes data, images, batches and run of a finished run"),
     ],

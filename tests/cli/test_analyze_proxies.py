@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from polyanchor.cli.app import run
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_images_that_cannot_be_read(trained, photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--part", "test"], "none of the 16 test items is of one (the split is zero-shot); take --part train"),
-        (["--part", "tost"], "part must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
+        (["--split", "test"], "none of the 16 test items is of one (the split is zero-shot); take --split train"),
+        (["--split", "tost"], "part must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
         (["--set", "loss.gamma=1"], "--set changes data, images, batches and run of a finished run"),
     ],
 )

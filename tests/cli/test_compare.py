@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("optuna", reason="extra: compare")
 pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
 from polyanchor.cli.app import run
-from tests.experiments import features
+from tests.compare import features
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_the_table_and_its_stability(vectors, tmp_path, capsys):
     assert "class seed 1  test classes: recall@1" in said.err and "tuning arcface 1/1" in said.err
     assert run(arguments(vectors, out, "--json")) == 0
     table = json.loads(capsys.readouterr().out)
-    assert {line["label"] for line in table["lines"]} == {"class", "arcface"} and table["against"] == "class"
+    assert {line["label"] for line in table["lines"]} == {"class", "arcface"} and table["reference"] == "class"
     assert (out / "table.md").read_text().startswith("| method | runs |")
     assert run(["analyze", "measures", str(out)]) == 0
     assert "tau" in capsys.readouterr().out
@@ -43,7 +43,7 @@ def test_the_table_and_its_stability(vectors, tmp_path, capsys):
     ("more", "words"),
     [
         (["--method", "arcfac"], "did you mean 'arcface'?"),
-        (["--against", "x"], "to test against, must be one of class, arcface, got 'x'"),
+        (["--reference", "x"], "to test against, must be one of class, arcface, got 'x'"),
         (["--set", "data.val_share=0"], "set data.val_share above 0, or --trials 0"),
         (["--set", "data.source=features:none.npz"], "no such file"),
     ],

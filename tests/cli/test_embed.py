@@ -1,7 +1,7 @@
 """The file is replaced in one step; its contents are tested in test_evaluate.py."""
 
 from polyanchor.cli.app import run
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 def test_a_failed_embedding_leaves_the_old_file(photos, tmp_path, capsys):

@@ -7,8 +7,8 @@ import torch
 
 import polyanchor as pa
 from polyanchor.cli.app import run
-from polyanchor.data.vectors import read
-from tests.runs import arguments
+from polyanchor.datasets.formats.vectors import read
+from tests.tiny_runs import arguments
 
 
 @pytest.fixture
@@ -41,17 +41,17 @@ def test_a_file_of_embeddings_gives_the_same_numbers(finished, tmp_path, capsys)
 
 
 def test_other_parts_and_other_data(finished, photos, capsys):
-    assert evaluated(capsys, finished, "--part", "validation")["queries"] == 16
+    assert evaluated(capsys, finished, "--split", "validation")["queries"] == 16
     assert evaluated(capsys, finished, "--data", f"folder:{photos}")["queries"] == 48
 
 
 def test_all_parts_in_one_file_are_a_features_source(finished, tmp_path, capsys):
     file = tmp_path / "all.safetensors"
-    assert run(["embed", str(finished), "--part", "all", "--features", "--out", str(file)]) == 0
+    assert run(["embed", str(finished), "--split", "all", "--features", "--out", str(file)]) == 0
     parts = evaluated(capsys, file)
     assert (parts["queries"], parts["notes"]) == (16, ["the test part of the file, 16 of 48 rows"])
     settings = ["--set", f"data.source=features:{file}", "--set", "model.backbone=none", "--set", "run.epochs=1"]
-    more = ["--set", "batches.classes=2", "--set", "data.val_share=0"]
+    more = ["--set", "batches.classes_per_batch=2", "--set", "data.val_share=0"]
     assert run(["train", *settings, *more, "--out", str(tmp_path / "head")]) == 0
     assert json.loads((tmp_path / "head" / "split.json").read_text())["train_classes"] == [0, 1, 2, 3]
 
@@ -59,11 +59,11 @@ def test_all_parts_in_one_file_are_a_features_source(finished, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["evaluate", "{run}", "--part", "tests"], "did you mean 'test'"),
+        (["evaluate", "{run}", "--split", "tests"], "did you mean 'test'"),
         (["evaluate", "{run}", "--set", "loss.anchor=data"], "--set changes data, images and run"),
         (["evaluate", "{run}", "--k", "99"], "15"),
         (["embed", "{run}", "--out", "x.npy"], "--out must end in .safetensors"),
-        (["embed", "{run}", "--part", "gallery", "--out", "x.safetensors"], "no gallery part"),
+        (["embed", "{run}", "--split", "gallery", "--out", "x.safetensors"], "no gallery part"),
         (["evaluate", "{run}/config.toml"], "expected a file that ends in .safetensors, .npz, .npy"),
         (["evaluate", "nowhere"], "does not exist"),
         (["evaluate", "{run}/logs"], "is not a run: it has no config.toml"),

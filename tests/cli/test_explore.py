@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from polyanchor.cli.app import run
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_it_writes_prints_and_starts(trained, tmp_path, capsys, monkeypatch):
     assert f"  embedding-atlas {table} --vector vector --image image\n" in out
     assert f"  tensorboard --logdir {trained / 'explore' / 'projector'}\n" in out
     assert "not installed" not in err
-    assert run(["explore", str(trained), "--part", "all", "--out", str(tmp_path / "x")]) == 0
+    assert run(["explore", str(trained), "--split", "all", "--out", str(tmp_path / "x")]) == 0
     assert (
         place / "called"
     ).read_text().strip() == f"{tmp_path / 'x' / 'embeddings.parquet'} --vector vector --image image"
@@ -66,7 +66,7 @@ def test_vectors_have_no_image_column(tmp_path, capsys, monkeypatch):
 
 
 def test_bad_input_is_one_message_and_nothing_is_written(trained, tmp_path, capsys):
-    assert run(["explore", str(trained), "--part", "tests"]) == 2
+    assert run(["explore", str(trained), "--split", "tests"]) == 2
     assert "did you mean 'test'" in capsys.readouterr().err
     assert run(["explore", str(tmp_path / "photos")]) == 2
     assert "is not a run" in capsys.readouterr().err

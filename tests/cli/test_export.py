@@ -11,7 +11,7 @@ from PIL import Image
 from polyanchor.cli.app import run
 from polyanchor.deploy.embedder import open_embedder
 from tests.deploy.embedders import image_embedder
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def saved(tmp_path):
 
 
 def test_the_table(saved, tmp_path, capsys):
-    assert run(["export", str(saved), "--to", "torchscript", "--out", str(tmp_path / "photos.pt")]) == 0
+    assert run(["export", str(saved), "--to", "pt2", "--out", str(tmp_path / "photos.pt2")]) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for words in (
-        f"wrote {tmp_path / 'photos.pt'}, ",
+        f"wrote {tmp_path / 'photos.pt2'}, ",
         "pixels uint8 (batch, 16, 16, 3): RGB, 0 to 255",
         "embeddings float32 (batch, 8)",
         "becomes 18 pixels",
@@ -64,7 +64,7 @@ def test_the_table(saved, tmp_path, capsys):
     [
         (["{saved}", "--to", "onxx", "--out", "a.onnx"], "to must be one of"),
         (["{saved}", "--to", "onnx", "--out", "a.pt"], "--out must end in .onnx"),
-        (["{saved}", "--to", "torchscript", "--out", "a.pt", "--pixels", "rgb"], "pixels must be one of"),
+        (["{saved}", "--to", "pt2", "--out", "a.pt2", "--pixels", "rgb"], "pixels must be one of"),
         (["{saved}", "--to", "safetensors", "--out", "{saved}"], "is not an empty folder"),
         (["{saved}/..", "--to", "onnx", "--out", "a.onnx"], "neither a run's folder nor a saved embedder"),
     ],

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor._extras import load
+from polyanchor._optional import load
 from polyanchor.cli.app import run
 from polyanchor.deploy.embedder import Embedder
-from polyanchor.index import qdrant
-from tests.runs import arguments
+from polyanchor.index import qdrant_store as qdrant
+from tests.tiny_runs import arguments
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +92,14 @@ def test_the_run_s_own_data_and_the_check_of_an_approximate_index(place, said):
     check = said("index", "check", "all.index", "--k", "3", "--queries", "20", "--json")
     assert (check["recall"], check["queries"], check["k"], check["kind"]) == (1.0, 20, 3, "hnsw")
     assert "all.index, hnsw: recall@10 1.0000 over 48 queries" in said("index", "--check", "all.index")
-    assert said("index", "build", "run", "--out", "test.index", "--part", "test", "--json")["items"] == 16
+    assert said("index", "build", "run", "--out", "test.index", "--split", "test", "--json")["items"] == 16
     assert "its recall is 1 by what it is" in said("index", "check", "test.index")
     near = said("search", "all.index", "photos/class1/2.png", "--k", "4", "--json")
     assert hits(near) == hits(said("search", "all.index", "photos/class1/2.png", "--k", "4", "--exact", "--json"))
 
 
 def test_vectors_of_a_file(place, said):
-    said("embed", "run", "--part", "test", "--out", "test.safetensors")
+    said("embed", "run", "--split", "test", "--out", "test.safetensors")
     said("index", "build", "run", "folder:photos", "--out", "photos.index")
     answer = hits(said("search", "photos.index", "test.safetensors", "--k", "1", "--json"))
     assert answer == [
@@ -116,8 +116,13 @@ def test_vectors_of_a_file(place, said):
 
 
 def test_features_go_through_the_head_that_takes_them(place, said):
-    said("embed", "run", "--part", "all", "--features", "--out", "features.safetensors")
-    settings = ("data.source=features:features.safetensors", "model.backbone=none", "run.epochs=1", "batches.classes=2")
+    said("embed", "run", "--split", "all", "--features", "--out", "features.safetensors")
+    settings = (
+        "data.source=features:features.safetensors",
+        "model.backbone=none",
+        "run.epochs=1",
+        "batches.classes_per_batch=2",
+    )
     words = [word for setting in (*settings, "data.val_share=0") for word in ("--set", setting)]
     said("train", *words, "--out", "head")
     said("index", "build", "head", "features.safetensors", "--out", "head.index")
@@ -192,7 +197,7 @@ def test_the_same_commands_on_a_server(place, said, monkeypatch):
     [
         (["index", "build", "run", "folder:photos", "--out", "photos"], "photos holds class0, so no index can begin"),
         (["index", "build", "run", "photos", "--out", "a"], "for a folder of images write folder:photos"),
-        (["index", "build", "run", "--out", "a", "--part", "tests"], "did you mean 'test'"),
+        (["index", "build", "run", "--out", "a", "--split", "tests"], "did you mean 'test'"),
         (["index", "build", "run", "--out", "a", "--kind", "flat"], "kind must be one of 'exact', 'hnsw', 'ivf'"),
         (["index", "build", "run", "--out", "a", "--on-bad-image", "skp"], "did you mean 'skip'"),
         (["index", "build", "photos", "folder:photos", "--out", "a"], "neither a run's folder nor a saved embedder"),

@@ -16,16 +16,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
-from polyanchor.cli import _verdict, data, search
+from polyanchor.cli import _common as _verdict
 from polyanchor.cli import app as top
-from polyanchor.cli._output import print_json, print_report
+from polyanchor.cli import data
+from polyanchor.cli import index as search
+from polyanchor.cli._common import print_json, print_report
 from polyanchor.cli.app import run
-from polyanchor.experiments.verdict import Line, Tests, Verdict
-from polyanchor.index.values import Hit
-from polyanchor.stats.seeds import Paired
-from polyanchor.training.config_file import tomllib
+from polyanchor.compare.significance import ComparisonResult, MethodResult, SignificanceTests
+from polyanchor.config.loading import tomllib
+from polyanchor.index.types import Hit
+from polyanchor.stats.intervals import Paired
 from polyanchor.types import Interval
-from tests.runs import arguments, write_photos
+from tests.tiny_runs import arguments, write_photos
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src" / "polyanchor").rglob("*.py"))
@@ -46,8 +48,8 @@ def file(tmp_path):
         ["--data", "digits"],
         ["--set", "data.source=nonsense"],
         ["--on-bad-image", "skip"],
-        ["--part", "validation"],
-        ["--part", "nonsense"],
+        ["--split", "validation"],
+        ["--split", "nonsense"],
     ],
 )
 def test_an_option_that_cannot_apply_to_a_file_is_an_error(words, file, capsys):
@@ -59,25 +61,26 @@ def test_an_option_that_cannot_apply_to_a_file_is_an_error(words, file, capsys):
 
 def test_the_part_of_a_file_is_the_one_that_is_measured(file, capsys):
     for part, recall in (("test", "0.0000"), ("train", "1.0000")):
-        assert run(["evaluate", str(file), "--part", part, "--k", "1"]) == 0
+        assert run(["evaluate", str(file), "--split", part, "--k", "1"]) == 0
         said = capsys.readouterr().out
         assert recall in said and f"the {part} part of the file, 4 of 8 rows" in " ".join(said.split())
 
 
 def test_a_part_beside_other_data_is_an_error(tmp_path, file, capsys):
     for words in (
-        ["evaluate", str(tmp_path), "--data", "digits", "--part", "train"],
-        ["embed", str(tmp_path), "--data", "digits", "--part", "train", "--out", str(tmp_path / "o.safetensors")],
-        ["index", "build", str(tmp_path), "digits", "--part", "train", "--out", str(tmp_path / "i")],
-        ["index", "build", str(file), "--part", "train", "--out", str(tmp_path / "i")],
+        ["evaluate", str(tmp_path), "--data", "digits", "--split", "train"],
+        ["embed", str(tmp_path), "--data", "digits", "--split", "train", "--out", str(tmp_path / "o.safetensors")],
+        ["index", "build", str(tmp_path), "digits", "--split", "train", "--out", str(tmp_path / "i")],
+        ["index", "build", str(file), "--split", "train", "--out", str(tmp_path / "i")],
     ):
         assert run(words) == 2
-        assert "--part" in capsys.readouterr().err
+        assert "--split" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", [ValueError, TypeError])
 def test_a_fault_of_the_program_is_never_called_bad_input(fault, monkeypatch, capsys):
-    from polyanchor.training import reuse, train
+    from polyanchor.runs import load as reuse
+    from polyanchor.training import train
 
     def broken(*args, **kwargs):
         raise fault("out of order")
@@ -180,7 +183,7 @@ def test_python_knows_the_home_folder_too(monkeypatch, tmp_path):
 @pytest.mark.parametrize("columns", ["12", "30", "40"])
 def test_a_narrow_terminal_costs_no_digit(columns, file, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
-    assert run(["evaluate", str(file), "--part", "train", "--k", "1"]) == 0
+    assert run(["evaluate", str(file), "--split", "train", "--k", "1"]) == 0
     said = capsys.readouterr().out
     assert "…" not in said and said.count("1.0000") >= 3
 
@@ -192,7 +195,7 @@ def other_data(run_folder, source, place):
         ["evaluate", run_folder, "--data", source],
         ["evaluate", run_folder, *other],
         ["embed", run_folder, "--data", source, "--out", place / "o.safetensors"],
-        ["embed", run_folder, *other, "--part", "all", "--out", place / "o.safetensors"],
+        ["embed", run_folder, *other, "--split", "all", "--out", place / "o.safetensors"],
         ["report", run_folder, *other, "--out", place / "r.html"],
         ["explore", run_folder, *other, "--no-start", "--out", place / "e"],
         ["analyze", "proxies", run_folder, *other, "--out", place / "p"],
@@ -243,7 +246,7 @@ def place(tmp_path_factory):
     on_vectors = [f"data.source=features:{folder}/v.safetensors", "model.backbone=none", "run.epochs=1"]
     for name, loss in (
         ("run", ["loss.anchor=class", "loss.proxies_per_class=1"]),
-        ("none", ["loss.name=supcon", "batches.kind=balanced"]),
+        ("none", ["loss.name=supcon", "batches.sampler=balanced"]),
     ):
         few = [one for one in arguments(photos) if not one.startswith(("images.", "loss.", "--set"))]
         words = [one for one in few if not one.startswith(("data.source", "model.backbone"))]
@@ -263,45 +266,45 @@ TRAIN = ["train", "--set", "data.source=features:{}/v.safetensors", "--set", "mo
 INAPPLICABLE = [  # a command, and the option that cannot apply to what it is given
     (TRAIN, ON_VECTORS),
     (["train", "--resume", "{}/run"], ["--out", "{}/other"]),
-    (["train", "--resume", "{}/run"], ["--effective-batch", "12"]),
+    (["train", "--resume", "{}/run"], ["--batch-size", "12"]),
     (["evaluate", "{}/run"], ON_VECTORS),
     (["evaluate", "{}/images", "--data", "features:{}/v.safetensors"], ON_VECTORS),
     (["embed", "{}/run", "--out", "{}/o.safetensors"], ON_VECTORS),
     (COMPARE, ["--set", "run.seed=3"]),
     (COMPARE, ["--set", "loss.name=arcface"]),
     (COMPARE, ["--set", "loss.anchor=data"]),
-    (COMPARE, ["--against", "class"]),
-    (COMPARE, ["--against", "arcface"]),
+    (COMPARE, ["--reference", "class"]),
+    (COMPARE, ["--reference", "arcface"]),
     ([*COMPARE, "--set", "data.val_share=0"], ["--trials", "2"]),
     (["analyze", "proxies", "{}/run"], ON_VECTORS),
     (["analyze", "proxies", "{}/run"], ["--merged-above", "0.9"]),
-    (["analyze", "proxies", "{}/run"], ["--part", "test"]),
+    (["analyze", "proxies", "{}/run"], ["--split", "test"]),
     (["analyze", "proxies", "{}/run"], ["--set", "loss.anchor=data"]),
     (["analyze", "gradients", "{}/run"], ON_VECTORS),
-    (["analyze", "gradients", "{}/run"], ["--against", "nonsense"]),
+    (["analyze", "gradients", "{}/run"], ["--reference", "nonsense"]),
     (["analyze", "gradients", "{}/run"], ["--set", "loss.anchor=data"]),
     (["report", "{}/run"], ON_VECTORS),
     (["report", "{}/none"], ["--centres", "2"]),
     (["report", "{}/run", "--class", "0"], ["--centres", "2"]),
     (["report", "{}/run"], ["--class", "nonsense"]),
-    (["report", "{}/run"], ["--part", "gallery"]),
+    (["report", "{}/run"], ["--split", "gallery"]),
     (["report", "{}/run"], ["--set", "loss.anchor=data"]),
     (["explore", "{}/run"], ON_VECTORS),
     (["explore", "{}/run"], ["--start"]),
-    (["explore", "{}/run"], ["--part", "gallery"]),
+    (["explore", "{}/run"], ["--split", "gallery"]),
     (["explore", "{}/run"], ["--set", "loss.anchor=data"]),
     (["export", "{}/run", "--to", "onnx", "--out", "{}/m.onnx"], ["--pixels", "float"]),
     (["export", "{}/images", "--to", "safetensors", "--out", "{}/m"], ["--pixels", "float"]),
     (["export", "{}/images", "--to", "onnx"], ["--out", "{}/m.pt"]),
-    (SEARCH, ["--breadth", "5"]),
+    (SEARCH, ["--search-effort", "5"]),
     (SEARCH, ["--model", "{}/run"]),
     (SEARCH, ["--store", "somewhere"]),
     (SEARCH, ["--picture", "{}/hits.docx"]),
-    (["index", "check", "{}/exact.index"], ["--breadth", "5"]),
+    (["index", "check", "{}/exact.index"], ["--search-effort", "5"]),
     (BUILD, ON_VECTORS),
     (BUILD, ["--root", "data"]),
     (BUILD, ["--allow-partial"]),
-    ([*BUILD, "features:{}/v.safetensors"], ["--part", "train"]),
+    ([*BUILD, "features:{}/v.safetensors"], ["--split", "train"]),
     (ADD, ON_VECTORS),
     (ADD, ["--root", "data"]),
     (ADD, ["--allow-partial"]),
@@ -413,9 +416,11 @@ def test_a_table_loses_nothing_and_below_40_columns_has_one_cell_a_line(columns,
     found = Paired(Interval(0.1234, 0.1, 0.15, 40), 0.00139986, 0.00139986)
     means = {"recall@1": Interval(0.8765, 0.86, 0.89, 5), "ndcg@8": Interval(0.7654, 0.7, 0.8, 5)}
     means["map@r"] = Interval(0.6543, 0.6, 0.7, 5)
-    tested = {"map@r": Tests(found, found, found)}
-    lines = [Line(name, {}, 5, 0, 12.0, None, {}, means, tests) for name, tests in (("class", tested), ("other", {}))]
-    _verdict.print_verdict(Verdict("digits", "other", "map@r", 15, tuple(lines), ()))
+    tested = {"map@r": SignificanceTests(found, found, found)}
+    lines = [
+        MethodResult(name, {}, 5, 0, 12.0, None, {}, means, tests) for name, tests in (("class", tested), ("other", {}))
+    ]
+    _verdict.print_verdict(ComparisonResult("digits", "other", "map@r", 15, tuple(lines), ()))
     search._print("query.png", [Hit(1234567, 0.98765, "path/of/an/item.png", "label-of-it")])
     data._print_table(["part", "images", "expected"], [["test", "1234567", "7654321"]])
     report = {f"{name}@1": 0.4321 for name in ("recall", "precision", "ndcg")}

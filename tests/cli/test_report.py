@@ -5,7 +5,7 @@ import json
 import pytest
 
 from polyanchor.cli.app import run
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_the_file_to_stdout_and_the_rest_to_stderr(trained, tmp_path, capsys):
 
 def test_bad_input_is_one_message(trained, tmp_path, capsys):
     cases = {
-        ("--part", "tests"): "did you mean 'test'",
-        ("--part", "gallery"): "part must be one of 'test', 'validation', 'train'",
+        ("--split", "tests"): "did you mean 'test'",
+        ("--split", "gallery"): "part must be one of 'test', 'validation', 'train'",
         ("--class", "class9"): "--class must be a class of the test or of the training items, got 'class9'",
         ("--set", "loss.alpha=3"): "--set changes data, images, batches and run",
         ("--set", "run.k=[99]"): "99",

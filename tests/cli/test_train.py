@@ -13,7 +13,7 @@ from PIL import Image
 
 from polyanchor.cli.app import run
 from polyanchor.training import stopping
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 def test_table_on_stdout_the_rest_on_stderr(photos, tmp_path, capsys):
@@ -46,16 +46,16 @@ def test_json_is_what_the_run_wrote(photos, tmp_path, capsys):
 
 
 def test_an_effective_batch_is_announced_and_limited_by_the_classes(photos, tmp_path, capsys):
-    command = ["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run"), "--effective-batch", "30"]
+    command = ["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run"), "--batch-size", "30"]
     assert run(command) == 0
     err = capsys.readouterr().err
     assert "batch     6 items (30 were asked for; there are 2 classes to train)" in err
-    more = ["data.val_share=0", "batches.piece=4"]
+    more = ["data.val_share=0", "batches.micro_batch_size=4"]
     command = ["train", *arguments(photos, *more, "run.epochs=1"), "--out", str(tmp_path / "more")]
-    assert run([*command, "--effective-batch", "12"]) == 0
+    assert run([*command, "--batch-size", "12"]) == 0
     assert "batch     12 items, 4 at most at once through the network" in capsys.readouterr().err
-    assert run([*command, "--effective-batch", "13"]) == 2
-    assert "must be a multiple of batches.images = 3, got 13; take 12" in capsys.readouterr().err
+    assert run([*command, "--batch-size", "13"]) == 2
+    assert "must be a multiple of batches.samples_per_class = 3, got 13; take 12" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_a_large_image_is_found_before_the_training_unless_it_is_allowed(photos,
 def test_bad_images_of_training_and_validation_are_counted_too(photos, tmp_path, capsys):
     for number in range(4):  # two of these classes train, two validate
         (photos / f"class{number}" / "3.png").write_bytes(b"no image")
-    changes = arguments(photos, "run.epochs=2", "batches.images=8")
+    changes = arguments(photos, "run.epochs=2", "batches.samples_per_class=8")
     assert run(["train", *changes, "--out", str(tmp_path / "run"), "--on-bad-image", "skip"]) == 0
     out = capsys.readouterr().out
     assert "note: validation: 2 images could not be read and were left out" in out

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from polyanchor.deploy.description import Description, origin_of, read_description
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.runs.folder import RunFolder
 from polyanchor.training.train import train
-from tests.runs import config
+from tests.tiny_runs import config
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 
 import polyanchor as pa
-from polyanchor.data.images import BadImageError
-from polyanchor.data.sources import open_items
-from polyanchor.data.vectors import read
+from polyanchor.datasets.formats.vectors import read
+from polyanchor.datasets.images import BadImageError
+from polyanchor.datasets.sources import open_items
 from polyanchor.deploy.description import Description
 from polyanchor.deploy.embedder import Embedder, open_embedder
 from polyanchor.models.embedding import create_model
-from polyanchor.training.reuse import embed_run
+from polyanchor.runs.load import embed_run
 from polyanchor.training.train import train
 from tests.deploy.embedders import image_embedder, vector_embedder
-from tests.runs import config
+from tests.tiny_runs import config
 
 
 @pytest.fixture

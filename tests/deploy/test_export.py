@@ -1,4 +1,4 @@
-"""Files for other programs: what onnxruntime and torch.jit make of them is what the embedder gives."""
+"""Files for other programs: what onnxruntime and torch.export make of them is what the embedder gives."""
 
 import json
 import re
@@ -84,11 +84,11 @@ def test_vectors_to_onnx(tmp_path):
 
 
 @pytest.mark.parametrize("pixels", ["uint8", "float"])
-def test_torchscript(tmp_path, pixels):
+def test_pt2(tmp_path, pixels):
     embedder = image_embedder()
-    done = export(embedder, "torchscript", tmp_path / "photos.pt", pixels=pixels)
+    done = export(embedder, "pt2", tmp_path / "photos.pt2", pixels=pixels)
     extra = {"polyanchor.json": ""}
-    loaded = torch.jit.load(str(tmp_path / "photos.pt"), _extra_files=extra)
+    loaded = torch.export.load(tmp_path / "photos.pt2", extra_files=extra).module()
     images = torch.randint(0, 256, (6, 18, 18, 3), dtype=torch.uint8)
     want = embedder.embed([Image.fromarray(image.numpy()) for image in images])
     inner = images[:, 1:17, 1:17]
@@ -96,7 +96,7 @@ def test_torchscript(tmp_path, pixels):
         given = inner[:batch] if pixels == "uint8" else inner[:batch].permute(0, 3, 1, 2) / 255
         torch.testing.assert_close(loaded(given), want[:batch], rtol=0, atol=1e-5)
     assert json.loads(extra["polyanchor.json"])["input"]["shape"] == done.about["input"]["shape"]
-    assert done.about["compared_with"].startswith("torch.jit of torch ")
+    assert done.about["compared_with"].startswith("torch.export of torch ")
 
 
 def test_safetensors_is_the_saved_folder(tmp_path):
@@ -119,12 +119,12 @@ module_graph_of = module.graph_of
 
 
 def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
-    (tmp_path / "old.pt").write_text("precious")
+    (tmp_path / "old.pt2").write_text("precious")
     monkeypatch.setattr(module, "graph_of", spoilt)
-    with pytest.raises(ExportDiffersError, match=r"differs from the model by .*, allowed is 1e-04; old\.pt was not"):
-        export(image_embedder(), "torchscript", tmp_path / "old.pt")
-    assert [file.name for file in tmp_path.iterdir()] == ["old.pt"]
-    assert (tmp_path / "old.pt").read_text() == "precious"
+    with pytest.raises(ExportDiffersError, match=r"differs from the model by .*, allowed is 1e-04; old\.pt2 was not"):
+        export(image_embedder(), "pt2", tmp_path / "old.pt2")
+    assert [file.name for file in tmp_path.iterdir()] == ["old.pt2"]
+    assert (tmp_path / "old.pt2").read_text() == "precious"
 
 
 def test_a_folder_that_differs_is_not_left(tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_a_folder_that_differs_is_not_left(tmp_path, monkeypatch):
 
 
 def test_without_onnxruntime_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("polyanchor.deploy.onnx_file.find_spec", lambda name: None)
+    monkeypatch.setattr("polyanchor.deploy.export.find_spec", lambda name: None)
     done = export(vector_embedder(), "onnx", tmp_path / "head.onnx")
     assert done.about["largest_difference"] is None
     assert done.about["compared_with"] == "nothing: onnxruntime is not installed"
@@ -147,9 +147,9 @@ def test_without_onnxruntime_it_says_so(tmp_path, monkeypatch):
 def test_errors(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="to must be one of 'onnx', .*, got 'onxx'; did you mean 'onnx'"):
         export(vector_embedder(), "onxx", tmp_path / "head.onnx")
-    with pytest.raises(ValueError, match=r"--out must end in \.pt for torchscript"):
-        export(vector_embedder(), "torchscript", tmp_path / "head.onnx")
-    monkeypatch.setattr("polyanchor.deploy.onnx_file._LIMIT", 100)
-    with pytest.raises(ValueError, match="2 GiB at most, the weights take 0.0 GiB; use torchscript"):
+    with pytest.raises(ValueError, match=r"--out must end in \.pt2 for pt2"):
+        export(vector_embedder(), "pt2", tmp_path / "head.onnx")
+    monkeypatch.setattr("polyanchor.deploy.export._LIMIT", 100)
+    with pytest.raises(ValueError, match="2 GiB at most, the weights take 0.0 GiB; use pt2"):
         export(vector_embedder(), "onnx", tmp_path / "head.onnx")
     assert list(tmp_path.iterdir()) == []

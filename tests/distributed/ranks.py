@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from polyanchor.distributed.ranks import leave
+from polyanchor.distributed.comm import hard_exit
 
 
 def on_ranks(count, function, *arguments):
@@ -28,4 +28,4 @@ def _rank(rank, count, folder, function, arguments):
     (Path(folder) / f"{rank}.json").write_text(json.dumps(function(*arguments)))
     dist.barrier()
     dist.destroy_process_group()
-    leave()  # what fails before is torch.multiprocessing's to report
+    hard_exit()  # what fails before is torch.multiprocessing's to report

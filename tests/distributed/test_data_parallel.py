@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
-from polyanchor import MultiProxyAnchorLoss, embed_in_pieces
+from polyanchor import MultiProxyAnchorLoss, embed_in_micro_batches
 from polyanchor.distributed.data_parallel import DataParallelLoss
 from polyanchor.losses.proxies import fixed_lengths
 from tests.distributed.ranks import on_ranks
@@ -21,11 +21,11 @@ FAMILY = {
     f"{anchor}, K {centres}": {"anchor": anchor, "proxies_per_class": centres}
     for anchor, centres in product(("class", "data", "mixed"), (1, 3))
 }
-FAMILY["merging"] = {"anchor": "mixed", "proxies_per_class": 3, "merging": 0.5}
+FAMILY["center_reg"] = {"anchor": "mixed", "proxies_per_class": 3, "center_reg": 0.5}
 BASELINES = {
     "proxy-nca": {"scale": 3.0},
     "normsoftmax": {"temperature": 0.05},
-    "softtriple": {"proxies_per_class": 3, "scale": 20.0, "gamma": 0.1, "margin": 0.01, "merging": 0.2},
+    "softtriple": {"proxies_per_class": 3, "scale": 20.0, "gamma": 0.1, "margin": 0.01, "center_reg": 0.2},
     "arcface": {"margin": 28.6, "scale": 64.0},
     "subcenter-arcface": {"proxies_per_class": 3, "margin": 28.6, "scale": 64.0},
     "proxy-anchor": {"alpha": 32.0, "delta": 0.1},
@@ -42,9 +42,9 @@ def make(name):
     torch.manual_seed(3)
     if name in FAMILY:
         return MultiProxyAnchorLoss(CLASSES, DIM, **FAMILY[name]).double()
-    from polyanchor.losses.pml import baseline
+    from polyanchor.losses.pml import pml_loss
 
-    return baseline(name, CLASSES, DIM, **BASELINES[name]).double()
+    return pml_loss(name, CLASSES, DIM, **BASELINES[name]).double()
 
 
 def problem(ranks, sizes):
@@ -112,7 +112,7 @@ def training_difference(mesh):
         optimizer = torch.optim.AdamW(parameters, lr=0.05, weight_decay=0.1)
         for _ in range(4):
             optimizer.zero_grad()
-            loss(embed_in_pieces(network, inputs, 2), labels).backward()
+            loss(embed_in_micro_batches(network, inputs, 2), labels).backward()
             nn.utils.clip_grad_norm_(parameters, 0.3)
             with fixed_lengths(loss):
                 optimizer.step()

@@ -7,8 +7,7 @@ import torch
 import torch.distributed as dist
 
 from polyanchor.distributed import sharded_loss
-from polyanchor.distributed.negative_sampling import Sample, draw_sample, step_samples
-from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
+from polyanchor.distributed.sharded_loss import Sample, ShardedMultiProxyAnchorLoss, draw_sample, step_samples
 from polyanchor.losses.proxies import fixed_lengths
 
 CLASSES, DIM = 9, 5
@@ -24,7 +23,9 @@ def _alone_in_a_group():
 
 def make(share, **options):
     torch.manual_seed(0)
-    return ShardedMultiProxyAnchorLoss(CLASSES, DIM, proxies_per_class=2, negative_share=share, **options).double()
+    return ShardedMultiProxyAnchorLoss(
+        CLASSES, DIM, proxies_per_class=2, negative_sample_rate=share, **options
+    ).double()
 
 
 def rows():
@@ -179,10 +180,10 @@ def test_a_seed_decides_the_draws():
 
 @pytest.mark.parametrize("share", [0, -1, 1.1, float("nan")])
 def test_bad_shares(share):
-    with pytest.raises(ValueError, match=r"negative_share must lie in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"negative_sample_rate must lie in \(0, 1\]"):
         make(share)
 
 
 def test_merging_is_over_all_proxies():
-    with pytest.raises(ValueError, match="merging is a mean over all proxies"):
-        make(0.5, merging=1.0)
+    with pytest.raises(ValueError, match="center_reg is a mean over all proxies"):
+        make(0.5, center_reg=1.0)

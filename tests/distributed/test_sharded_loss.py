@@ -12,10 +12,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.distributed import shard_sweep
-from polyanchor.distributed.shard_sweep import _sweep
-from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
-from polyanchor.functional import merging_penalty
+from polyanchor.distributed import sharded_loss as shard_sweep
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss, _sweep
+from polyanchor.functional import center_regularizer
 from polyanchor.losses.proxies import fixed_lengths
 from tests.distributed.ranks import on_ranks
 
@@ -27,8 +26,13 @@ PLAIN = [{"anchor": anchor, "proxies_per_class": k, "alpha": 16.0} for anchor, k
 OTHERS = [
     *({**case, "pooling": pooling} for case, pooling in product(PLAIN[1::2], ("max", "logsumexp"))),
     *({"anchor": anchor, "proxies_per_class": 2, "alpha": 500.0} for anchor in ANCHORS),
-    {"anchor": "mixed", "proxies_per_class": 3, "merging": 0.5},
-    {"anchor": "data", "proxies_per_class": 2, "alpha": 16.0, "negative_share": 0.999},  # by that way, but all drawn
+    {"anchor": "mixed", "proxies_per_class": 3, "center_reg": 0.5},
+    {
+        "anchor": "data",
+        "proxies_per_class": 2,
+        "alpha": 16.0,
+        "negative_sample_rate": 0.999,
+    },  # by that way, but all drawn
 ]
 CASES = [
     *product((2, 3), SIZES, LABELS, PLAIN),
@@ -40,7 +44,7 @@ def named(ranks, sizes, labels, case):
     return f"{ranks} ranks, {sizes}, {labels} labels, " + ", ".join(f"{key} {value}" for key, value in case.items())
 
 
-def witness(rows, proxies, labels, *, anchor, alpha=32.0, delta=0.1, gamma=0.1, pooling="softmax", merging=0.0, **_):
+def witness(rows, proxies, labels, *, anchor, alpha=32.0, delta=0.1, gamma=0.1, pooling="softmax", center_reg=0.0, **_):
     """The formulas of the documentation, with plain logsumexp over everything."""
     cosines = nn.functional.normalize(rows, dim=1) @ nn.functional.normalize(proxies, dim=2).flatten(0, 1).T
     cosines = cosines.unflatten(1, proxies.shape[:2])
@@ -58,7 +62,7 @@ def witness(rows, proxies, labels, *, anchor, alpha=32.0, delta=0.1, gamma=0.1, 
     pull, push = -alpha * (pooled - delta), alpha * (pooled + delta)
     pulled = lse0(pull, own, 1).mean() if anchor == "data" else lse0(pull, own, 0).sum() / own.any(0).sum()
     pushed = lse0(push, ~own, 0).mean() if anchor == "class" else lse0(push, ~own, 1).mean()
-    return pulled + pushed + merging * merging_penalty(proxies)
+    return pulled + pushed + center_reg * center_regularizer(proxies)
 
 
 def relative(got, want):

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from polyanchor.cli.app import run
-from polyanchor.data.digits import write_digits
-from polyanchor.training.config_file import load_config
+from polyanchor.config.loading import load_config
+from polyanchor.datasets.benchmarks.digits import write_digits
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 
 TINY = ["model.backbone=test_resnet", "model.weights=", "model.embedding_dim=16", "images.size=16", "images.resize=16"]

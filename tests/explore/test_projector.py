@@ -9,9 +9,8 @@ from PIL import Image
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from polyanchor.explore import projector
-from polyanchor.explore.parquet import write_parquet
 from polyanchor.explore.projector import write_projector
-from polyanchor.explore.rows import open_rows
+from polyanchor.runs.embed_parts import open_rows, write_parquet
 
 
 def written(run, tmp_path):

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from polyanchor.data.images import BadImageError, ImageArrays
-from polyanchor.data.items import Items
+from polyanchor.datasets.images import BadImageError, ImageArrays
+from polyanchor.datasets.items import Items
 from polyanchor.deploy.description import Description
 from polyanchor.deploy.embedder import Embedder
-from polyanchor.index.data import Pictures, embedded, open_data, renamed
+from polyanchor.index.ingest import Pictures, embedded, open_data, renamed
 from polyanchor.models.embedding import EmbeddingModel
 
 

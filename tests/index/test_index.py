@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from polyanchor import Index
-from polyanchor._extras import load
+from polyanchor._optional import load
 from polyanchor.deploy.description import Description
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.models.embedding import EmbeddingModel
@@ -116,7 +116,7 @@ def test_on_a_server(tmp_path):
         (lambda index: index.search(torch.eye(4)), "holds vectors with 16 columns, got 4"),
         (lambda index: index.search(torch.full((1, 16), torch.nan)), "vectors must be finite"),
         (lambda index: index.search(unit(1), 0), "k must be at least 1"),
-        (lambda index: index.search(unit(1), 1, breadth=0), "breadth must be at least 1"),
+        (lambda index: index.search(unit(1), 1, search_effort=0), "search_effort must be at least 1"),
         (lambda index: index.add(unit(2), paths=["a"]), "paths must hold one text or None per vector, 2, got 1"),
         (lambda index: index.add(torch.ones(16)), r"must have shape \(N, D\)"),
     ],

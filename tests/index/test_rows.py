@@ -4,8 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyanchor.index.rows import Rows
-from polyanchor.index.values import Entries
+from polyanchor.index.types import Entries, Rows
 from polyanchor.types import Neighbours
 from tests.index.vectors import unit
 

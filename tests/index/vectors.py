@@ -2,7 +2,7 @@
 
 import torch
 
-from polyanchor.index.values import Entries
+from polyanchor.index.types import Entries
 
 
 def unit(count, dim=16, seed=0):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import polyanchor as pa
-from polyanchor.functional import merging_penalty, multi_proxy_anchor_loss
+from polyanchor.functional import center_regularizer, multi_proxy_anchor_loss
 
 
 def batch(b=6, d=8, c=4, dtype=torch.float32):
@@ -27,14 +27,14 @@ def test_is_the_function_on_its_own_proxies(anchor):
 @pytest.mark.parametrize("anchor", ["class", "data", "mixed"])
 def test_merging_adds_its_penalty_and_the_gradient_of_it(anchor):
     x, y = batch()
-    loss = pa.MultiProxyAnchorLoss(4, 8, proxies_per_class=3, anchor=anchor, merging=0.5)
+    loss = pa.MultiProxyAnchorLoss(4, 8, proxies_per_class=3, anchor=anchor, center_reg=0.5)
     loss(x, y).backward()
     proxies = loss.proxies.detach().clone().requires_grad_()
-    want = multi_proxy_anchor_loss(x, proxies, y, anchor=anchor) + 0.5 * merging_penalty(proxies)
+    want = multi_proxy_anchor_loss(x, proxies, y, anchor=anchor) + 0.5 * center_regularizer(proxies)
     want.backward()
     torch.testing.assert_close(loss(x, y), want)
     torch.testing.assert_close(loss.proxies.grad, proxies.grad)
-    assert "merging=0.5" in repr(loss)
+    assert "center_reg=0.5" in repr(loss)
 
 
 def test_merging_gives_an_unusable_batch_no_gradient(monkeypatch):
@@ -42,7 +42,7 @@ def test_merging_gives_an_unusable_batch_no_gradient(monkeypatch):
 
     monkeypatch.setattr(module, "multi_proxy_anchor_loss", lambda x, p, y, **_: (p * 0).sum() + torch.nan)
     x, y = batch()
-    loss = pa.MultiProxyAnchorLoss(4, 8, merging=0.5)
+    loss = pa.MultiProxyAnchorLoss(4, 8, center_reg=0.5)
     value = loss(x, y)
     value.backward()
     assert value.isnan()
@@ -132,8 +132,8 @@ def test_out_of_range_labels_and_nan_raise_on_the_cpu_at_once():
         ({"anchor": "datum"}, ValueError, "did you mean 'data'"),
         ({"init": "xavier"}, ValueError, "init must be one of 'fixed', 'kaiming'"),
         ({"gamma": 0}, ValueError, "gamma must be"),
-        ({"merging": -0.1}, ValueError, "merging must be a finite number of 0 or more, got -0.1"),
-        ({"merging": float("nan")}, ValueError, "merging must be"),
+        ({"center_reg": -0.1}, ValueError, "center_reg must be a finite number of 0 or more, got -0.1"),
+        ({"center_reg": float("nan")}, ValueError, "center_reg must be"),
     ],
 )
 def test_bad_options(options, error, words):

@@ -9,8 +9,8 @@ pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
 from pytorch_metric_learning import losses, miners
 
 from polyanchor import functional
-from polyanchor.losses.pml import BASELINES, baseline
-from polyanchor.training.loss_config import LOSSES
+from polyanchor.config.schema import LOSSES
+from polyanchor.losses.pml import BASELINES, pml_loss
 
 SOFT_TRIPLE = {"proxies_per_class": 3, "scale": 20.0, "gamma": 0.1, "margin": 0.01}
 
@@ -21,7 +21,7 @@ def defaults(name):
 
 def test_soft_triple_is_its_papers_formula():
     c, k, d, la, gamma, margin, tau = 4, 3, 5, 20.0, 0.1, 0.01, 0.2
-    loss = baseline("softtriple", c, d, merging=tau, **SOFT_TRIPLE)
+    loss = pml_loss("softtriple", c, d, center_reg=tau, **SOFT_TRIPLE)
     x, y = torch.nn.functional.normalize(torch.randn(6, d)), torch.tensor([0, 1, 2, 3, 0, 0])
     centres = loss.proxies.detach()
     total = 0.0
@@ -43,7 +43,7 @@ def test_soft_triple_is_its_papers_formula():
 
 
 def test_proxy_anchor_is_the_family_with_one_proxy():
-    loss = baseline("proxy-anchor", 6, 8, alpha=20.0, delta=0.2)
+    loss = pml_loss("proxy-anchor", 6, 8, alpha=20.0, delta=0.2)
     x, y = torch.randn(12, 8), torch.arange(12) % 4
     want = functional.multi_proxy_anchor_loss(x, loss.proxies, y, anchor="class", alpha=20.0, delta=0.2)
     torch.testing.assert_close(loss(x, y), want)
@@ -69,7 +69,7 @@ MINERS = {
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_configurations_defaults_are_the_librarys_loss_with_these_options(name):
-    loss, own = baseline(name, 6, 8, **defaults(name)), OWN[name]()
+    loss, own = pml_loss(name, 6, 8, **defaults(name)), OWN[name]()
     x, y = torch.randn(12, 8), torch.arange(12) % 4
     if BASELINES[name].weights:
         own.load_state_dict(loss.loss.state_dict())
@@ -80,7 +80,7 @@ def test_the_configurations_defaults_are_the_librarys_loss_with_these_options(na
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_proxies_start_at_length_one_and_belong_to_their_classes(name):
-    loss = baseline(name, 5, 8, **defaults(name))
+    loss = pml_loss(name, 5, 8, **defaults(name))
     if not BASELINES[name].weights:
         assert loss.proxies is None and not list(loss.parameters())
         return
@@ -97,7 +97,7 @@ def test_proxies_start_at_length_one_and_belong_to_their_classes(name):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_batch_of_another_dtype_does_not_change_the_proxies(name, dtype):
-    loss = baseline(name, 4, 5, **defaults(name))
+    loss = pml_loss(name, 4, 5, **defaults(name))
     x, y = torch.eye(5, dtype=dtype)[[0, 1, 2, 2]].requires_grad_(), torch.tensor([0, 1, 2, 1], dtype=torch.int32)
     loss(x, y).backward()
     assert all(weight.dtype == weight.grad.dtype == torch.float32 for weight in loss.parameters())
@@ -106,10 +106,10 @@ def test_a_batch_of_another_dtype_does_not_change_the_proxies(name, dtype):
 
 
 def test_one_centre_has_no_regulariser():
-    alone = baseline("softtriple", 4, 5, merging=0.2, **(SOFT_TRIPLE | {"proxies_per_class": 1}))
+    alone = pml_loss("softtriple", 4, 5, center_reg=0.2, **(SOFT_TRIPLE | {"proxies_per_class": 1}))
     assert alone(torch.eye(5)[:2], torch.tensor([0, 1])).isfinite()
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="'proxy-nca'.*got 'proxynca'"):
-        baseline("proxynca", 4, 5)
+        pml_loss("proxynca", 4, 5)

@@ -34,9 +34,9 @@ def test_a_loss_without_proxies_is_left_alone():
 
 def test_the_librarys_columns_are_proxies_too():
     pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
-    from polyanchor.losses.pml import baseline
+    from polyanchor.losses.pml import pml_loss
 
-    loss = baseline("arcface", 4, 6, margin=28.6, scale=64.0)
+    loss = pml_loss("arcface", 4, 6, margin=28.6, scale=64.0)
     with fixed_lengths(loss), torch.no_grad():
         loss.loss.W.add_(torch.randn_like(loss.loss.W))
     torch.testing.assert_close(loss.loss.W.norm(dim=0), torch.ones(4))

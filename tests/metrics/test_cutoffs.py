@@ -1,6 +1,6 @@
 import pytest
 
-from polyanchor.metrics.cutoffs import cutoffs
+from polyanchor.metrics.retrieval import cutoffs
 
 
 def test_forms():

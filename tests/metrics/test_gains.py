@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyanchor.metrics.gains import checked_table, gains_at_rank, ideal_dcg_graded
+from polyanchor.metrics.relevance import checked_table, gains_at_rank, ideal_dcg_graded
 
 CLASSES = 4
 TABLES = st.lists(

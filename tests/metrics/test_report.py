@@ -4,8 +4,8 @@ import weakref
 import pytest
 import torch
 
-from polyanchor.functional import measures
-from polyanchor.metrics.report import join, judge, measure, report
+from polyanchor.functional import retrieval as measures
+from polyanchor.metrics.retrieval import block_metrics, compute_relevance, join, report
 from polyanchor.types import Neighbours
 
 
@@ -19,26 +19,27 @@ def found(ids):
 
 def test_a_copy_under_another_label_is_not_a_hit():
     """Items 0 and 1 are one picture under two labels: dropping rank 1 would score item 0 for itself."""
-    judgement = judge(torch.tensor([5, 7, 5]), (1, 2))
+    judgement = compute_relevance(torch.tensor([5, 7, 5]), (1, 2))
     assert judgement.n_relevant.tolist() == [1, 0, 1]
-    values = measure(found([[1, 2], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
+    values = block_metrics(found([[1, 2], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
     assert values["recall@1"].tolist() == [0.0, pytest.approx(math.nan, nan_ok=True), 1.0]
     assert values["ndcg@2"][0].item() == pytest.approx(1 / math.log2(3))
     assert values["mrr"].tolist() == [0.5, pytest.approx(math.nan, nan_ok=True), 1.0]
 
 
 def test_blocks_are_joined_in_order():
-    judgement = judge(torch.tensor([0, 0, 1, 1]), (1,))
+    judgement = compute_relevance(torch.tensor([0, 0, 1, 1]), (1,))
     ids = [[1], [2], [3], [0]]
 
     def deeper(rows):
         return rows + 2
 
-    whole = measure(found(ids), 0, judgement, deeper)
+    whole = block_metrics(found(ids), 0, judgement, deeper)
     assert whole["mrr"].tolist() == [1.0, 1 / 3, 1.0, 1 / 5]
-    whole = measure(found(ids), 0, judgement, torch.ones_like)
+    whole = block_metrics(found(ids), 0, judgement, torch.ones_like)
     parts = [
-        (start, measure(found(ids[start:stop]), start, judgement, torch.ones_like)) for start, stop in ((3, 4), (0, 3))
+        (start, block_metrics(found(ids[start:stop]), start, judgement, torch.ones_like))
+        for start, stop in ((3, 4), (0, 3))
     ]
     parts = join(parts, 4)
     for name, value in whole.items():
@@ -59,14 +60,14 @@ def test_no_block_is_kept_while_the_next_but_one_is_made():
 
 
 def test_deeper_hits_and_means():
-    judgement = judge(torch.tensor([0, 0, 1, 2, 2]), (1,))
+    judgement = compute_relevance(torch.tensor([0, 0, 1, 2, 2]), (1,))
     asked = []
 
     def deeper(rows):
         asked.append(rows.tolist())
         return torch.tensor([4, 2])
 
-    values = join([(0, measure(found([[1], [2], [0], [1], [3]]), 0, judgement, deeper))], 5)
+    values = join([(0, block_metrics(found([[1], [2], [0], [1], [3]]), 0, judgement, deeper))], 5)
     assert asked == [[1, 3]]
     made = report(values, judgement, gallery=4, notes=["partial"])
     assert made.per_query["mrr"].tolist() == [1.0, 0.25, pytest.approx(math.nan, nan_ok=True), 0.5, 1.0]
@@ -76,9 +77,9 @@ def test_deeper_hits_and_means():
 
 
 def test_depth_reaches_the_largest_class_and_cutoff():
-    assert judge(torch.tensor([1, 1, 1, 2]), (1,)).depth == 2
-    assert judge(torch.tensor([1, 1, 1, 2]), (3, 1)).depth == 3
-    assert judge(torch.tensor([1, 1, 1, 2]), (1,)).depths.tolist() == [2, 2, 2, 1]
+    assert compute_relevance(torch.tensor([1, 1, 1, 2]), (1,)).depth == 2
+    assert compute_relevance(torch.tensor([1, 1, 1, 2]), (3, 1)).depth == 3
+    assert compute_relevance(torch.tensor([1, 1, 1, 2]), (1,)).depths.tolist() == [2, 2, 2, 1]
 
 
 def test_hits_are_checked_once_per_block(monkeypatch):
@@ -91,21 +92,21 @@ def test_hits_are_checked_once_per_block(monkeypatch):
 
     fitting = measures.fitting
     monkeypatch.setattr(measures, "fitting", counted)
-    judgement = judge(torch.tensor([0, 0, 0]), (1, 2))
-    measure(found([[1, 2], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
+    judgement = compute_relevance(torch.tensor([0, 0, 0]), (1, 2))
+    block_metrics(found([[1, 2], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
     assert calls == [(3, 2)]
 
 
 def test_neighbours_that_cannot_be_are_refused():
-    judgement = judge(torch.tensor([0, 0, 1]), (2,))
+    judgement = compute_relevance(torch.tensor([0, 0, 1]), (2,))
     with pytest.raises(ValueError, match="got 1 for query 0, which has 2 hits"):
-        measure(found([[1, 0], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
+        block_metrics(found([[1, 0], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
 
 
 def test_undefined_counts_the_ideal_and_undefined_of_each_measure():
     """Class 1 has one item, and is worth something to itself and to class 0: nDCG is defined where R is 0."""
-    judgement = judge(torch.tensor([0, 0, 1]), (1, 2), gains=torch.tensor([[2, 1], [1, 2]]))
-    values = measure(found([[1, 2], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
+    judgement = compute_relevance(torch.tensor([0, 0, 1]), (1, 2), gains=torch.tensor([[2, 1], [1, 2]]))
+    values = block_metrics(found([[1, 2], [0, 2], [0, 1]]), 0, judgement, nothing_deeper)
     made = report(values, judgement, gallery=2)
     assert made.undefined == made.undefined_of("ndcg@1") == made.undefined_of("ndcg@2") == 0
     assert {made.undefined_of(name) for name in made.means if "ndcg" not in name} == {1}

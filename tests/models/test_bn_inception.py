@@ -5,7 +5,7 @@ import torch
 
 pretrainedmodels = pytest.importorskip("pretrainedmodels.models.bninception", reason="extra: bn-inception")
 
-from polyanchor.data.transforms import test_transform as seen  # noqa: E402  (after the skip)
+from polyanchor.datasets.transforms import test_transform as seen  # noqa: E402  (after the skip)
 from polyanchor.models.embedding import create_model  # noqa: E402  (likewise)
 
 

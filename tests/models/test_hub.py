@@ -12,7 +12,7 @@ pytest.importorskip("huggingface_hub", reason="extra: train")
 
 from huggingface_hub import constants, hf_hub_download
 
-from polyanchor.models import hub
+from polyanchor.models import weights as hub
 from polyanchor.models.embedding import create_model
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyanchor.report.opening import open_run
-from polyanchor.report.report import write_report
+from polyanchor.report.data import open_run
+from polyanchor.report.write import write_report
 from polyanchor.training.train import train
-from tests.runs import config
+from tests.tiny_runs import config
 
 EVIL = '</script><img src=x onerror="window.hacked=1">'.replace("/", "")  # a folder's name has no slash
 NAMES = ["apple", "brick", "cloud", "delta", "e & f", f"z {EVIL}"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from polyanchor.functional import unit_rows
-from polyanchor.report.centres import study_centres
+from polyanchor.report.map import study_centres
 
 
 def test_items_stand_under_their_nearest_proxy(opened):

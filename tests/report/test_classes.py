@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from polyanchor.report.classes import class_scores, extremes, interval_of
+from polyanchor.report.scores import class_scores, extremes, interval_of
 
 
 def test_means_by_hand():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from polyanchor import evaluate_retrieval
-from polyanchor.report.confusion import confusion, shown_classes, strongest
+from polyanchor.report.scores import confusion, shown_classes, strongest
 from polyanchor.search.exact import search_others
 
 

@@ -1,6 +1,6 @@
 """Rows of epochs as figures."""
 
-from polyanchor.report.curves import curves
+from polyanchor.report.content import curves
 
 
 def test_each_line_has_a_value_an_epoch():

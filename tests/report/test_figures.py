@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from polyanchor.report.classes import class_scores
-from polyanchor.report.confusion import confusion
-from polyanchor.report.figures import class_data, class_labels, map_data
-from polyanchor.report.points import layers, views
+from polyanchor.report.content import class_data, class_labels, map_data
+from polyanchor.report.map import layers, views
+from polyanchor.report.scores import class_scores, confusion
 
 
 def unpacked(text, dtype):

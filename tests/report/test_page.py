@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from polyanchor.report.page import percent, plotly, render
+from polyanchor.report.write import percent, plotly, render
 from tests.report.conftest import EVIL
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from polyanchor.report.classes import ClassScore
-from polyanchor.report.confusion import confusion
-from polyanchor.report.sections import class_tables, confusion_tables, measure_tables
+from polyanchor.report.content import class_tables, confusion_tables, measure_tables
+from polyanchor.report.scores import ClassScore, confusion
 from polyanchor.types import RetrievalReport
 
 

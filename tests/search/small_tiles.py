@@ -4,7 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from polyanchor.search import floors, symmetric
+from polyanchor.search import symmetric
+from polyanchor.search import threshold_lists as floors
 
 
 @contextmanager

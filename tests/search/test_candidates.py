@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from polyanchor.search.candidates import candidates, least_of_groups
+from polyanchor.search.threshold_lists import candidates, least_of_groups
 
 
 @pytest.mark.parametrize("side", [8, 24, 48])

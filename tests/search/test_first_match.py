@@ -4,7 +4,7 @@ import torch
 from polyanchor.search import first_match
 from polyanchor.search.exact import search, search_others, walk
 from polyanchor.search.first_match import first_match_rank, first_matches
-from polyanchor.search.scores import against, leave_one_out
+from polyanchor.search.scores import leave_one_out, query_gallery
 from tests.search.live_memory import LiveMemory
 
 
@@ -43,7 +43,7 @@ def test_matches_full_rankings(seed, block_bytes):
     got = ranks(leave_one_out(vectors), labels, labels, block_bytes)
     assert got.tolist() == by_hand(others, labels, labels.tolist())
     queries, wanted = vectors[:30], labels[:30]
-    got = ranks(against(queries, vectors[30:]), wanted, labels[30:], block_bytes)
+    got = ranks(query_gallery(queries, vectors[30:]), wanted, labels[30:], block_bytes)
     assert got.tolist() == by_hand(search(queries, vectors[30:], 40).ids, wanted, labels[30:].tolist())
     assert (got == 0).any()
 

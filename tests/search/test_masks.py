@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from polyanchor.search.masks import marked
+from polyanchor.search.scores import marked
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 1.0])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from polyanchor.search.ranks import Counts, Targets, rank_in
-from tests.search.test_lists import tables
+from polyanchor.search.symmetric import Counts, Targets, rank_in
+from tests.search.test_threshold_lists import tables
 
 
 def by_sorting(scores, query, item):

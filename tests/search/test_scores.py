@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from polyanchor.search.scores import against, leave_one_out, padded_unit_rows, rows_per_block, score_blocks
+from polyanchor.search.scores import leave_one_out, padded_unit_rows, query_gallery, rows_per_block, score_blocks
 from tests.search.live_memory import LiveMemory
 
 
@@ -32,7 +32,7 @@ def test_padded_unit_rows_of_any_length():
 )
 def test_precision(given, computed):
     vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).to(given)
-    found = all_scores(against(vectors, vectors), 16)
+    found = all_scores(query_gallery(vectors, vectors), 16)
     assert found.dtype == computed
     unit = torch.nn.functional.normalize(vectors.double(), dim=1)
     torch.testing.assert_close(found.double(), unit @ unit.T, atol=3e-7, rtol=0)
@@ -40,7 +40,7 @@ def test_precision(given, computed):
 
 def test_mixed_precision_takes_the_wider():
     queries, gallery = torch.randn(2, 3, dtype=torch.float16), torch.randn(4, 3, dtype=torch.float64)
-    assert all_scores(against(queries, gallery), 16).dtype == torch.float64
+    assert all_scores(query_gallery(queries, gallery), 16).dtype == torch.float64
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -51,9 +51,9 @@ def test_equal_vectors_get_equal_scores(size, dim, dtype):
     random = torch.Generator().manual_seed(size + dim)
     one = torch.randn(1, dim, generator=random, dtype=dtype)
     queries = torch.randn(35, dim, generator=random, dtype=dtype)
-    found = all_scores(against(queries, one.expand(size, dim)), 32)
+    found = all_scores(query_gallery(queries, one.expand(size, dim)), 32)
     assert (found == found[:, :1]).all()
-    few = all_scores(against(queries[:3], one.expand(size, dim)), 16)
+    few = all_scores(query_gallery(queries[:3], one.expand(size, dim)), 16)
     assert (few == found[:3]).all()
 
 
@@ -94,17 +94,17 @@ def test_autocast_does_not_reach_the_scores():
 def test_refuses():
     two = torch.ones(2, 3)
     with pytest.raises(TypeError, match="queries must be a torch tensor"):
-        against([[1.0]], two)
+        query_gallery([[1.0]], two)
     with pytest.raises(TypeError, match="gallery must be floating"):
-        against(two, two.long())
+        query_gallery(two, two.long())
     with pytest.raises(ValueError, match=r"gallery must have shape \(N, D\)"):
-        against(two, torch.ones(3))
+        query_gallery(two, torch.ones(3))
     with pytest.raises(ValueError, match="same width, got 3 and 4"):
-        against(two, torch.ones(2, 4))
+        query_gallery(two, torch.ones(2, 4))
     with pytest.raises(ValueError, match="gallery must hold numbers, got a tensor on the meta device"):
-        against(two, two.to("meta"))
+        query_gallery(two, two.to("meta"))
     with pytest.raises(ValueError, match="queries must be finite"):
-        against(two * math.nan, two)
+        query_gallery(two * math.nan, two)
     with pytest.raises(ValueError, match="at least 2 rows for leave-one-out, got 1"):
         leave_one_out(two[:1])
     with pytest.raises(ValueError, match="embeddings must be finite, got NaN or infinity in 1 of 2 rows"):

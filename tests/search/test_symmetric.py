@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from polyanchor.search import symmetric
 from polyanchor.search.exact import search_others, search_others_blocks, walk
 from polyanchor.search.first_match import first_match_rank
-from polyanchor.search.ranks import Targets
 from polyanchor.search.scores import leave_one_out
+from polyanchor.search.symmetric import Targets
 from tests.exact_vectors import VECTORS
 from tests.search.live_memory import LiveMemory
 from tests.search.small_tiles import small_tiles

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyanchor.search.topk import best
+from polyanchor.search.scores import best
 
 
 @st.composite

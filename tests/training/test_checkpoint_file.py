@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from polyanchor._files import JobFailedError
-from polyanchor.training.checkpoint_file import CheckpointFiles, damage, to_resume_from
-from polyanchor.training.run_folder import RunFolder
-from tests.test__files import limited
+from polyanchor._io import JobFailedError
+from polyanchor.runs.folder import RunFolder
+from polyanchor.training.resume import CheckpointFiles, damage, to_resume_from
+from tests.test__io import limited
 
 STATE = {
     **dict.fromkeys(("optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step")),

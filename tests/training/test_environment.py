@@ -4,7 +4,7 @@ from pathlib import Path
 import torch
 
 import polyanchor
-from polyanchor.training.environment import environment
+from polyanchor.training.summary import environment
 
 
 def test_versions_machine_and_commit():

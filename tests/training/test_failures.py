@@ -9,17 +9,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from polyanchor._files import JobFailedError
+from polyanchor._io import JobFailedError
 from polyanchor.cli.app import run
+from polyanchor.runs.folder import RunFolder, held
 from polyanchor.training.callbacks import ShowProgress
-from polyanchor.training.checkpoint_file import damage
-from polyanchor.training.failures import explained
-from polyanchor.training.held import held
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.training.launch import explained
+from polyanchor.training.resume import damage
 from polyanchor.training.train import train
-from tests.experiments import features
-from tests.runs import arguments, config
-from tests.test__files import limited
+from tests.compare import features
+from tests.test__io import limited
+from tests.tiny_runs import arguments, config
 from tests.training.test_train import same_run
 
 CONSTANT = "optim.schedule=constant"  # the others depend on the number of epochs, which these tests change
@@ -89,13 +88,13 @@ def test_a_worker_that_is_killed(photos, tmp_path, monkeypatch, capsys, moment):
             for worker in multiprocessing.active_children():
                 os.kill(worker.pid, signal.SIGKILL)
 
-    of = ["data.workers=1", "run.epochs=2", "batches.images=1"]  # many steps: batches are fetched ahead
+    of = ["data.workers=1", "run.epochs=2", "batches.samples_per_class=1"]  # many steps: batches are fetched ahead
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         if moment == "training":
             patch.setattr(ShowProgress, "on_train_batch_start", kill, raising=False)
         else:
-            patch.setattr("polyanchor.evaluation.embed.collate", lambda samples: os.kill(os.getpid(), signal.SIGKILL))
+            patch.setattr("polyanchor.runs.embed.collate", lambda samples: os.kill(os.getpid(), signal.SIGKILL))
         assert run(command(*arguments(photos, *of), "--out", str(folder))) == 1
     err = capsys.readouterr().err
     assert re.search(
@@ -117,7 +116,7 @@ def test_a_worker_that_is_killed(photos, tmp_path, monkeypatch, capsys, moment):
     ],
 )
 def test_memory_that_runs_out(tmp_path, error):
-    said = "memory ran out .* batches.piece that fits; then go on with"
+    said = "memory ran out .* batches.micro_batch_size that fits; then go on with"
     with pytest.raises(JobFailedError, match=said), explained(tmp_path):
         raise error
 
@@ -138,7 +137,7 @@ def test_a_worker_that_dies_while_the_death_of_another_is_cleaned_up(photos, tmp
             yield
         raise RuntimeError("DataLoader worker (pid 12345) is killed by signal: Killed. ")
 
-    monkeypatch.setattr("polyanchor.training.fit.held", held_until_a_worker_dies)
+    monkeypatch.setattr("polyanchor.training.train.held", held_until_a_worker_dies)
     with pytest.raises(JobFailedError, match=r"gone \(DataLoader worker .*Killed\)\. .* --resume"):
         train(config(photos, "run.epochs=1"), tmp_path / "run")
 

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch import nn
 
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
-from polyanchor.training.gradients import clip, parted, total_norm
+from polyanchor.training.module import clip, parted, total_norm
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _alone_in_a_group():
 def problem(share):
     """A network and a sharded loss with large gradients, their optimizer, and plain copies of all gradients."""
     torch.manual_seed(0)
-    model, loss = nn.Linear(6, 4), ShardedMultiProxyAnchorLoss(9, 4, proxies_per_class=2, negative_share=share)
+    model, loss = nn.Linear(6, 4), ShardedMultiProxyAnchorLoss(9, 4, proxies_per_class=2, negative_sample_rate=share)
     optimizer = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1)
     loss(3 * model(torch.randn(5, 6)), torch.tensor([0, 3, 3, 8, 1])).backward()
     alike, parts = parted(optimizer, loss)

@@ -2,10 +2,10 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor.data.images import BadImageError, ImageFiles
-from polyanchor.data.items import Items, Split
-from polyanchor.distributed.ranks import Ranks
-from polyanchor.training.heads import require_openable
+from polyanchor.datasets.images import BadImageError, ImageFiles
+from polyanchor.datasets.items import Items, Split
+from polyanchor.distributed.comm import Ranks
+from polyanchor.training.train import require_openable
 
 
 @pytest.fixture

@@ -8,23 +8,23 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from polyanchor.distributed.ranks import Ranks
-from polyanchor.training.config_file import load_config
-from polyanchor.training.fit import _same_data
-from polyanchor.training.joining import Started, _started, joined
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.config.loading import load_config
+from polyanchor.distributed.comm import Ranks
+from polyanchor.runs.folder import RunFolder
+from polyanchor.training.launch import Started, _started, process_group
+from polyanchor.training.train import _same_data
+from tests.compare import features
 from tests.distributed.ranks import on_ranks
-from tests.experiments import features
-from tests.runs import settings, write_photos
+from tests.tiny_runs import settings, write_photos
 from tests.training.test_train import same_run, weights
 
 # float64 and fixed batch norms: what is left is the order of sums. Five classes train; 24 items are held out, 32 test.
-EXACT = ["run.precision=64-true", "run.accelerator=cpu", "batches.classes=5", "batches.images=3"]
+EXACT = ["run.precision=64-true", "run.accelerator=cpu", "batches.classes_per_batch=5", "batches.samples_per_class=3"]
 CASES = {
-    "mixed": ["loss.anchor=mixed", "optim.clip=norm", "optim.clip_at=0.5", "batches.piece=3"],
-    "sharded": ["loss.proxy_sharding=class", "loss.anchor=data", "optim.clip=norm", "optim.clip_at=0.5"],
-    "frozen at first": ["model.freeze_bn=true", "batches.images=2", "optim.warmup_epochs=1", "run.epochs=2"],
-    "none for one": ["loss.name=triplet", "batches.classes=1", "batches.images=2"],
+    "mixed": ["loss.anchor=mixed", "optim.clip=norm", "optim.clip_value=0.5", "batches.micro_batch_size=3"],
+    "sharded": ["loss.proxy_sharding=class", "loss.anchor=data", "optim.clip=norm", "optim.clip_value=0.5"],
+    "frozen at first": ["model.freeze_bn=true", "batches.samples_per_class=2", "optim.warmup_epochs=1", "run.epochs=2"],
+    "none for one": ["loss.name=triplet", "batches.classes_per_batch=1", "batches.samples_per_class=2"],
 }
 ON = {1: list(CASES), 2: ["mixed", "sharded"], 3: ["sharded", "frozen at first", "none for one"]}
 
@@ -65,7 +65,7 @@ def attempt(words, folder, **options):
 
 def runs(place):
     """On each of the ranks: every case, a stop that one rank hears, a NaN, refusals."""
-    from polyanchor.training.not_finite import DivergedError
+    from polyanchor.training.nan_guard import DivergedError
     from polyanchor.training.stopping import StopRequest
 
     size, rank, found = dist.get_world_size(), dist.get_rank(), {}
@@ -86,7 +86,7 @@ def runs(place):
         "diverged": "loss.alpha=1e30",
         "used folder": "optim.lr=1e-3",
         "other count": "run.devices=4",
-        "sampled": "loss.negative_share=0.5",
+        "sampled": "loss.negative_sample_rate=0.5",
     }.items():
         said = []
         folder = f"{place}/{'sharded' if name == 'used folder' else name} {size}"
@@ -102,10 +102,10 @@ def runs(place):
 
 def measured(place):
     """Embeddings and reports of item counts that the ranks do not divide, against one process."""
-    from polyanchor.distributed.ranks import Ranks, ranks_of_group
-    from polyanchor.evaluation.embed import embed
-    from polyanchor.evaluation.evaluate import evaluate_items
-    from polyanchor.training.setup import make_model, make_transforms, open_parts
+    from polyanchor.config.builders import make_model, make_transforms, open_parts
+    from polyanchor.distributed.comm import Ranks, ranks_of_group
+    from polyanchor.runs.embed import embed
+    from polyanchor.runs.evaluate import evaluate_items
 
     config = load_config(settings=settings(f"{place}/photos"))
     items = open_parts(config).split.test
@@ -119,15 +119,15 @@ def measured(place):
             got, _ = embed(model, some, view, batch_size=size, ranks=ranks)
             handle.remove()
             want, _ = embed(model, some, view, batch_size=size)
-            same += [sum(sum(part) for part in ranks.of_all(seen)) == count, got.names == want.names]
+            same += [sum(sum(part) for part in ranks.all_gather_object(seen)) == count, got.names == want.names]
             same += [torch.equal(got.vectors, want.vectors), torch.equal(got.labels, want.labels)]
         reports = [evaluate_items(model, items, None, view, k=[1, 3], ranks=who) for who in (ranks, Ranks())]
         same += [reports[0].means == reports[1].means, len(reports[0].per_query["mrr"]) == 16]
         try:
-            ranks.on_first(lambda: int("x"))
+            ranks.run_on_rank0(lambda: int("x"))
         except ValueError as error:
             same.append("invalid literal" in str(error))
-        same.append(ranks.most(ranks.rank, -ranks.rank) == [ranks.size - 1, 0])
+        same.append(ranks.all_max(ranks.rank, -ranks.rank) == [ranks.size - 1, 0])
     return same
 
 
@@ -252,7 +252,7 @@ def test_what_launchers_say():
 
 def test_nodes_with_other_data_are_refused():
     class Two(Ranks):
-        def of_all(self, value):
+        def all_gather_object(self, value):
             return [value, ("of other files", value[1])]
 
     split = {"fingerprint": "a", "contents": "b", "source": "folder:photos"}
@@ -265,11 +265,15 @@ def test_processes_that_nobody_started(tmp_path, monkeypatch):
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     config = features.config(tmp_path / "none.safetensors", "run.devices=2", "run.accelerator=cpu")
-    with pytest.raises(ValueError, match="ask for 2 processes, got one; start them with"), joined(config):
+    with pytest.raises(ValueError, match="ask for 2 processes, got one; start them with"), process_group(config):
         pass
 
 
 def test_one_process_alone_needs_no_group(tmp_path):
-    with joined(features.config(tmp_path / "none.safetensors")) as ranks:
+    with process_group(features.config(tmp_path / "none.safetensors")) as ranks:
         assert ranks.size == 1 and ranks.first and not dist.is_initialized()
-        assert ranks.of_all(3) == [3] and ranks.most(1, 2) == [1, 2] and ranks.on_first(os.getpid) == os.getpid()
+        assert (
+            ranks.all_gather_object(3) == [3]
+            and ranks.all_max(1, 2) == [1, 2]
+            and ranks.run_on_rank0(os.getpid) == os.getpid()
+        )

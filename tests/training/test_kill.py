@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.runs.folder import RunFolder
 from polyanchor.training.train import train
-from tests.experiments import features
+from tests.compare import features
 from tests.training.test_train import same_run
 
-SETTINGS = ["run.epochs=6", "batches.classes=2", "batches.images=2", "run.checkpoint_minutes=0.0001"]
+SETTINGS = [
+    "run.epochs=6",
+    "batches.classes_per_batch=2",
+    "batches.samples_per_class=2",
+    "run.checkpoint_minutes=0.0001",
+]
 
 
 def slowly(write):

@@ -12,12 +12,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from polyanchor._files import JobFailedError
-from polyanchor.training.config_file import load_config
-from polyanchor.training.joining import joined
-from polyanchor.training.launch import _portable, on_devices
+from polyanchor._io import JobFailedError
+from polyanchor.config.loading import load_config
+from polyanchor.training.launch import _portable, on_devices, process_group
 from polyanchor.training.stopping import Interrupted, StopRequest
-from tests.experiments import features
+from tests.compare import features
 
 CONFIG = load_config(settings=["run.devices=2", "run.accelerator=cpu"])
 
@@ -31,14 +30,14 @@ class TwoArgumentsError(Exception):
 
 def work(kind, announce, stop):
     """In each process."""
-    with joined(CONFIG) as ranks:
+    with process_group(CONFIG) as ranks:
         if kind == "fine":
             announce(f"rank {ranks.rank} speaks")
-            return torch.arange(3), ranks.of_all(ranks.rank), torch.get_num_threads()
+            return torch.arange(3), ranks.all_gather_object(ranks.rank), torch.get_num_threads()
         if kind == "waits":
             with stop.listening():
                 announce("listening")
-                while not ranks.most(stop.made)[0]:
+                while not ranks.all_max(stop.made)[0]:
                     time.sleep(0.01)
             raise Interrupted
         if ranks.rank == 1:

@@ -8,10 +8,10 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from polyanchor._extras import MissingExtraError
+from polyanchor._optional import MissingExtraError
 from polyanchor.training.stopping import Interrupted
 from polyanchor.training.train import train
-from tests.runs import config
+from tests.tiny_runs import config
 from tests.training.test_train import StopAfter
 
 

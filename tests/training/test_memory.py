@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from polyanchor._errors import InputError
-from polyanchor.data.items import Items
-from polyanchor.training import memory
-from polyanchor.training.config_file import load_config
-from polyanchor.training.memory import require_room
+from polyanchor.config.loading import load_config
+from polyanchor.datasets.items import Items
+from polyanchor.training import trainer as memory
+from polyanchor.training.trainer import require_room
 
 CODE = """
 import resource, torch
-from polyanchor.training.memory import keep_freed_memory
+from polyanchor.training.trainer import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
 torch.set_num_threads(1)
@@ -50,11 +50,11 @@ def test_what_cannot_fit_is_said_with_its_size_and_its_key():
     said = refused("loss.proxies_per_class=1000000", "model.embedding_dim=1000000")
     assert said.startswith(f"the proxies in training would take {10 * 10**12 * 16 / 2**30:,.1f} GiB")
     assert said.endswith("loss.proxies_per_class or model.embedding_dim")
-    assert "batches.images" in refused("batches.images=1000000", "model.embedding_dim=1000000")
+    assert "batches.samples_per_class" in refused("batches.samples_per_class=1000000", "model.embedding_dim=1000000")
 
 
 def test_the_bound_is_the_memory_of_the_machine(monkeypatch):
-    config = load_config(settings=["loss.proxies_per_class=1000", "batches.images=1"])
+    config = load_config(settings=["loss.proxies_per_class=1000", "batches.samples_per_class=1"])
     size = 10 * 1000 * config.model.embedding_dim * 16
     monkeypatch.setattr(memory, "_physical", lambda: size)
     require_room(config, VECTORS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyanchor.training.config_file import load_config
+from polyanchor.config.loading import load_config
 from polyanchor.training.train import train
 
 DATA = os.environ.get("POLYANCHOR_DATA", "")
@@ -33,9 +33,9 @@ def test_characters_of_other_alphabets_are_retrieved_better_after_training(tmp_p
                 "images.flip=false",
                 "model.backbone=test_resnet",
                 "model.embedding_dim=64",
-                "batches.classes=34",
+                "batches.classes_per_batch=34",
                 "optim.lr=1e-3",
-                "optim.proxy_multiple=20",
+                "optim.proxy_lr_mult=20",
                 *changes,
             ]
         )

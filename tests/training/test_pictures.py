@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from polyanchor.data.images import ImageFiles
-from polyanchor.training.pictures import spread
-from polyanchor.training.run_folder import RunFolder
+from polyanchor.datasets.images import ImageFiles
+from polyanchor.runs.folder import RunFolder
+from polyanchor.training.callbacks import spread
 from polyanchor.training.train import train
-from tests.runs import config
+from tests.tiny_runs import config
 
 
 def state(folder):

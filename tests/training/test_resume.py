@@ -2,9 +2,9 @@
 
 import pytest
 
-from polyanchor.training.config_file import load_config
+from polyanchor.config.loading import load_config
+from polyanchor.runs.folder import RunFolder, write_json
 from polyanchor.training.resume import check_resume
-from polyanchor.training.run_folder import RunFolder, write_json
 
 SPLIT = {"source": "x", "fingerprint": "f", "contents": "c", "train_classes": [0, 1], "validation_classes": [2]}
 

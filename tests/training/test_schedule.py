@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from polyanchor.training.config import Optim
-from polyanchor.training.schedule import factor
+from polyanchor.config.schema import Optim
+from polyanchor.training.module import factor
 
 STEPS, EPOCHS = 7, 9
 

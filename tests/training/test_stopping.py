@@ -10,7 +10,7 @@ import time
 import pytest
 
 from polyanchor.training.stopping import StopRequest
-from tests.runs import arguments
+from tests.tiny_runs import arguments
 
 
 def test_a_request_is_heard_once_and_a_second_one_stops_at_once():

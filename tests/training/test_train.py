@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor.data.items import Items
-from polyanchor.training.config_file import load_config
-from polyanchor.training.learner import parameter_groups
-from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.setup import make_loss, make_model, open_parts
+from polyanchor.config.builders import make_loss, make_model, open_parts
+from polyanchor.config.loading import load_config
+from polyanchor.datasets.items import Items
+from polyanchor.runs.folder import RunFolder
+from polyanchor.training.module import parameter_groups
 from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
-from tests.experiments import features
-from tests.runs import config
-from tests.runs import settings as runs_settings
+from tests.compare import features
+from tests.tiny_runs import config
+from tests.tiny_runs import settings as runs_settings
 
 
 def test_a_split_with_a_validation_part_trains_chooses_and_measures_with_its_own_items(photos, tmp_path):
@@ -120,7 +120,12 @@ def test_what_a_run_leaves_behind(photos, tmp_path):
 def test_two_epochs_are_one_and_a_resumed_one(photos, tmp_path, look, kind):
     """Two steps an epoch, so three looks: the stop comes inside an epoch, in its last step, at its end."""
     of = config(
-        photos, "run.epochs=2", f"batches.kind={kind}", "batches.classes=2", "batches.images=4", "optim.warmup_epochs=1"
+        photos,
+        "run.epochs=2",
+        f"batches.sampler={kind}",
+        "batches.classes_per_batch=2",
+        "batches.samples_per_class=4",
+        "optim.warmup_epochs=1",
     )
     whole = train(of, tmp_path / "whole")
     if look < 5:
@@ -138,7 +143,7 @@ def test_what_an_epoch_has_counted_goes_on_with_it(photos, tmp_path):
     bad = sorted(photos.rglob("*.png"))[::3]
     for path in bad:
         path.write_bytes(b"not an image")
-    of = config(photos, "run.epochs=1", "batches.images=2", "data.on_bad_image=skip", "model.freeze_bn=true")
+    of = config(photos, "run.epochs=1", "batches.samples_per_class=2", "data.on_bad_image=skip", "model.freeze_bn=true")
     whole = train(of, tmp_path / "whole")
     assert any("in training" in note for note in whole.notes)
     for _ in range(3):
@@ -170,8 +175,8 @@ def test_random_layers_go_on_where_they_were(photos, tmp_path, monkeypatch):
         model.head = torch.nn.Sequential(torch.nn.Dropout(), model.head)
         return model
 
-    monkeypatch.setattr("polyanchor.training.fit.make_model", with_dropout)
-    of = config(photos, "run.epochs=2", "batches.images=4")
+    monkeypatch.setattr("polyanchor.training.train.make_model", with_dropout)
+    of = config(photos, "run.epochs=2", "batches.samples_per_class=4")
     train(of, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(of, tmp_path / "parts", stop=StopAfter(1))
@@ -248,7 +253,7 @@ def test_the_memory_format_that_is_asked_for_reaches_the_network(photos, tmp_pat
         model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         return model
 
-    monkeypatch.setattr("polyanchor.training.fit.make_model", watched)
+    monkeypatch.setattr("polyanchor.training.train.make_model", watched)
     for channels_last in (True, False):
         of = config(photos, "run.epochs=1", "data.val_share=0", f"run.channels_last={str(channels_last).lower()}")
         train(of, tmp_path / str(channels_last))
@@ -267,7 +272,7 @@ def test_a_batch_in_pieces_is_the_same_training(photos, tmp_path, monkeypatch):
         model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]) if module.training else None)
         return model
 
-    monkeypatch.setattr("polyanchor.training.fit.make_model", watched)
+    monkeypatch.setattr("polyanchor.training.train.make_model", watched)
     found, images = {}, {}
     for piece in (0, 2):
         of = config(
@@ -276,8 +281,8 @@ def test_a_batch_in_pieces_is_the_same_training(photos, tmp_path, monkeypatch):
             "run.precision=64-true",
             "model.freeze_bn=true",
             "optim.clip=norm",
-            "optim.clip_at=0.5",
-            f"batches.piece={piece}",
+            "optim.clip_value=0.5",
+            f"batches.micro_batch_size={piece}",
         )
         train(of, tmp_path / str(piece))
         found[piece], images[piece] = weights(tmp_path / str(piece)), list(seen)
@@ -292,7 +297,7 @@ def test_a_batch_in_pieces_is_the_same_training(photos, tmp_path, monkeypatch):
 
 
 def test_a_batch_in_pieces_resumes_exactly(photos, tmp_path):
-    of = config(photos, "run.epochs=2", "batches.images=4", "batches.piece=3")
+    of = config(photos, "run.epochs=2", "batches.samples_per_class=4", "batches.micro_batch_size=3")
     train(of, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(of, tmp_path / "parts", stop=StopAfter(1))
@@ -310,7 +315,7 @@ def test_double_precision_resumes_exactly(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", ["optim.lr=1e-2", "run.seed=1", "data.val_share=0.6", "batches.images=4", "run.select=mrr"]
+    "change", ["optim.lr=1e-2", "run.seed=1", "data.val_share=0.6", "batches.samples_per_class=4", "run.monitor=mrr"]
 )
 def test_another_configuration_is_not_resumed(photos, tmp_path, change):
     train(config(photos, "run.epochs=1"), tmp_path / "run")
@@ -353,7 +358,7 @@ def test_a_folder_with_a_run_is_not_overwritten(photos, tmp_path):
 
 
 def test_three_groups_with_their_rates(photos):
-    of = config(photos, "optim.lr=1e-3", "optim.head_multiple=5", "optim.proxy_multiple=70")
+    of = config(photos, "optim.lr=1e-3", "optim.head_lr_mult=5", "optim.proxy_lr_mult=70")
     parts = open_parts(of)
     model, loss = make_model(of, parts.train), make_loss(of, 2)
     groups = {group["name"]: group for group in parameter_groups(model, loss, of)}
@@ -386,7 +391,7 @@ def test_the_backbone_stands_still_during_warm_up(photos, tmp_path):
 
 
 def test_softtriple_trains_its_centres(photos, tmp_path):
-    of = config(photos, "loss.name=softtriple", "run.epochs=1", "loss.gamma=0.3", "optim.proxy_length=free")
+    of = config(photos, "loss.name=softtriple", "run.epochs=1", "loss.gamma=0.3", "optim.renormalize_proxies=false")
     assert make_loss(of, 2).loss.gamma == 1 / 0.3
     train(of, tmp_path / "run")
     lengths = weights(tmp_path / "run")["loss.loss.fc"].norm(dim=0)
@@ -407,7 +412,7 @@ def test_vectors_train_a_head(tmp_path):
             f'data.source="features:{tmp_path / "f.safetensors"}"',
             "model.backbone=none",
             "data.val_share=0.5",
-            "batches.classes=2",
+            "batches.classes_per_batch=2",
             "run.epochs=2",
         ]
     )

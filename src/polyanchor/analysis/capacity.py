@@ -12,13 +12,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from polyanchor.analysis.gradients import QUANTILES, Strength, strength
-from polyanchor.analysis.similarity_gradient import CosineLoss
-from polyanchor.data.items import Items
-from polyanchor.data.transforms import Transform
-from polyanchor.evaluation.embed import embed
-from polyanchor.training.config import Config
-from polyanchor.training.setup import make_batches
+from polyanchor.analysis.gradients import QUANTILES, CosineLoss, Strength, strength
+from polyanchor.config.builders import make_batches
+from polyanchor.config.schema import Config
+from polyanchor.datasets.items import Items
+from polyanchor.datasets.transforms import Transform
+from polyanchor.runs.embed import embed
 
 USABLE = 0.01
 """A gradient counts as usable above this share of the mean one at the end of the first epoch."""
@@ -62,7 +61,7 @@ class TrainingBatches:
 class Capacity(Callback):
     r"""Measures at the end of every epoch how many items of fixed training batches receive a usable gradient.
 
-    Give it to :func:`polyanchor.training.fit.fit` as ``callbacks=[Capacity(batches)]``. The training goes on as if it
+    Give it to :func:`polyanchor.training.train.fit` as ``callbacks=[Capacity(batches)]``. The training goes on as if it
     were not there. With :math:`n_i` the length of the gradient of item i along the sphere, times B
     (:class:`~polyanchor.analysis.gradients.Strength`), and :math:`\bar n` its mean at the end of the first epoch:
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +14,127 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
-from polyanchor._extras import MissingExtraError, load
+from polyanchor._optional import MissingExtraError, load
 from polyanchor.analysis.capacity import Capacity, TrainingBatches, capacity_of, joined
-from polyanchor.analysis.gradient_figures import LINES, draw_gradients
-from polyanchor.analysis.gradient_response import reach, response
 from polyanchor.analysis.gradients import (
     ClassStrength,
     Concentration,
+    CosineLoss,
     Curve,
+    SimilarityGradient,
     class_strength,
     concentration,
     pull_push_curve,
+    reach,
+    response,
     strength,
 )
-from polyanchor.analysis.similarity_gradient import CosineLoss, SimilarityGradient
-from polyanchor.training.config import Config
-from polyanchor.training.config_file import change_config
-from polyanchor.training.device import device_of
-from polyanchor.training.fit import fit
-from polyanchor.training.loss_config import LOSSES, MultiProxyAnchor
-from polyanchor.training.run_folder import RunFolder, without_nan, write_json
-from polyanchor.training.setup import make_loss, make_transforms
-from polyanchor.training.summary import Announce
-from polyanchor.training.trained import Trained, open_trained
+from polyanchor.config.builders import device_of, make_loss, make_transforms
+from polyanchor.config.loading import change_config
+from polyanchor.config.schema import LOSSES, Config, MultiProxyAnchor
+from polyanchor.runs.folder import RunFolder, without_nan, write_json
+from polyanchor.runs.load import Trained, open_trained
+from polyanchor.training.train import fit
+from polyanchor.types import Announce
+from polyanchor.viz.figures import blank, write_figures
+
+PULL, PUSH, ALL = "#0072b2", "#d55e00", "#333333"
+LINES = (  # Okabe and Ito's colours, told apart by dashes too; those that may coincide grow thinner
+    ("#56b4e9", "-", 6.0),
+    ("#d55e00", "-", 3.5),
+    ("#009e73", "-", 1.8),
+    ("#cc79a7", "--", 1.6),
+    ("#0072b2", "--", 1.6),
+    ("#e69f00", "--", 1.6),
+    ("#333333", ":", 1.6),
+)
+_DOTS = 4_000  # more would make a large file and no other picture
+
+
+def draw_gradients(
+    found: SimilarityGradient,
+    curves: Mapping[str, Curve],
+    epochs: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> tuple[Path, ...]:
+    """Write ``similarity``, ``curves`` and, if epochs were measured, ``capacity``, each as ``.svg`` and ``.png``.
+
+    Args:
+        found: of one batch.
+        curves: name of a loss -> its curve, at most seven.
+        epochs: rows of :class:`~polyanchor.analysis.capacity.Capacity`, or none.
+        folder: where to; made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    makers = {"similarity": partial(_similarity, found), "curves": partial(_draw_curves, curves)}
+    return write_figures(makers | ({"capacity": partial(_capacity, epochs)} if epochs else {}), folder)
+
+
+def _similarity(found: SimilarityGradient) -> Any:
+    """A dot for each item and class, at the cosine of the class's nearest proxy; between items one for each pair."""
+    figure = blank(7.5, 3.2)
+    values, cosines, own = len(found.values) * found.values, found.similarity, found.own
+    if found.targets is found.directions:
+        seen = torch.eye(len(values), dtype=torch.bool).logical_not()
+    else:
+        classes = int(found.columns.max()) + 1
+        values = len(values) * found.by_class()
+        cosines = cosines.unflatten(1, (classes, -1)).amax(dim=2)
+        own = found.labels[:, None] == torch.arange(classes)
+        seen = torch.ones_like(own)
+    panels = (("pull: -B dL/ds, own class", own, -1, PULL), ("push: B dL/ds, other classes", ~own, 1, PUSH))
+    for axes, (label, mask, sign, colour) in zip(figure.subplots(1, 2), panels, strict=True):
+        x, y = cosines[mask & seen], sign * values[mask & seen]
+        step, size = -(-len(x) // _DOTS), 6 if len(x) > 500 else 14
+        axes.scatter(x[::step], y[::step], s=size, color=colour, alpha=0.5, linewidths=0, rasterized=True)
+        axes.set(xlabel="cosine", ylabel=label)
+        axes.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+    return figure
+
+
+def _draw_curves(curves: Mapping[str, Curve]) -> Any:
+    """Both as a share of the largest value of the curve: the losses differ in scale."""
+    figure = blank(8.2, 3.2)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, part in zip(panels, ("pull", "push"), strict=True):
+        for (name, curve), (colour, dashes, width) in zip(curves.items(), LINES, strict=False):
+            values = getattr(curve, part)
+            largest = max(map(abs, values)) or 1.0
+            shares = [value / largest for value in values]
+            axes.plot(curve.own, shares, dashes, color=colour, label=name, linewidth=width)
+        axes.set(xlabel="similarity to the own class (cosine)", title=part)
+    panels[0].set(ylabel="share of its largest value", ylim=(-0.05, 1.05))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def _capacity(epochs: Sequence[Mapping[str, Any]]) -> Any:
+    figure = blank(7.5, 3.2)
+    left, right = figure.subplots(1, 2)
+    numbers = [row["epoch"] for row in epochs]
+    marker = "o" if len(numbers) < 25 else ""
+    for name, label, colour, dashes in (
+        ("usable", "whole gradient", ALL, "-"),
+        ("usable_pull", "pull", PULL, "--"),
+        ("usable_push", "push", PUSH, "-."),
+    ):
+        shares = [row[name] for row in epochs]
+        left.plot(numbers, shares, dashes, color=colour, label=label, marker=marker, markersize=3)
+    left.set(xlabel="epoch", ylabel="share of items with a usable gradient", ylim=(-0.03, 1.03))
+    low, middle, high = zip(*(row["quantiles"] for row in epochs), strict=True)
+    right.fill_between(numbers, low, high, color=ALL, alpha=0.2, linewidth=0, label="10 to 90 % of the items")
+    right.plot(numbers, middle, color=ALL, label="median", marker=marker, markersize=3)
+    right.set(xlabel="epoch", ylabel="length of the gradient, times B", ylim=(0, None))
+    for axes in (left, right):
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
 
 AGAINST = "normsoftmax", "proxy-nca", "softtriple"
 """Softmax-type losses whose curves are drawn beside the family's."""
@@ -47,7 +147,7 @@ def report_gradients(
     settings: tuple[str, ...] = (),
     batches: int = 4,
     movers: int = 24,
-    against: tuple[str, ...] = AGAINST,
+    reference: tuple[str, ...] = AGAINST,
     over_training: bool = False,
     announce: Announce = lambda line: None,
 ) -> dict[str, Any]:
@@ -62,7 +162,7 @@ def report_gradients(
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
         batches: of the first epoch, measured with the weights that the run left.
         movers: items of the first batch that are moved to see whose gradients answer.
-        against: names of losses, with their default options, whose curves stand beside the family's three.
+        reference: names of losses, with their default options, whose curves stand beside the family's three.
         over_training: train the run's configuration once more, in a temporary folder, measuring after every epoch.
         announce: receives lines about what is being done.
 
@@ -76,10 +176,10 @@ def report_gradients(
     """
     _check.count("--batches", batches)
     _check.count("movers", movers)
-    for name in against:
-        _check.one_of("--against", name, tuple(LOSSES))
-    if len(against) > len(LINES) - 4:
-        raise InputError(f"--against takes at most {len(LINES) - 4} losses, as many as a figure shows, got {against}")
+    for name in reference:
+        _check.one_of("--reference", name, tuple(LOSSES))
+    if len(reference) > len(LINES) - 4:
+        raise InputError(f"--reference takes at most {len(LINES) - 4} losses, as many as a figure shows, got {reference}")
     load("matplotlib", "report")  # before the work rather than after it
     trained = open_trained(run, settings)
     loss = CosineLoss(trained.loss)
@@ -96,7 +196,7 @@ def report_gradients(
     content["classes"] = [_classes(one, trained.classes) for one in found]
     content["concentration"] = _concentration([concentration(one) for one in found])
     content["response"] = _response(loss, *embedded[0], movers)
-    curves, notes = _curves(trained, loss, against)
+    curves, notes = _curves(trained, loss, reference)
     content["curves"] = {name: asdict(curve) for name, curve in curves.items()}
     if over_training:
         announce("training the configuration once more to measure its gradients after every epoch")
@@ -155,12 +255,12 @@ def _response(loss: CosineLoss, embeddings: Tensor, labels: Tensor, movers: int)
     return {"movers": len(rows)} | {part: asdict(numbers) for part, numbers in reached.items()}
 
 
-def _curves(trained: Trained, loss: CosineLoss, against: tuple[str, ...]) -> tuple[dict[str, Curve], list[str]]:
+def _curves(trained: Trained, loss: CosineLoss, reference: tuple[str, ...]) -> tuple[dict[str, Curve], list[str]]:
     own = torch.linspace(-0.2, 0.98, 60, dtype=torch.float64)
     wanted: dict[str, Any] = {
         f"family, {anchor}": MultiProxyAnchor(anchor=anchor) for anchor in ("class", "data", "mixed")
     }
-    wanted |= {name: LOSSES[name].model_validate({"name": name}) for name in against}
+    wanted |= {name: LOSSES[name].model_validate({"name": name}) for name in reference}
     curves, notes = {}, []
     for name, section in wanted.items():
         config: Config = trained.config.model_copy(update={"loss": section})

@@ -4,25 +4,147 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from polyanchor import _check
 from polyanchor._errors import InputError
-from polyanchor._extras import load
-from polyanchor._files import replacing
-from polyanchor.analysis.contact_sheet import contact_sheet, nearest_rows
+from polyanchor._io import replacing
+from polyanchor._optional import load
 from polyanchor.analysis.proxies import ClassCentres, ProxyStudy, study_proxies
-from polyanchor.analysis.proxy_figures import draw_study
-from polyanchor.data.items import Items
-from polyanchor.evaluation.embed import embed
+from polyanchor.config.builders import device_of, make_transforms
+from polyanchor.datasets.items import Items
 from polyanchor.losses.proxies import proxies_of
-from polyanchor.training.device import device_of
-from polyanchor.training.run_folder import write_json
-from polyanchor.training.setup import make_transforms
-from polyanchor.training.trained import Trained, open_trained
+from polyanchor.runs.embed import embed
+from polyanchor.runs.folder import write_json
+from polyanchor.runs.load import Trained, open_trained
+from polyanchor.viz.figures import blank, write_figures
+from polyanchor.viz.sheets import Line, sheet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+COLOURS = "#3b78b0", "#e2953b", "#9a9a9a"
+
+
+def draw_study(study: ProxyStudy, folder: Path) -> tuple[Path, ...]:
+    """Write ``centres`` and, where sub-classes are known, ``agreement``, each as ``.svg`` and ``.png``.
+
+    Args:
+        study: of at least one class.
+        folder: where to; made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    makers = {"centres": partial(_centres, study)}
+    return write_figures(makers | ({"agreement": partial(_agreement, study)} if "ami" in study.means else {}), folder)
+
+
+def _centres(study: ProxyStudy) -> Any:
+    figure = blank(5.5, 3.2)
+    axes, most = figure.add_subplot(), len(study.classes[0].counts)
+    bins = [0.75 + step / 2 for step in range(2 * most)]  # half a centre wide, 1 and K in the middle of the ends
+    numbers = {
+        "of nearest centres, merged ones as one": [one.effective_distinct for one in study.classes],
+        "of soft usage": [one.effective_soft for one in study.classes],
+    }
+    for (label, values), colour in zip(numbers.items(), COLOURS, strict=False):
+        axes.hist(values, bins, label=label, color=colour, histtype="stepfilled", alpha=0.55)
+    axes.set(xlabel=f"effective number of centres, of {most}", ylabel="classes", xlim=(0.5, most + 0.5))
+    axes.yaxis.get_major_locator().set_params(integer=True)  # few classes: no quarter of one
+    axes.legend(frameon=False)
+    return figure
+
+
+def _agreement(study: ProxyStudy) -> Any:
+    """Bars over the classes, best first, and the mean over them as lines."""
+    found = [one.agreement for one in study.classes if one.agreement]
+    found.sort(key=lambda one: -one.ami)
+    wide = min(12.0, 6 + 0.15 * len(found))
+    figure = blank(wide, 5)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    measures = {
+        upper: {"proxies": "ami", "k-means": "kmeans_ami"},
+        lower: {"proxies": "purity", "k-means": "kmeans_purity", "by chance": "random_purity"},
+    }
+    for axes, bars in measures.items():
+        for number, ((label, name), colour) in enumerate(zip(bars.items(), COLOURS, strict=False)):
+            mean, share = study.means[name], 0.85 / len(bars)
+            places = [place + (number - (len(bars) - 1) / 2) * share for place in range(len(found))]
+            axes.bar(
+                places, [getattr(one, name) for one in found], share, color=colour, label=f"{label}, mean {mean:.3f}"
+            )
+            axes.axhline(mean, color=colour, linewidth=0.8, linestyle=":")
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+    upper.set_ylabel("adjusted mutual information")
+    lower.set(ylabel="purity", xlabel=f"{len(found)} classes with known sub-classes", xticks=[])
+    return figure
+
+
+def nearest_rows(study: ProxyStudy, items: Items, one: ClassCentres, images: int) -> dict[int, list[int]]:
+    """Rows of the items nearest to each centre in use, of those that have no nearer centre.
+
+    Args:
+        study: of ``items``, row for row.
+        items: N.
+        one: the class.
+        images: at most so many rows for a centre.
+
+    Returns:
+        Centre -> row numbers, nearest first; the centre with most items first.
+    """
+    order = sorted((k for k, count in enumerate(one.counts) if count), key=lambda k: -one.counts[k])
+    of_class, found = items.labels == one.class_id, {}
+    for centre in order:
+        rows = (of_class & (study.centre == centre)).nonzero()[:, 0]
+        nearest = study.similarity[rows].sort(descending=True, stable=True).indices
+        found[centre] = rows[nearest[:images]].tolist()
+    return found
+
+
+def contact_sheet(study: ProxyStudy, items: Items, one: ClassCentres, *, images: int = 8) -> Image:
+    """The nearest images of each centre in use, with its number of items and its usage beside them.
+
+    Where sub-classes are known, the most frequent one of the centre's items is named with its share.
+
+    Args:
+        study: of ``items``, row for row.
+        items: images, not vectors.
+        one: the class.
+        images: at most so many in a row.
+
+    Returns:
+        RGB image, see :func:`polyanchor.viz.sheets.sheet`.
+
+    Raises:
+        BadImageError: an image cannot be read.
+        ValueError: the items are vectors.
+    """
+    title = f"{one.name}: {sum(one.counts)} items, {one.in_use} of {len(one.counts)} centres in use"
+    lines = [
+        Line(_words(study, items, one, centre), nearest)
+        for centre, nearest in nearest_rows(study, items, one, images).items()
+    ]
+    return sheet(items, f"{title}, effective number {one.effective_distinct:.1f}", lines)
+
+
+def _words(study: ProxyStudy, items: Items, one: ClassCentres, centre: int) -> list[str]:
+    lines = [f"centre {centre}", f"nearest of {one.counts[centre]} items", f"usage {one.usage[centre]:.1%}"]
+    if items.sublabels is not None:
+        own = items.sublabels[(items.labels == one.class_id) & (study.centre == centre)]
+        found, counts = own.unique(return_counts=True)
+        most = int(counts.argmax())
+        lines.append(f"sub-class {int(found[most])}: {int(counts[most]) / len(own):.0%}")
+    return lines
+
 
 NAMES = 8
 """Items that are named, or shown, for a centre."""
@@ -32,7 +154,7 @@ def report_proxies(
     run: Path,
     out: Path,
     *,
-    part: str = "train",
+    split: str = "train",
     settings: tuple[str, ...] = (),
     classes: int = 4,
     merged_above: float | None = None,
@@ -45,7 +167,7 @@ def report_proxies(
     Args:
         run: its folder.
         out: folder to write; files of the same names are replaced.
-        part: ``"train"``: the classes that trained; ``"test"``: test items of those same classes.
+        split: ``"train"``: the classes that trained; ``"test"``: test items of those same classes.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
         classes: so many classes are shown, half with the most centres in use and half with the fewest.
         merged_above: two centres of a cosine above this are merged; None: 0.95.
@@ -59,7 +181,7 @@ def report_proxies(
             ``merged_above`` where each class has one centre.
         MissingExtraError: matplotlib is not installed.
     """
-    _check.one_of("part", part, ("train", "test"))
+    _check.one_of("split", split, ("train", "test"))
     asked, merged_above = merged_above, 0.95 if merged_above is None else merged_above
     if not -1 <= merged_above <= 1:
         raise InputError(f"--merged-above must be a cosine, from -1 to 1, got {merged_above}")
@@ -73,7 +195,7 @@ def report_proxies(
         )
     if asked is not None and proxies.shape[1] == 1:
         raise InputError("--merged-above is about several centres of a class, and each has one here; leave it out")
-    items, notes = _items(trained, part)
+    items, notes = _items(trained, split)
     embeddings, skipped = embed(
         trained.model.to(device_of(config)),
         items,
@@ -91,7 +213,7 @@ def report_proxies(
     shown = {one.class_id: _show(study, items, one, out) for one in _extremes(study.classes, classes)}
     content = {
         "run": str(run),
-        "part": part,
+        "split": split,
         "loss": config.loss.name,
         "items": len(items),
         "proxies_per_class": proxies.shape[1],
@@ -105,18 +227,18 @@ def report_proxies(
     return content
 
 
-def _items(trained: Trained, part: str) -> tuple[Items, list[str]]:
+def _items(trained: Trained, split: str) -> tuple[Items, list[str]]:
     """The items of the part whose class has proxies, and what was left out."""
-    items = trained.parts.train if part == "train" else trained.parts.split.test
+    items = trained.parts.train if split == "train" else trained.parts.split.test
     known = torch.isin(items.labels, trained.classes)
     if not known.any():
         raise InputError(
-            f"proxies stand for classes that trained, and none of the {len(items)} {part} items is of one (the split "
-            "is zero-shot); take --part train"
+            f"proxies stand for classes that trained, and none of the {len(items)} {split} items is of one (the split "
+            "is zero-shot); take --split train"
         )
     if known.all():
         return items, []
-    return items.subset(known), [f"{int((~known).sum())} {part} items of classes that did not train were left out"]
+    return items.subset(known), [f"{int((~known).sum())} {split} items of classes that did not train were left out"]
 
 
 def _extremes(classes: Sequence[ClassCentres], wanted: int) -> list[ClassCentres]:

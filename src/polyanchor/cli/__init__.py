@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from polyanchor._extras import MissingExtraError, load
+from polyanchor._optional import MissingExtraError, load
 
 
 def main() -> None:
@@ -22,6 +22,6 @@ def main() -> None:
     from polyanchor.cli.app import run
 
     code = run(sys.argv[1:])
-    if "polyanchor.distributed.ranks" in sys.modules and ("WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ):
-        sys.modules["polyanchor.distributed.ranks"].leave(code)
+    if "polyanchor.distributed.comm" in sys.modules and ("WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ):
+        sys.modules["polyanchor.distributed.comm"].leave(code)
     sys.exit(code)

@@ -14,22 +14,13 @@ import typer
 
 from polyanchor import __version__
 from polyanchor._errors import InputError
-from polyanchor._extras import MissingExtraError
-from polyanchor._files import JobFailedError, no_room, user_path
-from polyanchor.cli import (
-    analyze,
-    compare,
-    data,
-    demo,
-    embed,
-    evaluate,
-    explore,
-    export,
-    index,
-    report,
-    search,
-    train,
-)
+from polyanchor._io import JobFailedError, no_room, user_path
+from polyanchor._optional import MissingExtraError
+from polyanchor.cli import analyze, compare, data, evaluate, export, index, report, train
+from polyanchor.cli import evaluate as embed
+from polyanchor.cli import index as search
+from polyanchor.cli import report as explore
+from polyanchor.cli import train as demo
 
 app = typer.Typer(
     name="polyanchor",

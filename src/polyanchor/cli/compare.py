@@ -34,7 +34,7 @@ def compare(
     trials: Annotated[
         int, typer.Option(min=0, help="Trials for the hyper-parameters of each method; 0 takes the defaults.")
     ] = 15,
-    against: Annotated[
+    reference: Annotated[
         str, typer.Option(help="Label of the method that the others are tested against.", show_default="proxy-anchor")
     ] = "",
     out: Annotated[Path, typer.Option(help="Folder; an unfinished comparison in it is gone on with.")] = Path(
@@ -49,12 +49,10 @@ def compare(
     Killed, or stopped with Ctrl-C, it goes on where it stood when the same command is given again. Hyper-parameters
     and epochs are chosen on held-out training classes.
     """
-    from polyanchor.cli._output import note, print_json
-    from polyanchor.cli._verdict import print_verdict
-    from polyanchor.experiments.comparison import compare as run_comparison
-    from polyanchor.experiments.folder import Plan
-    from polyanchor.experiments.methods import parse_methods
-    from polyanchor.training.config_file import load_config
+    from polyanchor.cli._common import note, print_json, print_verdict
+    from polyanchor.compare.plan import Plan, parse_methods
+    from polyanchor.compare.run import compare as run_comparison
+    from polyanchor.config.loading import load_config
     from polyanchor.training.stopping import Interrupted, StopRequest
 
     for setting in settings or ():
@@ -63,9 +61,9 @@ def compare(
             raise InputError(f"--set {setting}: each run takes {key} from {what}; leave it out")
     methods = parse_methods(method or ["all"])
     labels = [one.label for one in methods]
-    if against and labels == [against]:
-        raise InputError(f"--against {against}: there is no other method to test against it; add one with --method")
-    reference = against or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
+    if reference and labels == [reference]:
+        raise InputError(f"--reference {reference}: there is no other method to test against it; add one with --method")
+    reference = reference or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
     plan = Plan(load_config(config, settings or ()), methods, seeds, trials, reference)
     stop = StopRequest(note)
     try:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._settings import refuse_unused
+from polyanchor.cli._common import refuse_unused
 
 if TYPE_CHECKING:
-    from polyanchor.data.items import Items, Split
+    from polyanchor.datasets.items import Items, Split
 
 app = typer.Typer(help="Data sources: which there are, and whether a copy is complete.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def list_sources(
 
     Example: polyanchor data list --json
     """
-    from polyanchor.data.catalogue import KNOWN
+    from polyanchor.datasets.sources import KNOWN
 
     if as_json:
         print(json.dumps([asdict(info) for info in KNOWN], indent=2))
@@ -62,8 +62,8 @@ def verify(
 
     Example: polyanchor data verify cars196 --root data --images
     """
-    from polyanchor.data.opening import MAX_PIXELS
-    from polyanchor.data.sources import open_source
+    from polyanchor.datasets.images import MAX_PIXELS
+    from polyanchor.datasets.sources import open_source
 
     # a copy that is not complete is what this command is there to describe, so opening it is no error
     split = open_source(spec, root=root or Path("data"), allow_partial=True, max_pixels=max_pixels or MAX_PIXELS)
@@ -91,7 +91,7 @@ def verify(
 
 def _counts(spec: str, split: Split) -> list[dict[str, str | int | bool | None]]:
     """Found and expected numbers of each part; expected is None where nothing official says."""
-    from polyanchor.data.splits import OFFICIAL
+    from polyanchor.datasets.splits import OFFICIAL
 
     named = {
         "train": split.train,
@@ -122,7 +122,7 @@ def _counts(spec: str, split: Split) -> list[dict[str, str | int | bool | None]]
 def _bad_images(split: Split) -> list[str]:
     """Read every image; one message for each that cannot be read."""
     from polyanchor._progress import progress
-    from polyanchor.data.images import BadImageError
+    from polyanchor.datasets.images import BadImageError
 
     parts: list[Items] = [
         part for part in (split.train, split.test, split.gallery, split.validation) if part is not None
@@ -143,7 +143,7 @@ def _print_table(heading: list[str], rows: list[list[str]], *, fold: bool = Fals
     from rich.table import Table
     from rich.text import Text
 
-    from polyanchor.cli._output import print_whole
+    from polyanchor.cli._common import print_whole
 
     table = Table(*heading)
     for row in rows:

@@ -19,9 +19,9 @@ def export(
         Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder, or a saved embedder's.")
     ],
     to: Annotated[
-        str, typer.Option(help="onnx or torchscript: one file; safetensors: a folder in the Hugging Face form.")
+        str, typer.Option(help="onnx or pt2 (torch.export): one file; safetensors: a folder in the Hugging Face form.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt), or a new folder.")],
+    out: Annotated[Path, typer.Option(help="File to write (.onnx, .pt2), or a new folder.")],
     pixels: Annotated[
         str,
         typer.Option(
@@ -39,15 +39,15 @@ def export(
     photos.onnx.json. A folder for the Hugging Face hub, with a model card that holds the measures: polyanchor export
     runs/photos --to safetensors --out photos-embedder
     """
-    from polyanchor.cli._output import print_json
+    from polyanchor.cli._common import print_json
     from polyanchor.deploy.embedder import open_embedder
     from polyanchor.deploy.export import export as write
 
-    form = cast(Literal["onnx", "torchscript", "safetensors"], to)
+    form = cast(Literal["onnx", "pt2", "safetensors"], to)
     model = open_embedder(run)
     if pixels and (to == "safetensors" or not model.takes_images):
         takes = "a folder of safetensors" if model.takes_images else "a model of vectors"
-        raise InputError(f"--pixels is the form of images in onnx and torchscript files, not for {takes}; leave it out")
+        raise InputError(f"--pixels is the form of images in onnx and pt2 files, not for {takes}; leave it out")
     done = write(model, form, out, pixels=cast("PixelFormat", pixels or "uint8"))
     if as_json:
         print_json({"files": [str(file) for file in done.files], **done.about})
@@ -59,7 +59,7 @@ def _print(done: Exported) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from polyanchor.cli._output import print_whole
+    from polyanchor.cli._common import print_whole
     from polyanchor.deploy.export import ALLOWED
 
     about, console = done.about, Console()

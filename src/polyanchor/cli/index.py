@@ -9,12 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._index import BREADTH, INDEX, JSON, MODEL, ON_BAD, PARTIAL, ROOT, STORE, say_skipped
-from polyanchor.cli._settings import changed, refuse_unused, require_images
+from polyanchor.cli._common import (
+    INDEX,
+    JSON,
+    MODEL,
+    ON_BAD,
+    PARTIAL,
+    ROOT,
+    SEARCH_EFFORT,
+    STORE,
+    changed,
+    from_here,
+    refuse_unused,
+    require_images,
+    say_skipped,
+)
 
 if TYPE_CHECKING:
-    from polyanchor.index.build import Reading
     from polyanchor.index.index import Index
+    from polyanchor.index.ingest import Reading
+    from polyanchor.index.types import Hit
+
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -54,7 +69,7 @@ def build(
     data: Annotated[
         list[str] | None, typer.Argument(metavar="DATA", help=f"{DATA} Without any, those of the run.")
     ] = None,
-    part: Annotated[
+    split: Annotated[
         str, typer.Option(help="Of the run's own data: all (the default), test, gallery, train or validation.")
     ] = "",
     kind: Annotated[str, typer.Option(help="exact, hnsw or ivf; on a Qdrant server exact or hnsw.")] = "exact",
@@ -71,10 +86,10 @@ def build(
     exact compares a query with every item; hnsw and ivf with some of them, which pays from some ten thousand items on.
     The index appears when all is done; stopped before, nothing is left of it.
     """
-    from polyanchor.index.build import build as build_index
+    from polyanchor.index.ingest import build as build_index
 
-    if part and (data or target.is_file()):
-        raise InputError(f"--part takes a part of the run's own data, and other data are named; got --part {part}")
+    if split and (data or target.is_file()):
+        raise InputError(f"--split takes a part of the run's own data, and other data are named; got --split {split}")
 
     named = [str(target), *(data or ())] if target.is_file() else (data or ())
     own = "" if named else on_bad_image
@@ -83,7 +98,7 @@ def build(
         target,
         out,
         data=data or (),
-        part=part or "all",
+        split=split or "all",
         kind=kind,
         store=store,
         how=_how(named, root, allow_partial, on_bad_image),
@@ -110,8 +125,8 @@ def add(
     An image whose path is in the index already takes its old place, with its id. A model that is not the one that the
     index was made with is refused.
     """
-    from polyanchor.index.build import add as add_data
     from polyanchor.index.index import Index
+    from polyanchor.index.ingest import add as add_data
 
     opened = Index.open(place, model=model, store=store)
     added, skipped = add_data(opened, data, how=_how(data, root, allow_partial, on_bad_image))
@@ -159,7 +174,7 @@ def measure(
     place: INDEX,
     k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of each item.")] = 10,
     queries: Annotated[int, typer.Option(min=1, help="Items of the index to search with.")] = 200,
-    breadth: BREADTH = None,
+    search_effort: SEARCH_EFFORT = None,
     store: STORE = "",
     as_json: JSON = False,
 ) -> None:
@@ -173,12 +188,12 @@ def measure(
 
     from rich.console import Console
 
-    from polyanchor.cli._output import note, print_json
+    from polyanchor.cli._common import note, print_json
     from polyanchor.index.index import Index
-    from polyanchor.index.recall import measure as measure_recall
+    from polyanchor.index.recall import measure_recall
 
     opened = Index.open(place, store=store)
-    found = measure_recall(opened, k=k, queries=queries, breadth=breadth)
+    found = measure_recall(opened, k=k, queries=queries, search_effort=search_effort)
     if as_json:
         print_json({"index": place, "kind": opened.about.kind, **asdict(found), "speedup": found.speedup})
         return
@@ -195,8 +210,7 @@ def measure(
 
 def _how(data: Sequence[str], root: Path | None, allow_partial: bool, on_bad_image: str) -> Reading:
     """How the named data are read; an option that is for none of them is an error."""
-    from polyanchor.index.build import Reading
-    from polyanchor.index.data import is_vectors
+    from polyanchor.index.ingest import Reading, is_vectors
 
     refuse_unused(data, root, allow_partial)
     require_images([f"features:{one}" if is_vectors(one) else one for one in data], on_bad_image)
@@ -205,7 +219,7 @@ def _how(data: Sequence[str], root: Path | None, allow_partial: bool, on_bad_ima
 
 def _say(opened: Index, *, as_json: bool, **done: int) -> None:
     """What was done, and what the index is now."""
-    from polyanchor.cli._output import note, print_json
+    from polyanchor.cli._common import note, print_json
 
     about = opened.about
     said = {"index": opened.name, "items": len(opened), "dim": about.dim, "kind": about.kind}
@@ -220,3 +234,66 @@ def _say(opened: Index, *, as_json: bool, **done: int) -> None:
     for what, count in done.items():
         if count or what != "replaced":
             note(f"{count:,} {what}")
+
+
+def search(
+    place: INDEX,
+    queries: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, or one file of vectors.")],
+    k: Annotated[int, typer.Option("--k", min=1, help="Hits for each query.")] = 10,
+    picture: Annotated[Path | None, typer.Option(help="Write a picture of the hits, .png or .jpg.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare every item, whatever kind of index it is.")] = False,
+    search_effort: SEARCH_EFFORT = None,
+    model: MODEL = None,
+    store: STORE = "",
+    as_json: JSON = False,
+) -> None:
+    """Find the images most similar to one.
+
+    Example: polyanchor search photos.index query.jpg --k 10 --picture hits.png
+
+    A query that is in the index is found too, first. The score is the cosine: 1 for the same image.
+    """
+    from dataclasses import asdict
+
+    from polyanchor.cli._common import note, print_json
+    from polyanchor.index.index import Index
+    from polyanchor.index.ingest import search_files
+
+    opened = Index.open(place, model=model, store=store)
+    names, found = search_files(opened, queries, k, exact=exact, search_effort=search_effort)
+    if picture is not None:
+        from polyanchor.index.sheet import write_picture
+
+        write_picture(names, found, picture)
+        note(f"the hits are shown in {picture}")
+    if as_json:
+        answers = [
+            {"query": name, "hits": [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, 1)]}
+            for name, hits in zip(names, found, strict=True)
+        ]
+        print_json({"index": place, "items": len(opened), "k": k, "queries": answers})
+    else:
+        for name, hits in zip(names, found, strict=True):
+            _print(name, hits)
+    if len(opened) < k:
+        note(f"{place} holds {len(opened)} items, fewer than --k {k}")
+
+
+def _print(query: str, hits: Sequence[Hit]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from polyanchor.cli._common import print_whole
+
+    Console().print(Text(query), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for column in ("rank", "score", "id"):
+        table.add_column(column, justify="right")
+    for column in ("label", "path"):
+        table.add_column(column)
+    for rank, hit in enumerate(hits, 1):
+        cells = str(rank), f"{hit.score:.4f}", str(hit.id), hit.label or "", from_here(hit.path)
+        table.add_row(*map(Text, cells))
+    print_whole(table)

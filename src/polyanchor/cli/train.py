@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._settings import changed, require_images
+from polyanchor.cli._common import changed, require_images
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Go on with the run in this folder."),
     ] = None,
-    effective_batch: Annotated[
+    batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Items of a batch, computed in pieces of the configured batch.", show_default=False),
     ] = None,
@@ -44,30 +44,30 @@ def train(
     Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos goes on from there, exactly. All keys
     with their values are written to config.toml in the run's folder.
     """
-    from polyanchor.cli._output import note, print_run, silent
-    from polyanchor.training.config_file import load_config, with_effective_batch
-    from polyanchor.training.joining import one_voice
-    from polyanchor.training.run_folder import RunFolder
+    from polyanchor.cli._common import note, print_run, silent
+    from polyanchor.config.loading import load_config, with_batch_size
+    from polyanchor.runs.folder import RunFolder
+    from polyanchor.training.launch import rank_zero_speaks
     from polyanchor.training.stopping import Interrupted, StopRequest
     from polyanchor.training.train import train as run_training
 
     changes = changed(settings, on_bad_image=on_bad_image)
     folder = resume or out or Path("runs/run")
     if resume is not None:
-        if config is not None or out is not None or effective_batch is not None:
+        if config is not None or out is not None or batch_size is not None:
             raise InputError(
                 "--resume takes configuration and folder of the run itself; leave CONFIG and --out away, and "
-                "--effective-batch"
+                "--batch-size"
             )
         resolved = RunFolder(resume).read_config(changes)
     else:
         resolved = load_config(config, changes)
     require_images([resolved.data.source], on_bad_image)
-    if effective_batch is not None:
-        resolved = with_effective_batch(resolved, effective_batch)
+    if batch_size is not None:
+        resolved = with_batch_size(resolved, batch_size)
     stop = StopRequest(note)
     try:
-        with one_voice() as first:
+        with rank_zero_speaks() as first:
             announce = note if first else silent
             stop.announce = announce
             if config is None and resume is None and not settings:
@@ -79,3 +79,18 @@ def train(
         raise typer.Exit(stop.exit_code) from None
     if first:
         print_run(folder, as_json=as_json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for images and run; must be new.")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training digits.")] = 10,
+) -> None:
+    """Write scikit-learn's digits as an image folder, train on 0-4, retrieve among 5-9.
+
+    Example: polyanchor demo --out demo
+    """
+    from polyanchor.cli._common import note, print_run
+    from polyanchor.training.train import run_demo
+
+    run_demo(out, epochs=epochs, announce=note)
+    print_run(out / "run", as_json=False)

@@ -9,13 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from polyanchor._errors import InputError
-from polyanchor.data.cuts import Aspect
-from polyanchor.data.reading import reading
-from polyanchor.data.transforms import ImageTransform, test_transform
+from polyanchor._io import reading
+from polyanchor.config.schema import Above0, Config, Count, Finite, Section
+from polyanchor.datasets.transforms import Aspect, ImageTransform, test_transform
 from polyanchor.models.embedding import ModelPooling
-from polyanchor.training.config import Config
-from polyanchor.training.run_folder import RunFolder
-from polyanchor.training.section import Above0, Count, Finite, Section
+from polyanchor.runs.folder import RunFolder
 
 
 class Preprocessing(Section):

@@ -15,19 +15,17 @@ from torch import Tensor, nn
 from polyanchor import _check
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError, InputTypeError
-from polyanchor._files import user_path
-from polyanchor._tensors import save_tensors
-from polyanchor.data.given import Given, GivenImages, collected
-from polyanchor.data.items import Items
-from polyanchor.data.transforms import ImageTransform
-from polyanchor.deploy.card import model_card
+from polyanchor._io import save_tensors, user_path
+from polyanchor.config.builders import require_fitting
+from polyanchor.datasets.items import Items
+from polyanchor.datasets.loading import Given, MixedImages, collected
+from polyanchor.datasets.transforms import ImageTransform
 from polyanchor.deploy.description import Description, Preprocessing, origin_of, read_description
-from polyanchor.evaluation.embed import embed
+from polyanchor.deploy.model_card import model_card
 from polyanchor.models.embedding import EmbeddingModel, restored_model
-from polyanchor.models.hub import at_once
-from polyanchor.models.weights import read_state
-from polyanchor.training.run_folder import RunFolder, write_json
-from polyanchor.training.setup import require_fitting
+from polyanchor.models.weights import at_once, read_state
+from polyanchor.runs.embed import embed
+from polyanchor.runs.folder import RunFolder, write_json
 from polyanchor.types import Embeddings
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -142,7 +140,7 @@ class Embedder(nn.Module, ModelHubMixin):
         on_bad: Literal["stop", "skip"] = "stop",
         description: str = "embedding",
     ) -> tuple[Embeddings, tuple[str, ...]]:
-        """Vectors of a data source's items; see :func:`polyanchor.evaluation.embed.embed`."""
+        """Vectors of a data source's items; see :func:`polyanchor.runs.embed.embed`."""
         if items.is_vectors == self.takes_images:
             raise InputTypeError(
                 f"the model takes {self._kind}, got items that are {'vectors' * items.is_vectors or 'images'}"
@@ -178,7 +176,7 @@ class Embedder(nn.Module, ModelHubMixin):
         if not self.takes_images:
             kind = type(inputs[0]).__name__
             raise InputTypeError(f"the model takes vectors, an (N, F) floating tensor or array, got {kind}")
-        return Items(GivenImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
+        return Items(MixedImages(inputs), torch.zeros(len(inputs), dtype=torch.int64))
 
     @classmethod
     @own_defaults()

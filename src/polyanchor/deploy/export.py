@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,18 +16,87 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
+from polyanchor import _optional as _extras
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
-from polyanchor._files import user_path
-from polyanchor.deploy import onnx_file, torchscript
+from polyanchor._io import user_path
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.deploy.graph import Graph, PixelFormat, graph_of
-from polyanchor.training.run_folder import write_json
+from polyanchor.runs.folder import write_json
 
-TARGETS = ("onnx", "torchscript", "safetensors")
+_LIMIT = 2**31  # a protocol buffer holds no more
+_OPSET = 18
+
+
+def write_onnx(graph: Graph, file: Path, about: dict[str, Any]) -> None:
+    """Write one file, weights included, whose first axis is free; ``about`` is its metadata ``polyanchor``.
+
+    Raises:
+        ValueError: the weights are too large for one file.
+    """
+    for package in ("onnx", "onnxscript"):
+        _extras.load(package, "export")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in graph.module.state_dict().values())
+    if size >= _LIMIT:
+        raise InputError(f"an ONNX file holds 2 GiB at most, the weights take {size / 2**30:.1f} GiB; use pt2")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's about itself; what counts is compared afterwards
+        program = torch.onnx.export(
+            graph.module,
+            (graph.example(2, seed=0)[0],),
+            input_names=[graph.input_name],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # it is None for the old exporter only
+    program.model.metadata_props["polyanchor"] = json.dumps(about)
+    program.save(file, external_data=False)
+
+
+def onnx_reader(graph: Graph, file: Path) -> tuple[str, Callable[[Tensor], Tensor]] | None:
+    """Name of the runtime, and inputs -> embeddings as it computes them; None where there is no onnxruntime."""
+    if find_spec("onnxruntime") is None:
+        return None
+    runtime = _extras.load("onnxruntime", "export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def embeddings(inputs: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["embeddings"], {graph.input_name: inputs.numpy()})[0])
+
+    return f"onnxruntime {runtime.__version__}", embeddings
+
+
+def write_program(graph: Graph, file: Path, about: dict[str, Any]) -> None:
+    """Write the graph of ``torch.export`` with a free batch size; ``about`` is its extra file ``polyanchor.json``."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's about itself; what counts is compared afterwards
+        program = torch.export.export(
+            graph.module, (graph.example(2, seed=0)[0],), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+        torch.export.save(program, file, extra_files={"polyanchor.json": json.dumps(about)})
+
+
+def program_reader(graph: Graph, file: Path) -> tuple[str, Callable[[Tensor], Tensor]]:
+    """Name of the runtime, and inputs -> embeddings as it computes them."""
+    loaded = torch.export.load(file).module()
+
+    def embeddings(inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            computed: Tensor = loaded(inputs)
+        return computed
+
+    return f"torch.export of torch {torch.__version__}", embeddings
+
+
+TARGETS = ("onnx", "pt2", "safetensors")
 ALLOWED = 1e-4
 _BATCHES = (1, 3, 5)  # none is the size that the file was made with
-_FORMATS: dict[str, tuple[Any, str]] = {"onnx": (onnx_file, ".onnx"), "torchscript": (torchscript, ".pt")}
+_FORMATS = {"onnx": (write_onnx, onnx_reader, ".onnx"), "pt2": (write_program, program_reader, ".pt2")}
 
 
 @dataclass(frozen=True)
@@ -47,7 +119,7 @@ class ExportDiffersError(RuntimeError):
 @own_defaults()
 def export(
     embedder: Embedder,
-    to: Literal["onnx", "torchscript", "safetensors"],
+    to: Literal["onnx", "pt2", "safetensors"],
     out: Path,
     *,
     pixels: PixelFormat = "uint8",
@@ -60,9 +132,9 @@ def export(
 
     Args:
         embedder: the model.
-        to: ``"onnx"`` (one file), ``"torchscript"`` (one file) or ``"safetensors"``: the folder of
+        to: ``"onnx"`` (one file), ``"pt2"`` (one file of ``torch.export``) or ``"safetensors"``: the folder of
             :meth:`~polyanchor.deploy.embedder.Embedder.save_pretrained`.
-        out: ``.onnx`` or ``.pt`` file, replaced in one step, or a new folder.
+        out: ``.onnx`` or ``.pt2`` file, replaced in one step, or a new folder.
         pixels: form of the images, see :class:`~polyanchor.deploy.graph.Normalised`; not for a folder.
 
     Raises:
@@ -75,7 +147,7 @@ def export(
     out = user_path(out)
     if to == "safetensors":
         return _folder(embedder, out)
-    writer, suffix = _FORMATS[to]
+    write, reader, suffix = _FORMATS[to]
     if out.suffix != suffix:
         raise InputError(f"--out must end in {suffix} for {to}, got {out}")
     graph = graph_of(embedder, pixels=pixels)
@@ -84,8 +156,8 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as writing:
         file = Path(writing) / out.name
         beside = file.with_name(f"{out.name}.json")
-        writer.write(graph, file, about)
-        about |= _compared(graph, writer.reader(graph, file), file)
+        write(graph, file, about)
+        about |= _compared(graph, reader(graph, file), file)
         write_json(beside, about)
         for done in (beside, file):
             done.replace(out.parent / done.name)

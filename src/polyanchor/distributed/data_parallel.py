@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from polyanchor._errors import InputError
-from polyanchor.distributed.exchange import all_ranks, counts_of_all, rows_of_all
+from polyanchor.distributed.comm import all_gather_rows, all_ranks, counts_of_all
 
 
 class DataParallelLoss(nn.Module):
@@ -74,7 +74,7 @@ def joined_batch_loss(
     counts = counts_of_all(len(embeddings), mesh)
     if sum(counts) == 0:
         raise InputError("the ranks must hold at least one row together, got none on any of them")
-    joined = rows_of_all(embeddings, mesh, counts, each_finds_all=True)
+    joined = all_gather_rows(embeddings, mesh, counts, each_finds_all=True)
     if joined.requires_grad:
         joined.register_hook(lambda gradient: gradient * mesh.size())
-    return loss(joined, rows_of_all(labels, mesh, counts))
+    return loss(joined, all_gather_rows(labels, mesh, counts))

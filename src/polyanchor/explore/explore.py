@@ -7,10 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyanchor._files import user_path
-from polyanchor.explore.parquet import write_parquet
+from polyanchor._io import user_path
 from polyanchor.explore.projector import write_projector
-from polyanchor.explore.rows import open_rows
+from polyanchor.runs.embed_parts import open_rows, write_parquet
 
 ATLAS = "embedding-atlas"
 
@@ -34,16 +33,16 @@ class Explored:
     commands: dict[str, list[str]]
 
 
-def explore_run(run: Path, out: Path, *, part: str = "test", settings: tuple[str, ...] = ()) -> Explored:
+def explore_run(run: Path, out: Path, *, split: str = "test", settings: tuple[str, ...] = ()) -> Explored:
     """Embed a part of a run's data and write it for the viewers.
 
     Args:
         run: its folder.
         out: folder for ``embeddings.parquet`` and ``projector/``; both are replaced whole.
-        part: see :func:`polyanchor.explore.rows.open_rows`, as for the errors.
+        split: see :func:`polyanchor.runs.embed_parts.open_rows`, as for the errors.
         settings: likewise.
     """
-    rows, k, skipped = open_rows(run, part=part, settings=settings)
+    rows, k, skipped = open_rows(run, split=split, settings=settings)
     out = user_path(out)
     out.mkdir(parents=True, exist_ok=True)
     parquet, projector = out / "embeddings.parquet", out / "projector"

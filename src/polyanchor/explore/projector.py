@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from polyanchor._extras import load
-from polyanchor._files import unfinished_name
+from polyanchor._io import unfinished_name
+from polyanchor._optional import load
 
 _SPRITE, _LARGEST = 8192, 64  # pixels: the largest texture that browsers take, and a thumbnail in it
 
@@ -27,7 +27,7 @@ def write_projector(file: Path, folder: Path) -> None:
     The folder is replaced as a whole.
 
     Args:
-        file: from :func:`polyanchor.explore.parquet.write_parquet`.
+        file: from :func:`polyanchor.runs.embed_parts.write_parquet`.
         folder: where to.
     """
     table = load("pyarrow.parquet", "train").read_table(file)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor._kernels import LossOptions, fused_loss, transformed, why_not
 from polyanchor.functional.similarity import class_similarity
-from polyanchor.kernels import Family, fused_loss, transformed, why_not
 from polyanchor.types import Anchor, Pooling
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **
         similarity = class_similarity(embeddings, proxies, pooling=options["pooling"], gamma=options["gamma"])
         return _anchor_loss(similarity, labels, options["anchor"], options["alpha"], options["delta"])
 
-    embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), Family(**options)
+    embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), LossOptions(**options)
     if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
         return eager(embeddings, proxies)
     if reason := why_not(embeddings.device, wide, family):

@@ -13,12 +13,12 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
-from polyanchor._files import user_path
-from polyanchor.data.columns import encodable
-from polyanchor.data.given import Given, collected
-from polyanchor.index import qdrant
-from polyanchor.index.folder import FolderStore
-from polyanchor.index.values import About, Added, Entries, Hit, Store
+from polyanchor._io import user_path
+from polyanchor.datasets.formats._tables import encodable
+from polyanchor.datasets.loading import Given, collected
+from polyanchor.index import qdrant_store as qdrant
+from polyanchor.index.folder_store import FolderStore
+from polyanchor.index.types import About, Added, Entries, Hit, Store
 from polyanchor.search.scores import padded_unit_rows
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Index:
                 given again on opening. Without one the index takes vectors alone.
             dim: D, columns of the vectors, for an index without a model.
             kind: ``"exact"`` compares a query with every item; ``"hnsw"`` and ``"ivf"`` (faiss) with some, which is
-                faster from some ten thousand items on; :func:`polyanchor.index.recall.measure` says what they miss.
+                faster from some ten thousand items on; :func:`polyanchor.index.recall.measure_recall` says what they
+                miss.
             store: empty for a folder; ``"qdrant:http://HOST:6333"``, or a ``qdrant_client.QdrantClient``.
 
         Raises:
@@ -220,7 +221,12 @@ class Index:
 
     @own_defaults()
     def search(
-        self, queries: Iterable[Given] | Given | Tensor, k: int = 10, *, exact: bool = False, breadth: int | None = None
+        self,
+        queries: Iterable[Given] | Given | Tensor,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        search_effort: int | None = None,
     ) -> list[list[Hit]]:
         """The items most similar to each query, by the cosine of their vectors.
 
@@ -229,27 +235,29 @@ class Index:
                 floating vectors of any length, a tensor or an array.
             k: number of hits, 1 or more; all items, where there are fewer. A query that is in the index is found too.
             exact: compare every item, whatever kind of index this is.
-            breadth: how far an approximate index looks: candidates of ``hnsw``, lists of ``ivf``; None for what suits
-                its size. More finds more, and takes longer.
+            search_effort: how far an approximate index looks: candidates of ``hnsw``, lists of ``ivf``; None for what
+                suits its size. More finds more, and takes longer.
 
         Returns:
             For each query its hits, best first, lower id first among equals. ``ivf`` may find fewer than k.
 
         Raises:
             BadImageError: a query cannot be read.
-            ValueError: an empty index, vectors of another width or not finite, a number below 1, or ``breadth`` of an
-                exact search.
+            ValueError: an empty index, vectors of another width or not finite, a number below 1, or ``search_effort``
+                of an exact search.
         """
         k = _check.count("k", k)
-        breadth = None if breadth is None else _check.count("breadth", breadth)
-        if breadth is not None and (exact or self.about.kind == "exact"):
-            raise InputError("breadth is how far hnsw and ivf look, and this search compares every item; leave it out")
+        search_effort = None if search_effort is None else _check.count("search_effort", search_effort)
+        if search_effort is not None and (exact or self.about.kind == "exact"):
+            raise InputError(
+                "search_effort is how far hnsw and ivf look, and this search compares every item; leave it out"
+            )
         vectors, size = self._vectors(queries), len(self)
         if not len(vectors):
             return []
         if not size:
             raise InputError(f"{self.name} is empty; put something in with: polyanchor index add {self.name} DATA")
-        return self._store.search(vectors, min(k, size), exact=exact, breadth=breadth)
+        return self._store.search(vectors, min(k, size), exact=exact, search_effort=search_effort)
 
     @own_defaults()
     def sample(self, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from polyanchor._errors import InputError
 from polyanchor.index.index import Index
-from polyanchor.index.values import Hit
+from polyanchor.index.types import Hit
 
 _ROUNDING = 1e-5  # two ways to add up a product differ in the last bits
 
@@ -22,7 +22,7 @@ class Recall:
         k: number of neighbours of each, itself left out.
         recall: share of the true k neighbours that were found; an item exactly as near as the last of them counts.
         exact: median seconds for one query, every item compared.
-        approximate: likewise, as the index searches by default or with the breadth asked for.
+        approximate: likewise, as the index searches by default or with the search_effort asked for.
     """
 
     queries: int
@@ -37,14 +37,16 @@ class Recall:
         return self.exact / self.approximate
 
 
-def measure(index: Index, *, k: int = 10, queries: int = 200, breadth: int | None = None, seed: int = 0) -> Recall:
+def measure_recall(
+    index: Index, *, k: int = 10, queries: int = 200, search_effort: int | None = None, seed: int = 0
+) -> Recall:
     """Search for the neighbours of some of an index's own items, exactly and as the index does, one item at a time.
 
     Args:
         index: with 2 items or more.
         k: neighbours, fewer where there are fewer.
         queries: how many items.
-        breadth: see :meth:`Index.search`.
+        search_effort: see :meth:`Index.search`.
         seed: which items.
 
     Raises:
@@ -62,14 +64,14 @@ def measure(index: Index, *, k: int = 10, queries: int = 200, breadth: int | Non
     ids, vectors = index.sample(queries, seed=seed)
     k = min(k, len(index) - 1)
     index.search(vectors[:1], k + 1, exact=True)  # the first search reads files
-    index.search(vectors[:1], k + 1, breadth=breadth)
+    index.search(vectors[:1], k + 1, search_effort=search_effort)
     times: dict[bool, list[float]] = {True: [], False: []}
     recalls = []
     for own, vector in zip(ids.tolist(), vectors.split(1), strict=True):
         found = {}
         for exact in (True, False):
             start = time.perf_counter()
-            [hits] = index.search(vector, k + 1, exact=exact, breadth=None if exact else breadth)
+            [hits] = index.search(vector, k + 1, exact=exact, search_effort=None if exact else search_effort)
             times[exact].append(time.perf_counter() - start)
             found[exact] = [hit for hit in hits if hit.id != own][:k]
         recalls.append(_share(found[True], found[False]))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from polyanchor import _check
 from polyanchor._errors import InputError
-from polyanchor.functional import Anchor, Impl, Pooling, merging_penalty, multi_proxy_anchor_loss
-from polyanchor.losses.deferred import DeferredChecks
+from polyanchor.functional import Anchor, Impl, Pooling, center_regularizer, multi_proxy_anchor_loss
+from polyanchor.losses.async_checks import AsyncChecks
 from polyanchor.losses.proxies import Init, draw_proxies
 
 
@@ -41,8 +41,8 @@ class MultiProxyAnchorLoss(nn.Module):
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``.
         init: ``"fixed"`` or ``"kaiming"``, see above.
         impl: ``"auto"``, ``"eager"`` or ``"fused"``.
-        merging: weight, 0 or more, of :func:`polyanchor.functional.merging_penalty`, which is added to the loss and
-            merges local centres of a class; 0: none.
+        center_reg: weight, 0 or more, of :func:`polyanchor.functional.center_regularizer`, which is added to the loss
+            and merges local centres of a class; 0: none.
 
     Attributes:
         proxies: Parameter ``(C, K, D)``.
@@ -82,7 +82,7 @@ class MultiProxyAnchorLoss(nn.Module):
         pooling: Pooling = "softmax",
         init: Init = "fixed",
         impl: Impl = "auto",
-        merging: float = 0.0,
+        center_reg: float = 0.0,
     ) -> None:
         super().__init__()
         num_classes = _check.count("num_classes", num_classes)
@@ -93,13 +93,13 @@ class MultiProxyAnchorLoss(nn.Module):
         _check.one_of("init", init, get_args(Init))
         _check.one_of("impl", impl, get_args(Impl))
         alpha, gamma = _check.positive("alpha", alpha), _check.positive("gamma", gamma)
-        delta, merging = _check.finite_number("delta", delta), _check.number("merging", merging)
-        if not 0 <= merging < float("inf"):
-            raise InputError(f"merging must be a finite number of 0 or more, got {merging!r}")
+        delta, center_reg = _check.finite_number("delta", delta), _check.number("center_reg", center_reg)
+        if not 0 <= center_reg < float("inf"):
+            raise InputError(f"center_reg must be a finite number of 0 or more, got {center_reg!r}")
         self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
-        self.pooling, self.init, self.impl, self.merging = pooling, init, impl, merging
+        self.pooling, self.init, self.impl, self.center_reg = pooling, init, impl, center_reg
         self.proxies = nn.Parameter(torch.empty(num_classes, proxies_per_class, embedding_dim, dtype=torch.float32))
-        self._deferred = DeferredChecks()
+        self._deferred = AsyncChecks()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -109,7 +109,7 @@ class MultiProxyAnchorLoss(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """``(B, D)`` embeddings of any length and ``(B,)`` integer labels -> ``()`` loss."""
-        self._deferred.raise_known()
+        self._deferred.poll()
         loss = multi_proxy_anchor_loss(
             embeddings,
             self.proxies,
@@ -121,16 +121,16 @@ class MultiProxyAnchorLoss(nn.Module):
             pooling=self.pooling,
             impl=self.impl,
         )
-        if self.merging > 0:
-            penalty = self.merging * merging_penalty(self.proxies)
+        if self.center_reg > 0:
+            penalty = self.center_reg * center_regularizer(self.proxies)
             loss = loss + penalty.where(loss.isfinite(), 0)  # an unusable batch gives the proxies no gradient at all
         if embeddings.device.type != "cpu":
-            self._deferred.watch(embeddings, labels, len(self.proxies), loss)
+            self._deferred.enqueue(embeddings, labels, len(self.proxies), loss)
         return loss
 
     def check(self) -> None:
         """Wait for the device and raise what is wrong with any batch so far; costs a synchronisation."""
-        self._deferred.raise_known(wait=True)
+        self._deferred.poll(wait=True)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MultiProxyAnchorLoss:
         # model.half() on a module that holds this one must not round the proxies: they follow the device alone.
@@ -146,5 +146,5 @@ class MultiProxyAnchorLoss(nn.Module):
         return (
             f"num_classes={classes}, embedding_dim={dim}, proxies_per_class={centres}, "
             f"anchor={self.anchor!r}, alpha={self.alpha}, delta={self.delta}, gamma={self.gamma}, "
-            f"pooling={self.pooling!r}, init={self.init!r}, impl={self.impl!r}, merging={self.merging}"
+            f"pooling={self.pooling!r}, init={self.init!r}, impl={self.impl!r}, center_reg={self.center_reg}"
         )

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyanchor import _check, _extras
+from polyanchor import _check
+from polyanchor import _optional as _extras
 from polyanchor.functional import unit_rows
 
 
@@ -131,7 +132,7 @@ class PmlLoss(nn.Module):
             return self.loss(embeddings, labels, chosen)
 
 
-def baseline(name: str, num_classes: int, embedding_dim: int, *, merging: float = 0.0, **options: float) -> PmlLoss:
+def pml_loss(name: str, num_classes: int, embedding_dim: int, *, center_reg: float = 0.0, **options: float) -> PmlLoss:
     """A loss of the library by the name that the configuration gives it.
 
     Proxies start at length 1, as those of :class:`polyanchor.MultiProxyAnchorLoss` do, so that one learning rate means
@@ -141,7 +142,7 @@ def baseline(name: str, num_classes: int, embedding_dim: int, *, merging: float 
         name: one of :data:`BASELINES`.
         num_classes: C.
         embedding_dim: D.
-        merging: for ``softtriple``, weight tau of its regulariser, which merges centres of a class; it keeps
+        center_reg: for ``softtriple``, weight tau of its regulariser, which merges centres of a class; it keeps
             ``(C K, C K)`` masks. Without effect if K is 1.
         **options: all that :data:`BASELINES` names for this loss, in the library's units: ``margin`` of the ArcFace
             losses is in degrees, of ``triplet`` and ``contrastive`` a distance of unit vectors, else cosines.
@@ -162,9 +163,9 @@ def baseline(name: str, num_classes: int, embedding_dim: int, *, merging: float 
     if chosen.weights:
         given |= {"num_classes": num_classes, "embedding_size": embedding_dim}
     centres = int(options.get("proxies_per_class", 1))
-    if name == "softtriple" and merging > 0 and centres > 1:
+    if name == "softtriple" and center_reg > 0 and centres > 1:
         sparse = _library("regularizers").SparseCentersRegularizer(num_classes, centres)
-        given |= {"weight_regularizer": sparse, "weight_reg_weight": merging}
+        given |= {"weight_regularizer": sparse, "weight_reg_weight": center_reg}
     miner = None
     if chosen.miner is not None:
         kind, named, fixed = chosen.miner

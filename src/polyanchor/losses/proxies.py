@@ -53,7 +53,7 @@ def proxies_of(loss: nn.Module) -> Tensor | None:
     """``(C, K, D)`` proxies of a loss, a view of its parameter, or None if it has none.
 
     Args:
-        loss: :class:`polyanchor.MultiProxyAnchorLoss`, or one from :func:`polyanchor.losses.pml.baseline`.
+        loss: :class:`polyanchor.MultiProxyAnchorLoss`, or one from :func:`polyanchor.losses.pml.pml_loss`.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss

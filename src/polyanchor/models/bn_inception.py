@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyanchor import _extras
-from polyanchor.models.hub import answers
-from polyanchor.models.weights import load_weights
+from polyanchor import _optional as _extras
+from polyanchor.models.weights import answers, load_weights
 
 FEATURES = 1024
 # The Caffe model saw BGR in [0, 255] less (104, 117, 128); for RGB in [0, 1] that is:

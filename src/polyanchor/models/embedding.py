@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from polyanchor import _check, _extras
+from polyanchor import _check
+from polyanchor import _optional as _extras
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
-from polyanchor._files import user_path
+from polyanchor._io import user_path
 from polyanchor.functional import unit_rows
-from polyanchor.models import bn_inception, hub
+from polyanchor.models import bn_inception
+from polyanchor.models import weights as hub
 from polyanchor.models.weights import load_weights
 
 ModelPooling = Literal["auto", "own", "avg", "max", "avg+max"]

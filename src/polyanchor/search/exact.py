@@ -17,8 +17,7 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.search import scores, symmetric
-from polyanchor.search.scores import BLOCK_BYTES, Task
-from polyanchor.search.topk import best
+from polyanchor.search.scores import BLOCK_BYTES, SearchInputs, best
 from polyanchor.types import Neighbours
 
 
@@ -90,7 +89,7 @@ def search_blocks(
         0 16
         16 4
     """
-    return _found(walk(scores.against(queries, gallery), k, block_bytes=block_bytes))
+    return _found(walk(scores.query_gallery(queries, gallery), k, block_bytes=block_bytes))
 
 
 def search_others_blocks(
@@ -112,7 +111,7 @@ def search_others_blocks(
     return _found(plain if swept is None else swept)
 
 
-def walk(task: Task, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Neighbours, Tensor]]:
+def walk(task: SearchInputs, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Neighbours, Tensor]]:
     """The neighbours of a block of queries together with the scores of its whole gallery, block by block.
 
     Args:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from polyanchor.search.ranks import Targets
-from polyanchor.search.scores import Task, padded_rows, parts, product
+from polyanchor.search.scores import SearchInputs, padded_rows, product, row_chunks
+from polyanchor.search.symmetric import Targets
 
 _TOGETHER = 192  # rows of small classes whose products are taken together
 _AT_ONCE = 1008  # rows of a large class
@@ -37,7 +37,7 @@ def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_label
     """
     ranks = torch.zeros_like(labels)
     column = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
-    for some in parts(torch.arange(len(rows), device=rows.device), scores):
+    for some in row_chunks(torch.arange(len(rows), device=rows.device), scores):
         block, match = scores[rows[some]], labels[some, None] == gallery_labels  # (part, N)
         top, first = block.masked_fill(match.logical_not_(), -torch.inf).max(dim=1, keepdim=True)  # first of equals
         before = ((block == top) & (column < first)).logical_or_(block > top)
@@ -45,7 +45,7 @@ def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_label
     return ranks
 
 
-def first_matches(task: Task, labels: Tensor) -> Targets:
+def first_matches(task: SearchInputs, labels: Tensor) -> Targets:
     """The best scored other item of each row's label, the lowest among equals, from products within the classes.
 
     Args:

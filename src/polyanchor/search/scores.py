@@ -8,6 +8,12 @@ multiple of 48.
 
 Memory: the scores of one block live in one buffer, and what is made of them beside the answer (ties put right,
 ranks below the answer) is made for an eighth of the block's rows at a time, see :func:`rows_per_block`.
+
+``torch.topk`` returns any of the equal values, in any order; here both are put right, in the rows concerned,
+a part of them at a time: where every row holds ties, their copies would be larger than the scores.
+
+``nonzero`` of a bool tensor costs more than the comparison that made it. Seen as int64, a mask has an eighth of the
+elements, most of them 0.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from torch.nn import functional as F
 
 from polyanchor import _check
 from polyanchor._errors import InputError
+from polyanchor.types import Neighbours
 
 BLOCK_BYTES = 64 * 2**20
 _PARTS = 8
@@ -29,7 +36,7 @@ _LONG, _SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the
 
 
 @dataclass(frozen=True)
-class Task:
+class SearchInputs:
     """Unit vectors to be compared.
 
     Attributes:
@@ -50,7 +57,7 @@ class Task:
         return self.size - (self.own is not None)
 
 
-def leave_one_out(embeddings: Tensor) -> Task:
+def leave_one_out(embeddings: Tensor) -> SearchInputs:
     """Each row against all other rows; the row itself is left out by its number, whatever its neighbours.
 
     Raises:
@@ -63,10 +70,10 @@ def leave_one_out(embeddings: Tensor) -> Task:
         raise InputError("embeddings must have at least 2 rows for leave-one-out, got 1; pass a gallery as well")
     _check.finite("embeddings", embeddings)
     gallery = padded_unit_rows(embeddings)
-    return Task(gallery[:size], gallery, torch.arange(size, device=gallery.device), size)
+    return SearchInputs(gallery[:size], gallery, torch.arange(size, device=gallery.device), size)
 
 
-def against(queries: Tensor, gallery: Tensor) -> Task:
+def query_gallery(queries: Tensor, gallery: Tensor) -> SearchInputs:
     """Each query against every row of a gallery of its own.
 
     Raises:
@@ -85,7 +92,7 @@ def against(queries: Tensor, gallery: Tensor) -> Task:
     _check.finite("gallery", gallery)
     wider = torch.promote_types(queries.dtype, gallery.dtype)
     units = [padded_unit_rows(value, dtype=wider) for value in (queries, gallery)]
-    return Task(units[0][: len(queries)], units[1], None, len(gallery))
+    return SearchInputs(units[0][: len(queries)], units[1], None, len(gallery))
 
 
 def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -130,7 +137,7 @@ def padded_rows(vectors: Tensor) -> Tensor:
     return F.pad(vectors, (0, 0, 0, -len(vectors) % _GALLERY_ROWS))
 
 
-def rows_per_block(task: Task, k: int, block_bytes: int) -> int:
+def rows_per_block(task: SearchInputs, k: int, block_bytes: int) -> int:
     """How many queries to take at once: a multiple of 16, as many as fit, at least 16.
 
     Held at the peak, for each row, with w bytes per score:
@@ -153,7 +160,7 @@ def rows_per_block(task: Task, k: int, block_bytes: int) -> int:
     return max(_QUERY_ROWS, int(block_bytes // row_bytes) // _QUERY_ROWS * _QUERY_ROWS)
 
 
-def parts(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
+def row_chunks(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
     """Row numbers of a block of scores, in pieces of at most an eighth of the block.
 
     Example:
@@ -163,7 +170,7 @@ def parts(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
     return rows.split(-(-len(block) // _PARTS))
 
 
-def score_blocks(task: Task, rows: int) -> Iterator[tuple[int, Tensor]]:
+def score_blocks(task: SearchInputs, rows: int) -> Iterator[tuple[int, Tensor]]:
     """Yield ``(start, scores)``, scores ``(up to rows, N)`` with -inf where the query meets itself.
 
     The scores live in one buffer: they are overwritten when the next block is asked for.
@@ -195,3 +202,72 @@ def product(rows: Tensor, columns: Tensor) -> Tensor:
 def _up(number: int, step: int) -> int:
     """The next multiple of ``step``."""
     return -(-number // step) * step
+
+
+def best(scores: Tensor, k: int) -> Neighbours:
+    """The k best columns of each row, best first, the lower column first among equals.
+
+    Args:
+        scores: ``(Q, N)`` floating, without NaN.
+        k: from 1 to N.
+
+    Returns:
+        ``Neighbours`` with ``(Q, k)`` ids and scores, the same as a stable sort of the whole row gives. They may be
+        views of wider tensors.
+
+    Example:
+        >>> best(torch.tensor([[0.5, 0.9, 0.5, 0.5]]), 3).ids
+        tensor([[1, 0, 2]])
+    """
+    size = scores.shape[1]
+    values, ids = scores.topk(min(k + 1, size), dim=1)
+    if k < size:
+        undecided = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)  # who is inside is a matter of luck
+        values, ids = values[:, :k], ids[:, :k]
+        for rows in row_chunks(undecided, scores):
+            ids[rows] = _lowest(scores[rows], values[rows], ids[rows])
+    unordered = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero().squeeze(1)
+    for rows in row_chunks(unordered, scores):
+        ids[rows] = _by_id_within_ties(values[rows], ids[rows])
+    return Neighbours(ids, values)
+
+
+def _lowest(scores: Tensor, values: Tensor, ids: Tensor) -> Tensor:
+    """``ids`` with those of the last value replaced by the lowest columns that have this value."""
+    size, k = scores.shape[1], ids.shape[1]
+    last = values[:, -1:]  # (q, 1)
+    column = torch.arange(size, dtype=torch.int32, device=scores.device)
+    tied = torch.where(scores == last, -column, -size)  # distinct where tied, so topk leaves nothing open
+    lowest = -tied.topk(k, dim=1).values  # (q, k) ascending
+    above = values > last  # (q, k), the first columns of each row
+    place = torch.arange(k, device=scores.device) - above.sum(dim=1, keepdim=True)
+    return torch.where(above, ids, lowest.gather(1, place.clamp(min=0)).long())
+
+
+def _by_id_within_ties(values: Tensor, ids: Tensor) -> Tensor:
+    """``ids`` in ascending order wherever neighbouring values are equal."""
+    by_id = ids.argsort(dim=1)
+    by_value = values.gather(1, by_id).argsort(dim=1, descending=True, stable=True)
+    return ids.gather(1, by_id).gather(1, by_value)
+
+
+_WORD = 8
+
+
+def marked(mask: Tensor) -> Tensor:
+    """Flat positions of the True values, ascending.
+
+    Args:
+        mask: contiguous bool, a multiple of 8 elements.
+
+    Returns:
+        ``(True values,)`` int64.
+
+    Example:
+        >>> marked(torch.arange(16).view(2, 8) % 7 == 3)
+        tensor([ 3, 10])
+    """
+    words = mask.view(-1).view(torch.int64)
+    at = words.nonzero().squeeze(1)
+    within = words.index_select(0, at).view(torch.uint8).nonzero().squeeze(1)
+    return at.mul_(_WORD).index_select(0, within >> 3).add_(within.bitwise_and_(_WORD - 1))

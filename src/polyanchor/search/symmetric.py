@@ -1,18 +1,21 @@
 """Leave-one-out search at half the cost: the product of a block of rows and a block of columns serves both.
 
 The scores are symmetric, so the tiles on and above the diagonal hold them all. Of each tile, row by row and column by
-column, the scores above the row's (the column's) floor are kept, see :mod:`polyanchor.search.floors`. A block of rows
-is complete after its row of tiles; then its lists are put in order. Rows whose lists are too short are searched the
-plain way.
+column, the scores above the row's (the column's) floor are kept, see :mod:`polyanchor.search.threshold_lists`. A block
+of rows is complete after its row of tiles; then its lists are put in order. Rows whose lists are too short are searched
+the plain way.
 
 All this asks that a score has the same bits in a tile, in its transpose and in the plain search. That holds where the
 sums run in one order whatever the place in the product; :func:`pays` tries it out.
+
+Equal scores stand in order of their items, so tiles left of the item's own count what is equal to it, tiles right of
+it do not, and in its own the equal ones are looked at one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -20,12 +23,101 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polyanchor.search import scores
-from polyanchor.search.floors import Plan, floors, plan
-from polyanchor.search.lists import ENTRY_BYTES, FOUND_BYTES, LISTED_BYTES, Lists
-from polyanchor.search.ranks import Counts, Targets, rank_in
-from polyanchor.search.scores import Task
-from polyanchor.search.topk import best
+from polyanchor.search.scores import SearchInputs, best, row_chunks
+from polyanchor.search.threshold_lists import (
+    ENTRY_BYTES,
+    FOUND_BYTES,
+    LISTED_BYTES,
+    Lists,
+    Plan,
+    by_block,
+    plan,
+    score_thresholds,
+)
 from polyanchor.types import Neighbours
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The item of each row whose rank is wanted.
+
+    Attributes:
+        ids: ``(N,)`` int64, -1 for none.
+        scores: ``(N,)``, what the row's product with the item gives.
+    """
+
+    ids: Tensor
+    scores: Tensor
+
+
+class Counts:
+    """How many items stand before the targets, for those that are not above their rows' floors.
+
+    Attributes:
+        deep: ``(blocks, side)`` bool, rows that are counted.
+        before: ``(blocks, side)`` int64, items before the target, complete when the row has met all tiles.
+        differs: ``(blocks, side)`` bool, rows where a tile gave the target another score: their counts are void.
+    """
+
+    def __init__(self, targets: Targets, floor: Tensor, side: int) -> None:
+        deep = (targets.ids >= 0) & (targets.scores <= floor) & floor.isfinite()
+        self.side, self.deep = side, by_block(deep, side, False)
+        self._or_equal = by_block(targets.scores.masked_fill(~deep, torch.inf), side, torch.inf)
+        self._above = self._or_equal.nextafter(torch.full_like(self._or_equal, torch.inf))
+        self._block = by_block(targets.ids.div(side, rounding_mode="floor").masked_fill(~deep, -1), side, -1)
+        self._place = by_block(targets.ids.remainder(side), side, 0)
+        self._lines = [deep.nonzero().squeeze(1) for deep in self.deep]
+        self.before, self.differs = torch.zeros_like(self._block), torch.zeros_like(self.deep)
+
+    def add(self, tile: Tensor, row: int, column: int) -> None:
+        """Count in the tile, see :meth:`polyanchor.search.threshold_lists.Lists.add`."""
+        self._count(tile, row, column)
+        if column > row:  # the diagonal tile has every pair twice
+            self._count(tile.T, column, row)
+
+    def _count(self, tile: Tensor, row: int, column: int) -> None:
+        """Count for the rows of a block that need it."""
+        line = self._lines[row]
+        if len(line) == 0:
+            return
+        target = self._block[row, line]
+        floor = torch.where(column < target, self._or_equal[row, line], self._above[row, line])
+        # as float: with bool the comparison takes four times as long
+        self.before[row, line] += tile.index_select(0, line).ge_(floor[:, None]).sum(dim=1).long()
+        line = line[target == column]
+        if len(line):
+            self._ties(row, line, tile[line])
+
+    def _ties(self, block: int, line: Tensor, scores: Tensor) -> None:
+        """Rows of a block in the tile of their targets: ``(rows, side)`` scores."""
+        place, target = self._place[block, line, None], self._or_equal[block, line, None]
+        column = torch.arange(self.side, device=place.device)
+        self.before[block, line] += ((scores == target) & (column < place)).sum(dim=1)
+        self.differs[block, line] = (scores.gather(1, place) != target).squeeze(1)
+
+
+def rank_in(scores: Tensor, items: Tensor) -> Tensor:
+    """Rank of one item per row of whole scores: the plain way.
+
+    Args:
+        scores: ``(q, N)``.
+        items: ``(q,)`` int64; any rank comes out for -1.
+
+    Returns:
+        ``(q,)`` int64, from 1.
+
+    Example:
+        >>> rank_in(torch.tensor([[0.5, 0.9, 0.5], [0.5, 0.9, 0.5]]), torch.tensor([2, 0]))
+        tensor([3, 2])
+    """
+    column = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
+    ranks = torch.zeros_like(items)
+    for some in row_chunks(torch.arange(len(items), device=items.device), scores):
+        item, block = items[some, None].clamp(min=0), scores[some]
+        score = block.gather(1, item)
+        ranks[some] = ((block == score) & (column < item)).logical_or_(block > score).sum(dim=1) + 1
+    return ranks
+
 
 HELD_BYTES = 256 * 2**20
 TILE = 1008  # rows and columns of a tile, a multiple of 48
@@ -38,7 +130,7 @@ Rank = Callable[[Tensor], Tensor]
 """Rows of a block -> ranks of their targets in the whole gallery, from 1."""
 
 
-def pays(task: Task, depth: Tensor, *, held_bytes: int = HELD_BYTES) -> Plan | None:
+def pays(task: SearchInputs, depth: Tensor, *, held_bytes: int = HELD_BYTES) -> Plan | None:
     """The plan of the symmetric search, or None where the plain one is quicker or the only one.
 
     It runs on a CPU, for galleries large enough, with lists short enough to save time and to be held in
@@ -64,7 +156,9 @@ def pays(task: Task, depth: Tensor, *, held_bytes: int = HELD_BYTES) -> Plan | N
     return chosen if pending + tile + block + _WHOLE_BYTES <= held_bytes and _same_both_ways(task) else None
 
 
-def sweep(task: Task, chosen: Plan, targets: Targets | None = None) -> Iterator[tuple[int, Neighbours, Rank]] | None:
+def sweep(
+    task: SearchInputs, chosen: Plan, targets: Targets | None = None
+) -> Iterator[tuple[int, Neighbours, Rank]] | None:
     """The nearest items of each row, and the ranks of the targets.
 
     Args:
@@ -77,11 +171,13 @@ def sweep(task: Task, chosen: Plan, targets: Targets | None = None) -> Iterator[
         of the block wants; a row that wants fewer may hold ids -1 with scores -inf behind its depth. ``rank`` is for
         rows with a target, in ascending order. None if so many scores are equal that no floor divides them.
     """
-    floor = floors(task, chosen, TILE)
+    floor = score_thresholds(task, chosen, TILE)
     return None if floor is None else _blocks(task, chosen, floor, targets)
 
 
-def _blocks(task: Task, chosen: Plan, floor: Tensor, targets: Targets | None) -> Iterator[tuple[int, Neighbours, Rank]]:
+def _blocks(
+    task: SearchInputs, chosen: Plan, floor: Tensor, targets: Targets | None
+) -> Iterator[tuple[int, Neighbours, Rank]]:
     lists = Lists(floor, TILE, chosen.longest)
     counts = None if targets is None else Counts(targets, floor, TILE)
     tile = task.gallery.new_empty(TILE, TILE)
@@ -101,7 +197,7 @@ def _blocks(task: Task, chosen: Plan, floor: Tensor, targets: Targets | None) ->
             yield start, found, partial(_ranks, task, targets, counts, start, Neighbours(ids, values))
 
 
-def _fill(task: Task, tile: Tensor, row: int, column: int) -> None:
+def _fill(task: SearchInputs, tile: Tensor, row: int, column: int) -> None:
     """Scores of a block of rows with a block of columns; -inf on the diagonal and outside of the gallery."""
     rows, columns = (task.gallery[block * TILE : (block + 1) * TILE] for block in (row, column))
     torch.mm(rows, columns.T, out=tile[: len(rows), : len(columns)])  # with out=, autocast leaves it alone
@@ -111,7 +207,7 @@ def _fill(task: Task, tile: Tensor, row: int, column: int) -> None:
     tile[max(task.size - row * TILE, 0) :] = -torch.inf
 
 
-def _nearest(task: Task, depth: Tensor, start: int, values: Tensor, ids: Tensor, length: Tensor) -> Neighbours:
+def _nearest(task: SearchInputs, depth: Tensor, start: int, values: Tensor, ids: Tensor, length: Tensor) -> Neighbours:
     """The best of the lists of rows ``start, start + 1, ...``; of too short ones the best of the whole gallery."""
     deepest = int(depth.max())
     missing = max(deepest - values.shape[1], 0)
@@ -125,7 +221,9 @@ def _nearest(task: Task, depth: Tensor, start: int, values: Tensor, ids: Tensor,
     return found
 
 
-def _ranks(task: Task, targets: Targets, counts: Counts, start: int, listed: Neighbours, rows: Tensor) -> Tensor:
+def _ranks(
+    task: SearchInputs, targets: Targets, counts: Counts, start: int, listed: Neighbours, rows: Tensor
+) -> Tensor:
     """Ranks of the targets of these rows of the block: counted, or looked up in the lists, or searched."""
     item, score = targets.ids[start + rows, None], targets.scores[start + rows, None]
     values, ids, row = listed.scores[rows], listed.ids[rows], start // TILE
@@ -141,7 +239,7 @@ def _ranks(task: Task, targets: Targets, counts: Counts, start: int, listed: Nei
     return ranks
 
 
-def _whole_rows(task: Task, rows: Tensor, start: int, k: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _whole_rows(task: SearchInputs, rows: Tensor, start: int, k: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Some of the rows ``start + rows`` and all their scores."""
     own = start + rows
     missing = replace(task, queries=task.gallery[own], own=own)
@@ -149,7 +247,7 @@ def _whole_rows(task: Task, rows: Tensor, start: int, k: int) -> Iterator[tuple[
         yield rows[at : at + len(block)], block
 
 
-def _same_both_ways(task: Task) -> bool:
+def _same_both_ways(task: SearchInputs) -> bool:
     """Whether a tile, its transpose and the plain search agree to the last bit, tried on the ends of the gallery."""
     rows, columns = task.gallery[:_TRIED], task.gallery[-TILE:]
     tile = scores.product(rows, columns)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor._errors import InputError
-from polyanchor._extras import load
+from polyanchor._optional import load
 
 
 def pooled_deviation(values: Tensor) -> float:

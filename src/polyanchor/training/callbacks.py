@@ -6,19 +6,33 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor
 
+from polyanchor._io import replacing
 from polyanchor._progress import Advance, progress
-from polyanchor.data.dataset import Batch
-from polyanchor.data.sampling import EpochBatches
-from polyanchor.distributed.ranks import Ranks
+from polyanchor.config.builders import Parts
+from polyanchor.datasets.items import Items
+from polyanchor.datasets.loading import Batch
+from polyanchor.datasets.samplers import EpochBatches
+from polyanchor.distributed import sharded_proxies
+from polyanchor.distributed.comm import Ranks
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
-from polyanchor.training import sharded_proxies
+from polyanchor.distributed.sharded_proxies import whole
+from polyanchor.losses.proxies import proxies_of
+from polyanchor.training.loggers import log_picture
+from polyanchor.training.module import Learner
 from polyanchor.training.stopping import Interrupted, StopRequest
+from polyanchor.types import Embeddings
+from polyanchor.viz.scatter import COLOURS, plane
+from polyanchor.viz.sheets import query_sheet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Checkpoints(Checkpoint):
@@ -26,7 +40,7 @@ class Checkpoints(Checkpoint):
 
     The first after every epoch, within it every so many minutes and on request, the second when the validation measure
     improves. Beside Lightning's own state (weights with proxies, optimizer, schedule, loops) a checkpoint holds the
-    place in the data and the state of the random generators. :mod:`polyanchor.training.checkpoint_file` writes it.
+    place in the data and the state of the random generators. :mod:`polyanchor.training.resume` writes it.
 
     Args:
         folder: where the two files go.
@@ -93,7 +107,7 @@ class Checkpoints(Checkpoint):
         self._place = {"epoch": trainer.current_epoch, "position": batch_idx + 1}
         asked = self.stop.made
         if batch_idx + 1 < len(self.batches):
-            stop, save = self.ranks.most(asked, self.ranks.first and self._is_time())
+            stop, save = self.ranks.all_max(asked, self.ranks.first and self._is_time())
             if stop or save:
                 self._save(trainer, "last.ckpt")
             if stop:
@@ -111,7 +125,7 @@ class Checkpoints(Checkpoint):
                 self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
         asked = self.stop.made
-        if self._place["epoch"] < (trainer.max_epochs or 0) and self.ranks.most(asked)[0]:
+        if self._place["epoch"] < (trainer.max_epochs or 0) and self.ranks.all_max(asked)[0]:
             raise Interrupted
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -131,7 +145,7 @@ class Checkpoints(Checkpoint):
             "best_epoch": self.best_epoch,
             "seconds": self.seconds_before + time.monotonic() - self._begun,
             "place": self._place,
-            "generators": self.ranks.of_all(generators),
+            "generators": self.ranks.all_gather_object(generators),
             "proxies": self._proxies,
         }
 
@@ -205,3 +219,78 @@ class ShowProgress(Checkpoint):
     def _close(self) -> None:
         self._stack.close()
         self._advance = None
+
+
+Embed = Callable[[torch.nn.Module, Items], tuple[Embeddings, tuple[str, ...]]]
+
+QUERIES, NEIGHBOURS, PER_CLASS = 8, 8, 40
+
+
+class Pictures(Callback):
+    """Every so many epochs a picture or two, in ``logs/pictures/`` and in the loggers that take some.
+
+    ``queries``: eight held-out items of as many classes as possible, searched among all held-out items; where there
+    are held-out classes, of images. ``proxies``: forty items each of eight training classes, and those classes'
+    proxies where the loss has some, on their first two principal axes. Test classes are not looked at. The training
+    does not change: what is drawn draws nothing from a random generator that it uses.
+
+    Args:
+        every: epochs from one to the next.
+        parts: the data.
+        embed: model, items -> embeddings, names of images that could not be read.
+        folder: where the files go.
+    """
+
+    def __init__(self, every: int, parts: Parts, embed: Embed, folder: Path) -> None:
+        self.every, self.embed, self.folder = every, embed, folder
+        self.validation, self.train = parts.validation, parts.train
+        # the same ones each time: what changes from picture to picture is the model
+        self.shown = spread(parts.train.classes, len(COLOURS))
+        firsts = [(parts.train.labels == label).nonzero()[:PER_CLASS, 0] for label in self.shown]
+        self.some = parts.train.subset(torch.cat(firsts))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every:
+            return
+        assert isinstance(pl_module, Learner)
+        proxies = proxies_of(pl_module.loss)
+        if proxies is not None:
+            proxies = whole(proxies.detach())  # where they are spread over ranks, each sends its own
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        drawn = {"proxies": self._proxies(pl_module, proxies, epoch)}
+        if self.validation is not None and not self.validation.is_vectors:
+            drawn["queries"] = self._queries(pl_module, self.validation, epoch)
+        for name, picture in drawn.items():
+            with replacing(self.folder / f"{name}-{epoch:04d}.png") as unfinished:
+                picture.save(unfinished, "PNG")
+            log_picture(trainer.loggers, name, picture, step=trainer.global_step)
+
+    def _queries(self, learner: Learner, held: Items, epoch: int) -> Image:
+        found, skipped = self.embed(learner.model, held)
+        items = held.without(skipped)
+        queries = spread(items.labels.argsort(stable=True), QUERIES)  # of eight classes, or of those that there are
+        title = f"epoch {epoch}: held-out training classes, each query among {len(items) - 1} items"
+        return query_sheet(items, found, queries.tolist(), k=NEIGHBOURS, title=title)
+
+    def _proxies(self, learner: Learner, proxies: Tensor | None, epoch: int) -> Image:
+        found, _ = self.embed(learner.model, self.some)
+        if proxies is not None:
+            proxies = proxies.detach().cpu()[torch.searchsorted(learner.classes.cpu(), self.shown)]
+        names = [self.train.class_names.get(label, f"class {label}") for label in self.shown.tolist()]
+        title = f"epoch {epoch}: {len(names)} training classes and their proxies"
+        return plane(found.vectors, torch.searchsorted(self.shown, found.labels), names, proxies, title=title)
+
+
+def spread(values: Tensor, most: int) -> Tensor:
+    """At most so many values, evenly spread.
+
+    Example:
+        >>> spread(torch.arange(10), 4).tolist()
+        [0, 3, 6, 9]
+    """
+    if len(values) <= most:
+        return values
+    return values[torch.linspace(0, len(values) - 1, most).round().long()]

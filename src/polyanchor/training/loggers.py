@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from polyanchor import _extras
-from polyanchor._files import replacing
-from polyanchor.training.config import Config
+from polyanchor import _optional as _extras
+from polyanchor._io import replacing
+from polyanchor.config.schema import Config
 
 if TYPE_CHECKING:
     from PIL.Image import Image

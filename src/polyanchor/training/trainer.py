@@ -1,8 +1,15 @@
-"""Lightning's Trainer as this package uses it, and what it need not say."""
+"""Lightning's Trainer as this package uses it, and what it need not say.
+
+Every step allocates the same large activations again. glibc returns each of them to the kernel when it is freed,
+and the kernel clears every page when it is asked for anew; that took as long as the step itself.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +20,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 
-from polyanchor.distributed.ranks import Ranks
-from polyanchor.training.checkpoint_file import CheckpointFiles
-from polyanchor.training.config import Config
+from polyanchor._errors import InputError
+from polyanchor.config.schema import Config
+from polyanchor.datasets.items import Items
+from polyanchor.distributed.comm import Ranks
+from polyanchor.training.resume import CheckpointFiles
 
 
 class _Joined(LightningEnvironment):
@@ -50,7 +60,7 @@ class _Strategy(DDPStrategy):
     """Lightning's, which leaves the process group to those that made it."""
 
     def __init__(self, config: Config, ranks: Ranks) -> None:
-        batch = config.batches.classes * config.batches.images
+        batch = config.batches.classes_per_batch * config.batches.samples_per_class
         # a frozen backbone has no gradients, nor has any part of the network on a rank without items
         without = config.optim.warmup_epochs > 0 or config.data.on_bad_image == "skip" or batch < ranks.size
         super().__init__(
@@ -70,7 +80,7 @@ def make_trainer(config: Config, loggers: Sequence[Logger], callbacks: list[Call
         num_nodes=run.nodes,
         strategy=_Strategy(config, ranks) if ranks.size > 1 else "auto",
         precision=run.precision,
-        gradient_clip_val=None if optim.clip == "none" else optim.clip_at,
+        gradient_clip_val=None if optim.clip == "none" else optim.clip_value,
         gradient_clip_algorithm=None if optim.clip == "none" else optim.clip,
         logger=list(loggers),
         callbacks=callbacks,
@@ -102,3 +112,75 @@ def quiet() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # option numbers of mallopt(3)
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep freed memory for this process; True if it agreed, False where there is no glibc.
+
+    Lasts until the process ends. Peak memory rises by some percent.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def require_room(config: Config, items: Items) -> None:
+    """Refuse a run of which one part alone is larger than the machine's memory, before anything is allocated.
+
+    Args:
+        config: of the run.
+        items: that train.
+
+    Raises:
+        InputError: names the part, its size and the key to lower.
+    """
+    room = _physical()
+    for what, size, keys in _parts(config, items):
+        if size > room:
+            raise InputError(
+                f"{what} would take {size / 2**30:,.1f} GiB, and this machine has {room / 2**30:,.1f} GiB; lower {keys}"
+            )
+
+
+def _parts(config: Config, items: Items) -> list[tuple[str, int, str]]:
+    """What there is, its bytes, and what it follows from."""
+    classes, dim = len(items.classes), config.model.embedding_dim
+    drawn = min(config.batches.classes_per_batch, classes) * config.batches.samples_per_class
+    batch = drawn if config.batches.sampler == "balanced" else min(drawn, len(items))
+    inputs = items.inputs
+    each = inputs.shape[1] if isinstance(inputs, Tensor) else 3 * config.images.size**2
+    processes = config.run.devices * config.run.nodes
+    centres = classes * int(getattr(config.loss, "proxies_per_class", 1))
+    own = centres // config.run.nodes if config.sharded else centres
+    parts = [
+        (
+            "the inputs of a batch",
+            4 * batch * each // processes,
+            "batches.classes_per_batch, batches.samples_per_class or images.size",
+        ),
+        ("the embeddings of a batch", 4 * batch * dim, "batches.samples_per_class or model.embedding_dim"),
+        # values, gradient and the two moments of the optimizer
+        ("the proxies in training", 16 * own * dim, "loss.proxies_per_class or model.embedding_dim"),
+        (
+            "the similarities of a batch",
+            4 * batch * own // processes,
+            "loss.proxies_per_class or batches.samples_per_class",
+        ),
+    ]
+    if isinstance(inputs, Tensor):
+        parts.append(("the head in training", 16 * each * dim, "model.embedding_dim"))
+    return parts
+
+
+def _physical() -> int:
+    """Bytes of memory; where the system does not say, as many as nothing exceeds."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize

@@ -1,0 +1,101 @@
+"""Which member of the family, and the numbers that its means are divided by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from polyanchor.types import Anchor, Pooling
+
+STEEPEST = 60.0  # exp of it, times a million summands, is still a float32
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Options of the loss, as :func:`polyanchor.functional.multi_proxy_anchor_loss` explains them."""
+
+    anchor: Anchor = "class"
+    alpha: float = 32.0
+    delta: float = 0.1
+    gamma: float = 0.1
+    pooling: Pooling = "softmax"
+
+    @property
+    def pull_by_class(self) -> bool:
+        """The pull has a logarithm for each class; else one for each item."""
+        return self.anchor != "data"
+
+    @property
+    def push_by_class(self) -> bool:
+        """The push has a logarithm for each class; else one for each item."""
+        return self.anchor == "class"
+
+    @property
+    def steep(self) -> bool:
+        """Exponentials could overflow: the largest exponent has to be taken out first, which costs a pass."""
+        return self.alpha * (1 + abs(self.delta)) > STEEPEST
+
+    @property
+    def narrow(self) -> bool:
+        """The same for the soft assignment to local centres."""
+        return 1 / self.gamma > STEEPEST
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the terms are means over; where several processes share a batch, the numbers of all of them together.
+
+    Attributes:
+        items: B; a fraction of it for classes that stand for more than themselves.
+        classes: C; likewise.
+        present: ``()`` number of classes in the batch, |C+|.
+    """
+
+    items: float
+    classes: float
+    present: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor, classes: int) -> Counts:
+        """The counts of a batch in one process.
+
+        Example:
+            >>> Counts.of(torch.tensor([2, 0, 2]), 5).present
+            tensor(2)
+        """
+        ordered = labels.sort().values
+        return cls(len(labels), classes, (ordered[1:] != ordered[:-1]).sum() + 1)
+
+
+@dataclass(frozen=True)
+class LogSums:
+    r"""What stands inside the logarithms of the loss, as :math:`\log \sum e^z`; -inf where there is no exponent.
+
+    Processes that hold parts of the classes or of the rows join theirs with ``torch.logaddexp``.
+
+    Attributes:
+        pull: ``(C,)`` class-wise, or ``(B,)`` item by item.
+        push: likewise.
+    """
+
+    pull: Tensor
+    push: Tensor
+
+    def loss(self, family: LossOptions, counts: Counts) -> Tensor:
+        """``()`` the loss, or the share of the classes and items that these sums are of.
+
+        Example:
+            >>> nothing = torch.full((2,), -torch.inf)
+            >>> LogSums(nothing, nothing).loss(Family(), Counts(1, 2, torch.tensor(1)))
+            tensor(0.)
+        """
+        pulls = counts.present if family.pull_by_class else counts.items
+        pushes = counts.classes if family.push_by_class else counts.items
+        return lse0(self.pull).sum() / pulls + lse0(self.push).sum() / pushes
+
+
+def lse0(log_sum: Tensor) -> Tensor:
+    """``log(1 + e^z)`` without overflow. ``softplus`` is not it: beyond its threshold it drops the 1."""
+    return torch.logaddexp(log_sum, log_sum.new_zeros(()))

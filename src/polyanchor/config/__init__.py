@@ -1,0 +1,1 @@
+"""Configuration: the schema, reading it from files, and the objects that it stands for."""

@@ -1,0 +1,1 @@
+"""The benchmark data sets with their official splits."""

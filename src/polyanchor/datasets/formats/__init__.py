@@ -1,0 +1,1 @@
+"""Readers of the layouts that people have: folders, CSV, Parquet, vectors."""

@@ -1,0 +1,257 @@
+"""Vectors computed beforehand, of any modality: safetensors, npz, npy, or tensors as torch saves them. No code runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor._errors import InputError
+from polyanchor._io import read_tensors, reading, what_was_refused
+from polyanchor._optional import load
+from polyanchor.datasets.formats._tables import encode_labels, measured_val, part_numbers
+from polyanchor.datasets.items import Items
+from polyanchor.datasets.splits import SourceItems
+
+SUFFIXES = (".safetensors", ".npz", ".npy", ".pt", ".pth")
+
+# What each array may be called, in any case of letters; the first name is the documented one.
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "vectors": ("vectors", "embeddings", "embedding", "features", "feats", "emb", "x"),
+    "labels": ("labels", "label", "targets", "target", "y", "class_ids", "class_labels"),
+    "split": ("split",),
+    "sublabels": ("sublabels",),
+    "names": ("names", "paths", "filenames"),
+}
+# The labels of an .npy file lie beside it: `train_labels.npy` for `train.npy` and for `train_embeddings.npy`.
+_BESIDE = ("labels", "targets")
+_WHAT = re.compile(rf"_({'|'.join(_KEYS['vectors'])})$", re.IGNORECASE)
+_LAYOUT = (
+    "vectors (N, D) floating or of 8-bit integers, labels (N,) integers or texts, and perhaps split (N,), 0 train, "
+    "1 test, 2 gallery, 3 validation, or these words, and sublabels (N,) integer"
+)
+
+
+def read(file: Path) -> SourceItems:
+    """List the vectors of a file.
+
+    It holds ``vectors (N, D)``, floating or of 8-bit integers, ``labels (N,)`` and perhaps ``split (N,)``: 0 train,
+    1 test, 2 gallery, 3 validation, or these words, and ``sublabels (N,)``: known finer classes, see
+    :class:`~polyanchor.datasets.items.Items`. Vectors may also be called ``embeddings`` or ``features``, and labels
+    ``targets``. A ``.safetensors`` file may carry, under the metadata key ``polyanchor``, the JSON text
+    ``{"names": [...], "class_names": {"0": "..."}}``; a ``.npz`` file may hold an array ``names``, and its
+    labels may be texts. The labels of ``X.npy`` lie in ``X_labels.npy`` or ``labels.npy`` beside it, those of
+    ``X_embeddings.npy`` in ``X_labels.npy``, and ``targets`` may stand for ``labels`` there too. Of ``.pt`` and
+    ``.pth`` files tensors and plain lists are read and nothing else.
+
+    Args:
+        file: ends in one of :data:`SUFFIXES`, in any case of letters.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: another suffix, an array missing, of another shape or dtype, with NaN or a value beyond
+            float32, names that are no texts, pickled objects, or a damaged file.
+    """
+    name = f"features:{file}"
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{name}: expected a file that ends in {', '.join(SUFFIXES)}, got {file.suffix or 'no suffix'!r}"
+        )
+    if not file.is_file():
+        raise FileNotFoundError(f"{name}: no such file")
+    # RuntimeError: what a zip archive says that seems to be encrypted, or packed in a way that is not known
+    with reading(name, RuntimeError):
+        arrays, said = _READERS[suffix](file)
+        return _listing(name, arrays, said)
+
+
+def _listing(name: str, held: Mapping[str, Any], said: Mapping[str, Any]) -> SourceItems:
+    arrays = _by_role(held)
+    absent = [role for role in ("vectors", "labels") if role not in arrays]
+    if absent:
+        raise InputError(f"{' and '.join(absent)} missing; expected {_LAYOUT}; it holds {', '.join(held) or 'nothing'}")
+    vectors = _floats(_tensor("vectors", arrays["vectors"]))
+    labels, class_names = _labels(arrays["labels"])
+    parts, notes = _parts(arrays["split"], len(vectors)) if "split" in arrays else (None, ())
+    sublabels = _labels(arrays["sublabels"], "sublabels")[0] if "sublabels" in arrays else None
+    names = _names(said) or tuple(_texts("names", arrays["names"]) if "names" in arrays else ())
+    return SourceItems(name, Items(vectors, labels, class_names or _class_names(said), names, sublabels), parts, notes)
+
+
+def _parts(array: Any, rows: int) -> tuple[Tensor, tuple[str, ...]]:
+    """The part of each row, and what to note about them."""
+    words = _texts("split", array) if _is_text(array) else []
+    parts = torch.tensor(part_numbers(words, what="split")) if words else _tensor("split", array)
+    parts = _check.integer_labels("split", parts, rows)
+    if not bool(torch.isin(parts, torch.arange(4)).all()):
+        raise InputError(f"split may hold 0 train, 1 test, 2 gallery, 3 validation; got {parts.unique()[:5].tolist()}")
+    return parts, measured_val(words)
+
+
+def _by_role(held: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays by what they are for: the documented name before others, and of those no more than one."""
+    found: dict[str, Any] = {}
+    for role, names in _KEYS.items():
+        keys = [key for key in held if key == names[0]] or [key for key in held if key.lower() in names]
+        if len(keys) > 1:
+            raise InputError(f"the {role} may be any of {', '.join(keys)}; call one of them {names[0]}")
+        if keys:
+            found[role] = held[keys[0]]
+    return found
+
+
+def _tensor(role: str, array: Any) -> Tensor:
+    """A tensor of an array of numbers, which share memory where the machine reads these numbers as they are."""
+    if isinstance(array, Tensor):
+        if array.layout != torch.strided or array.is_quantized:
+            raise InputError(f"{role} must be a dense tensor, got {array.dtype} {array.layout}; call .to_dense() on it")
+        return array
+    numpy = load("numpy", "train")
+    if not isinstance(array, numpy.ndarray):
+        array = numpy.asarray(array)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise InputError(f"{role} must be real numbers of 64 bits or less, got {array.dtype}; save float32 or int64")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _floats(vectors: Tensor) -> Tensor:
+    """As float32; the values of quantised vectors are taken as they are, since cosines ignore a common scale."""
+    if vectors.dtype in (torch.int8, torch.uint8):
+        vectors = vectors.float()
+    _check.vectors("vectors", vectors, rows="N")
+    vectors = vectors.detach().float()
+    _check.finite("vectors in float32", vectors)  # after the conversion, which makes 1e300 infinite
+    return vectors
+
+
+def _labels(array: Any, role: str = "labels") -> tuple[Tensor, Mapping[int, str]]:
+    """Class ids, and the names of classes that are texts, truth values or numbers beyond 64 bits."""
+    if _is_text(array):
+        return _numbered(_texts(role, array))
+    labels = _tensor(role, array)
+    if labels.dtype == torch.bool or (labels.dtype == torch.uint64 and bool((labels.long() < 0).any())):
+        return _numbered([str(label) for label in labels.tolist()])
+    return labels, {}
+
+
+def _is_text(array: Any) -> bool:
+    if isinstance(array, (list, tuple)):
+        return any(isinstance(value, str) for value in array)
+    return not isinstance(array, Tensor) and array.dtype.kind in "SU"
+
+
+def _texts(role: str, array: Any) -> list[str]:
+    values = array if isinstance(array, (list, tuple)) else array.tolist()
+    texts = [value.decode() if isinstance(value, bytes) else value for value in values]
+    if not all(isinstance(text, (str, int)) for text in texts):
+        raise InputError(f"{role} must be texts, one per row, got {str(values)[:40]}")
+    return [str(text) for text in texts]
+
+
+def _numbered(labels: Sequence[str]) -> tuple[Tensor, Mapping[int, str]]:
+    ids, names = encode_labels(labels)
+    return torch.tensor(ids, dtype=torch.int64), names
+
+
+def _names(said: Mapping[str, Any]) -> tuple[str, ...]:
+    names = said.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"names must be a list of texts, one per row, got {str(names)[:40]!r}")
+    return tuple(names)
+
+
+def _class_names(said: Mapping[str, Any]) -> dict[int, str]:
+    names = said.get("class_names", {})
+    if not isinstance(names, dict) or not all(
+        str(number).isdecimal() and isinstance(name, str) for number, name in names.items()
+    ):
+        raise InputError(f'class_names must be an object such as {{"0": "cat"}}, got {str(names)[:40]!r}')
+    return {int(number): name for number, name in names.items()}
+
+
+def _safetensors(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    arrays, texts = read_tensors(file)
+    text = texts.get("polyanchor", "{}")
+    try:
+        said = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"features:{file}: the metadata under 'polyanchor' is not JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise InputError(f"features:{file}: the metadata under 'polyanchor' must be a JSON object, got {text[:40]}")
+    return arrays, said
+
+
+def _npz(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    if not is_zipfile(file):  # numpy would take it for a pickle, and advise to load that
+        raise InputError(f"features:{file}: damaged or not a .npz file; write one with numpy.savez")
+    arrays: dict[str, Any] = {}
+    with load("numpy", "train").load(file, allow_pickle=False) as stored:
+        for key in stored.files:
+            array = _no_objects(key, partial(stored.__getitem__, key))
+            if not isinstance(array, bytes):  # else a file in the archive that is no array
+                arrays[key] = array
+    return arrays, {}
+
+
+def _npy(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """An array of vectors; the labels lie in a file of their own."""
+    stems = dict.fromkeys((file.stem, _WHAT.sub("", file.stem)))
+    beside = [file.with_name(f"{stem}_{word}.npy") for stem in stems if stem for word in _BESIDE]
+    beside += [file.with_name(f"{word}.npy") for word in _BESIDE]
+    labels = next((place for place in beside if place.is_file() and place != file), None)
+    if labels is None:
+        raise InputError(f"labels missing; put them beside it, in {beside[0].name} or labels.npy")
+    numpy = load("numpy", "train")
+    arrays = {}
+    for role, place in (("vectors", file), ("labels", labels)):
+        with reading(f"features:{place}"):
+            arrays[role] = _no_objects(role, partial(numpy.load, place, allow_pickle=False))
+    return arrays, {}
+
+
+def _no_objects(key: str, read_array: Callable[[], Any]) -> Any:
+    try:
+        return read_array()
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise InputError(
+            f"{key} holds Python objects, or is no array; objects are not loaded as a file can run code with them: "
+            "save numbers, or fixed-width texts"
+        ) from error
+
+
+def _torch(file: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Tensors and plain lists, by torch's restricted reader."""
+    try:
+        held = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the unpickler fail in any way
+        raise InputError(
+            "it must hold tensors in a dictionary; it is damaged or holds other objects, which are not loaded as a "
+            f"file can run code with them{what_was_refused(error)}"
+        ) from error
+    if not isinstance(held, dict):
+        raise InputError(
+            f'it must hold a dictionary such as {{"vectors": ..., "labels": ...}}, got {type(held).__name__}'
+        )
+    return {str(key): value for key, value in held.items() if isinstance(value, (Tensor, list, tuple))}, {}
+
+
+_READERS: Mapping[str, Callable[[Path], tuple[dict[str, Any], Mapping[str, Any]]]] = {
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".npy": _npy,
+    ".pt": _torch,
+    ".pth": _torch,
+}

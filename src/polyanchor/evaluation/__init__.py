@@ -1,1 +1,0 @@
-"""Models and data in, embeddings and retrieval reports out."""

@@ -1,0 +1,240 @@
+"""A finished run with everything that its page is made of: vectors, measures, neighbours, what the run wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyanchor import _check
+from polyanchor.config.builders import device_of
+from polyanchor.losses.proxies import proxies_of
+from polyanchor.runs.embed_parts import Rows, embed_parts
+from polyanchor.runs.evaluate import evaluate_embeddings, left_out
+from polyanchor.runs.folder import RunFolder
+from polyanchor.runs.load import Trained, open_trained, part_of
+from polyanchor.search.exact import search, search_others
+from polyanchor.types import Neighbours, RetrievalReport
+
+PARTS = ("test", "validation", "train")
+SHOWN = 8
+"""Neighbours that a gallery shows at most."""
+_AGREES = 1e-3
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A run, measured again.
+
+    Attributes:
+        run: its folder.
+        trained: configuration, model, loss, data.
+        split: what was measured, one of :data:`PARTS`.
+        queries: its items.
+        gallery: what they were searched in; None: the queries themselves, each without itself.
+        training: items of the classes that trained; None if they were not asked for.
+        report: the measures, with the notes of the data.
+        neighbours: ``(Q, k)`` rows of the gallery, best first; at most :data:`SHOWN`.
+        results: what ``results.json`` holds.
+        notes: what the reader of the page has to know.
+    """
+
+    run: Path
+    trained: Trained
+    split: str
+    queries: Rows
+    gallery: Rows | None
+    training: Rows | None
+    report: RetrievalReport
+    neighbours: Neighbours
+    results: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def k(self) -> int:
+        """The cut-off of the nDCG that classes and queries are ranked by: the largest."""
+        return int(max(self.trained.config.run.k))
+
+    @property
+    def ndcg(self) -> Tensor:
+        """``(Q,)`` float64, NaN where undefined."""
+        return self.report.per_query[f"ndcg@{self.k}"]
+
+    @property
+    def searched(self) -> Rows:
+        """What the neighbours are rows of."""
+        return self.gallery or self.queries
+
+    @property
+    def proxies(self) -> Tensor | None:
+        """``(C, K, D)`` on the CPU; None if the loss has none."""
+        found = proxies_of(self.trained.loss)
+        return None if found is None else found.detach().cpu()
+
+    def class_name(self, number: int) -> str:
+        """Of a class of any part; its number where it has no name."""
+        for rows in (self.queries, self.gallery, self.training):
+            if rows is not None and number in rows.items.class_names:
+                return rows.items.class_names[number]
+        return self.trained.parts.split.train.class_names.get(number, str(number))
+
+
+def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), training: bool = True) -> ReportData:
+    """Open a finished run, embed what its page shows and measure.
+
+    Args:
+        run: its folder.
+        split: whose items are the queries, one of :data:`PARTS`.
+        settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
+        training: whether the items of the training classes are embedded too.
+
+    Raises:
+        FileNotFoundError: no run, or one that is not finished.
+        ValueError: a part that the run does not have, or results that cannot be read.
+    """
+    _check.one_of("split", split, PARTS)
+    results = read_results(run)
+    trained = open_trained(run, settings)
+    part_of(trained.parts, split)  # says so if there is none
+    wanted = [split, *(["gallery"] if split == "test" else []), *(["train"] if training else [])]
+    found, skipped = embed_parts(trained, wanted)
+    queries, gallery = found[split], found.get("gallery")
+    k, device = trained.config.run.k, device_of(trained.config)
+    searched = None if gallery is None else gallery.embeddings
+    report = evaluate_embeddings(queries.embeddings, searched, k=k, device=device)
+    shown = min(SHOWN, report.gallery)
+    if searched is None:
+        near = search_others(queries.embeddings.vectors, shown)
+    else:
+        near = search(queries.embeddings.vectors, searched.vectors, shown)
+    notes = list(results["test"]["notes"]) if split == "test" else list(trained.parts.split.notes)
+    notes += [] if split == "test" else [f"the queries are the {split} classes, not the test classes"]
+    notes += [left_out(skipped)] if skipped else []
+    notes += _disagreement(RunFolder(run), report) if split == "test" else []
+    known = found.get("train")
+    return ReportData(run, trained, split, queries, gallery, known, report, near, results, tuple(dict.fromkeys(notes)))
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """What ``results.json`` of a run holds.
+
+    Raises:
+        FileNotFoundError: no run, or one without results.
+        ValueError: the file is not what a run writes.
+    """
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        raise FileNotFoundError(f"{run} is not a run: it has no {folder.config.name}")
+    return folder.read_results()
+
+
+def _disagreement(folder: RunFolder, report: RetrievalReport) -> list[str]:
+    """A note if the run's own values of each query are not found again."""
+    if not folder.per_query.is_file():  # runs of former versions have none
+        return []
+    before = folder.read_per_query()
+    for name, values in report.per_query.items():
+        if name not in before:  # another --set run.k
+            continue
+        if before[name].shape != values.shape:
+            return [
+                f"the run measured {len(before[name]):,} queries and this page {len(values):,}: the data has changed"
+            ]
+        moved = float((before[name].nanmean() - values.nanmean()).abs())
+        if moved > _AGREES:
+            return [
+                f"the run's own {name} differs by {moved:.4f} from what is measured here: data, settings or versions "
+                "have changed"
+            ]
+    return []
+
+
+def defined(values: Tensor) -> Tensor:
+    """Rows whose value is not NaN.
+
+    Example:
+        >>> import torch
+        >>> defined(torch.tensor([0.5, float("nan"), 1.0])).tolist()
+        [0, 2]
+    """
+    return (~values.isnan()).nonzero()[:, 0]
+
+
+PAPER = "https://arxiv.org/abs/2110.03997"
+_FAMILY = "multi-proxy-anchor"
+
+
+def run_facts(opened: ReportData) -> dict[str, str]:
+    """Term -> description, for the head of the page."""
+    config, results = opened.trained.config, opened.results
+    parts, searched = opened.trained.parts, opened.gallery
+    loss = config.loss.model_dump(exclude={"proxy_sharding", "negative_sample_rate"})  # where it was computed, not what
+    name = loss.pop("name")
+    held = parts.validation
+    among = f"{opened.report.gallery:,} items" if searched is None else f"{opened.report.gallery:,} gallery items"
+    undefined = opened.report.undefined
+    said = {
+        "Data": parts.split.name,
+        "Queries": f"{opened.report.queries:,} {opened.split} items of {_count(opened.queries.items.classes)}, "
+        f"each searched among {among}" + (", itself left out" if searched is None else ""),
+        "Classes": seen(opened),
+        "Undefined": f"{undefined:,} queries have nothing of their class to find and are left out of the means",
+        "Trained on": f"{len(parts.train):,} items of {_count(parts.train.classes)}"
+        + ("" if held is None else f"; {_count(held.classes)} held out of training"),
+        "Model": f"{config.model.backbone}, {config.model.embedding_dim} dimensions, weights "
+        f"{config.model.weights or 'random at the start'}",
+        "Loss": f"{name}: " + ", ".join(f"{key} {value}" for key, value in loss.items()),
+        "Epoch": f"{results.get('epoch')} of {config.run.epochs}, {results.get('chosen_by')}",
+    }
+    if not undefined:
+        del said["Undefined"]
+    return said
+
+
+def seen(opened: ReportData) -> str:
+    """Whether the network knew the classes of the queries."""
+    classes, trained = opened.queries.items.classes, opened.trained.classes
+    known = int(torch.isin(classes, trained).sum())
+    if opened.split == "validation":
+        return f"held out: the {_count(classes)} did not train, but chose the epoch, so the numbers are flattering"
+    if known == 0:
+        return f"unseen: none of the {_count(classes)} trained, and none chose the epoch"
+    if known == len(classes):
+        return f"seen: all {_count(classes)} of the queries trained"
+    return f"{known:,} of the {_count(classes)} trained, {len(classes) - known:,} are unseen"
+
+
+def formulas(loss: str) -> list[str]:
+    """Which formulas are whose."""
+    family = (
+        "This run's loss is of the Multi Proxy Anchor family. Its formulas are polyanchor's own reading of the paper's "
+        "abstract, with published Proxy Anchor (Kim et al., CVPR 2020) as the case of one proxy per class; nobody "
+        "claims that they reproduce the paper's tables."
+        if loss == _FAMILY
+        else f"This run's loss, {loss}, is that of pytorch-metric-learning; it is not of the Multi Proxy Anchor family."
+    )
+    return [
+        family,
+        "nDCG@k: gains of 1 for the query's class, discount 1/log2(rank + 1), divided by the best possible order of "
+        "the whole gallery. The query is left out by its identity. recall@k: any hit among the first k. "
+        "MAP@R as Musgrave et al. (2020).",
+        "Intervals: percentile bootstrap, 95 %. Over queries: other queries of the same classes, with the same "
+        "gallery. Over classes: other classes of the same kind; queries of one class share its difficulty, so this is "
+        "the wider and the more honest one. Neither says anything about another training with another seed.",
+    ]
+
+
+def environment(results: Mapping[str, Any]) -> dict[str, str]:
+    """Versions and machine of the training, as far as the run wrote them down."""
+    found = {str(name): str(value) for name, value in (results.get("environment") or {}).items()}
+    if results.get("seconds") is not None:
+        found["seconds since the last start"] = f"{results['seconds']:,}"
+    return found
+
+
+def _count(classes: torch.Tensor) -> str:
+    return f"{len(classes):,} {'class' if len(classes) == 1 else 'classes'}"

@@ -1,0 +1,319 @@
+"""A finished run put to use: measured again, or its vectors written to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from polyanchor import _check
+from polyanchor._defaults import own_defaults
+from polyanchor._errors import InputError
+from polyanchor._io import save_tensors
+from polyanchor.config.builders import (
+    Parts,
+    device_of,
+    make_loss,
+    make_model,
+    make_transforms,
+    open_parts,
+    require_fitting,
+    usable_here,
+)
+from polyanchor.config.loading import load_config
+from polyanchor.config.schema import Config
+from polyanchor.datasets.formats import vectors
+from polyanchor.datasets.items import Items
+from polyanchor.datasets.sources import open_items
+from polyanchor.models.embedding import EmbeddingModel, require_size
+from polyanchor.models.weights import read_state
+from polyanchor.runs.embed import embed
+from polyanchor.runs.evaluate import evaluate_embeddings, evaluate_items
+from polyanchor.runs.folder import RunFolder
+from polyanchor.types import Announce, Embeddings, RetrievalReport
+
+PARTS = ("test", "gallery", "train", "validation", "all")
+
+
+@own_defaults()
+def evaluate_run(
+    run: Path, *, data: str = "", split: str = "", settings: tuple[str, ...] = (), k: Sequence[int] = ()
+) -> RetrievalReport:
+    """Measure the model of a finished run.
+
+    Args:
+        run: its folder.
+        data: another data source, all of whose items are searched among themselves; empty: the run's own.
+        split: ``"test"`` (also if empty), ``"train"`` or ``"validation"`` of the run's own data; not beside ``data``.
+        settings: changes to its ``data``, ``images`` and ``run`` keys.
+        k: cut-offs; those of the run if empty.
+    """
+    split = _split(split, data)
+    config, model = _open(run, settings)
+    gallery: Items | None = None
+    notes: tuple[str, ...]
+    if data:
+        items, notes = _all_of(data, config), (f"all items of {data}",)
+        require_fitting(model, data, items, of=str(run))
+    else:
+        _check.one_of("split", split, ("test", "train", "validation"))
+        parts = open_parts(config)
+        items, notes = part_of(parts, split), parts.split.notes
+        require_fitting(model, parts.split.name, items, parts.split.gallery, of=str(run))
+        if split == "test":
+            gallery = parts.split.gallery
+        else:
+            notes += (f"these are the {split} classes, not the test classes",)
+    return evaluate_items(
+        model,
+        items,
+        gallery,
+        make_transforms(config, model.statistics)[1],
+        k=k or config.run.k,
+        notes=notes,
+        workers=config.data.workers,
+        on_bad=config.data.on_bad_image,
+        channels_last=config.run.channels_last,
+    )
+
+
+def _split(split: str, data: str) -> str:
+    if split and data:
+        raise InputError(f"--split takes a part of the run's own data, and all of {data} is used; leave --split out")
+    return split or "test"
+
+
+@own_defaults()
+def evaluate_file(file: Path, *, split: str = "", k: Sequence[int] = ()) -> RetrievalReport:
+    """Measure the vectors of a file: all rows, or one part, if it has parts.
+
+    Args:
+        file: of vectors.
+        split: ``"test"`` (also if empty; searched in the gallery split, if there is one) or ``"train"``; only for a
+            file that says which row belongs to which part.
+        k: cut-offs.
+
+    Raises:
+        InputError: the file has no such part.
+    """
+    listing, k = vectors.read(file), tuple(k) or (1, 2, 4, 8)
+    items = listing.items
+    if split:
+        present = [] if listing.parts is None else listing.parts.unique().tolist()
+        known = [name for number, name in ((1, "test"), (0, "train")) if number in present]
+        if split not in known:
+            has = f"its parts are {' and '.join(known)}" if known else "it has no parts; leave --split out"
+            raise InputError(f"{file}: no {split} split can be measured: {has}")
+    if listing.parts is not None and split == "train":
+        train = items.subset(listing.parts == 0)
+        said = f"the train part of the file, {len(train)} of {len(items)} rows"
+        return replace(evaluate_embeddings(_as_embeddings(train), k=k), notes=(said,))
+    if listing.parts is None:
+        return evaluate_embeddings(_as_embeddings(items), k=k)
+    test, gallery = (items.subset(listing.parts == part) for part in (1, 2))
+    searched = _as_embeddings(gallery) if len(gallery) else None
+    report = evaluate_embeddings(_as_embeddings(test), searched, k=k)
+    return replace(report, notes=(f"the test part of the file, {len(test)} of {len(items)} rows",))
+
+
+def _as_embeddings(items: Items) -> Embeddings:
+    assert isinstance(items.inputs, torch.Tensor)  # what a file of vectors holds
+    return Embeddings(items.inputs, items.labels, items.names, items.class_names, items.sublabels)
+
+
+@own_defaults()
+def embed_run(
+    run: Path | None,
+    out: Path,
+    *,
+    data: str = "",
+    split: str = "",
+    settings: tuple[str, ...] = (),
+    features: bool = False,
+    announce: Announce = lambda line: None,
+) -> Embeddings:
+    """Write vectors of a finished run's model, or of a backbone as it comes, to a ``.safetensors`` file.
+
+    Args:
+        run: its folder; or a configuration file, or None for the default configuration: nothing is trained then, and
+            ``features`` of the backbone with its given weights are all there is to write.
+        out: file to write, replaced in one step.
+        data: another data source, all of whose items are embedded; empty: the run's own.
+        split: ``"test"`` (also if empty), ``"gallery"``, ``"train"``, ``"validation"``, or ``"all"``: train, test and
+            gallery in one file that remembers which is which; not beside ``data``.
+        settings: changes to its ``data``, ``images`` and ``run`` keys; without a run, to any key.
+        features: what the backbone gives, before the head; such a file trains heads quickly.
+        announce: receives a line if the weights are random, or were chosen among several.
+    """
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out must end in .safetensors, got {out}")
+    split = _split(split, data)
+    if run is not None and run.is_dir():
+        config, model = _open(run, settings)
+    else:
+        config, model = _untrained(run, settings, features=features)
+        if not config.model.weights:
+            announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
+        for line in model.notes:
+            announce(line)
+    network: nn.Module = model
+    if features:
+        if model.backbone is None:
+            raise InputError(f"{run or 'the configuration'} has no backbone: its features are its input")
+        network = model.backbone
+    pieces: list[Embeddings] = []
+    numbers: list[int] = []
+    for number, items in _wanted(config, data, split):
+        require_fitting(model, data or config.data.source, items, of=str(run or "the model"))
+        piece, _ = embed(
+            network,
+            items,
+            make_transforms(config, model.statistics)[1],
+            workers=config.data.workers,
+            on_bad=config.data.on_bad_image,
+            channels_last=config.run.channels_last,
+        )
+        pieces.append(piece)
+        numbers += [number] * len(piece.labels)
+    whole = Embeddings(
+        torch.cat([piece.vectors for piece in pieces]),
+        torch.cat([piece.labels for piece in pieces]),
+        tuple(name for piece in pieces for name in piece.names),
+        {number: name for piece in pieces for number, name in piece.class_names.items()},
+        torch.cat([piece.sublabels for piece in pieces if piece.sublabels is not None])
+        if all(piece.sublabels is not None for piece in pieces)
+        else None,
+    )
+    _write(whole, out, torch.tensor(numbers) if split == "all" and not data else None)
+    return whole
+
+
+def _wanted(config: Config, data: str, split: str) -> list[tuple[int, Items]]:
+    """What to embed, each with the number of its part in the file."""
+    if data:
+        return [(1, _all_of(data, config))]
+    _check.one_of("split", split, PARTS)
+    parts = open_parts(config)
+    if split != "all":
+        return [(1, part_of(parts, split))]
+    of = parts.split
+    numbered = enumerate((of.train, of.test, of.gallery, of.validation))
+    return [(number, items) for number, items in numbered if items is not None]
+
+
+def _all_of(data: str, config: Config) -> Items:
+    return open_items(
+        data,
+        root=config.data.root,
+        allow_partial=config.data.allow_partial,
+        max_pixels=config.data.max_pixels,
+    )
+
+
+def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> None:
+    names = {str(number): name for number, name in embeddings.class_names.items()}
+    said = json.dumps({"names": list(embeddings.names), "class_names": names}, ensure_ascii=False)
+    tensors = {"vectors": embeddings.vectors, "labels": embeddings.labels}
+    if parts is not None:
+        tensors["split"] = parts
+    if embeddings.sublabels is not None:
+        tensors["sublabels"] = embeddings.sublabels
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(tensors, out, {"polyanchor": said})
+
+
+def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
+    for setting in settings:
+        if not setting.startswith(("data.", "images.", "run.")):
+            raise InputError(f"--set changes data, images and run of a finished run, got {setting!r}")
+    folder = RunFolder(run)
+    config = usable_here(folder.read_config(settings), settings)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    model = folder.load_model()
+    require_size(model, config.model.backbone, config.images.size)
+    return config, model.to(device_of(config))
+
+
+def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:
+    """A backbone with its given weights."""
+    config = load_config(file, settings)
+    if not features:
+        raise InputError("nothing is trained without a run, so the head is random: give a run's folder, or --features")
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    return config, make_model(config, open_parts(config).train).to(device_of(config))
+
+
+def part_of(parts: Parts, name: str) -> Items:
+    """The items of one of the :data:`PARTS` but ``"all"``; a run does not have each of them."""
+    known = {
+        "test": parts.split.test,
+        "gallery": parts.split.gallery,
+        "train": parts.train,
+        "validation": parts.validation,
+    }
+    items = known[name]
+    if items is None:
+        raise InputError(f"{parts.split.name} has no {name} part in this run")
+    return items
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left.
+
+    Attributes:
+        config: of the run, with changes.
+        model: of the chosen epoch, in evaluation mode, on the CPU.
+        loss: with its proxies.
+        classes: ``(C,)`` int64 ascending, the data source's ids of the training classes; position is class number.
+        parts: the data, divided as in the training.
+    """
+
+    config: Config
+    model: EmbeddingModel
+    loss: nn.Module
+    classes: Tensor
+    parts: Parts
+
+
+@own_defaults()
+def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
+    """Open a finished run.
+
+    Args:
+        run: its folder.
+        settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
+
+    Raises:
+        FileNotFoundError: no run, or one that is not finished.
+        ValueError: a setting changes what was trained.
+    """
+    for setting in settings:
+        if not setting.startswith(("data.", "images.", "batches.", "run.")):
+            raise InputError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
+    folder = RunFolder(run)
+    config = usable_here(folder.read_config(settings), settings)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    model = folder.load_model()
+    require_size(model, config.model.backbone, config.images.size)
+    state = read_state(folder.model)
+    classes = state.get("classes", torch.empty(0))
+    if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
+        raise InputError(f"{folder.model} is not what a run writes: it holds no class ids under the name classes")
+    loss = make_loss(config, len(classes))
+    try:
+        loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
+    except RuntimeError as error:
+        raise InputError(f"{folder.model} does not fit the run's {folder.config.name}: {error}") from error
+    parts = open_parts(config)
+    everything = parts.train, parts.validation, parts.split.test, parts.split.gallery
+    require_fitting(model, parts.split.name, *everything, of=str(run))
+    return Trained(config, model, loss, classes, parts)
