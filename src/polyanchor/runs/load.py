@@ -157,7 +157,7 @@ def embed_run(
     else:
         config, model = _untrained(run, settings, features=features)
         if not config.model.weights:
-            announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
+            announce("the weights of the backbone are random; --weights hub, or a file, for pretrained ones")
         for line in model.notes:
             announce(line)
     network: nn.Module = model
@@ -229,7 +229,9 @@ def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> Non
 def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
     for setting in settings:
         if not setting.startswith(("data.", "images.", "run.")):
-            raise InputError(f"--set changes data, images and run of a finished run, got {setting!r}")
+            raise InputError(
+                f"only data, images and run keys of a finished run can change, got --{setting.partition('=')[0]}"
+            )
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
@@ -297,7 +299,9 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     """
     for setting in settings:
         if not setting.startswith(("data.", "images.", "batches.", "run.")):
-            raise InputError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
+            raise InputError(
+                f"only data, images, batches and run keys of a finished run can change, got --{setting.partition('=')[0]}"
+            )
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
