@@ -19,7 +19,6 @@ from polyanchor._optional import MissingExtraError
 from polyanchor.cli import analyze, compare, data, evaluate, export, index, report, train
 from polyanchor.cli import evaluate as embed
 from polyanchor.cli import index as search
-from polyanchor.cli import report as explore
 from polyanchor.cli import train as demo
 
 app = typer.Typer(
@@ -52,13 +51,20 @@ app.add_typer(data.app, name="data")
 app.command("train", short_help="Train an embedding and measure it.")(train.train)
 app.command("evaluate", short_help="Measure how well a model or vectors retrieve.")(evaluate.evaluate)
 app.command("embed", short_help="Write the vectors of a data set to a file.")(embed.embed)
-app.command("explore", short_help="Write vectors and thumbnails for viewers, start one.")(explore.explore)
 app.command("report", short_help="Write a run as one HTML page.")(report.report)
 app.command("compare", short_help="Compare losses: equal budgets, several seeds, tests.")(compare.compare)
 app.add_typer(analyze.app, name="analyze")
 app.command("export", short_help="Write a model for other programs.")(export.export)
 app.add_typer(index.app, name="index", short_help="Make an index of images, keep it, measure it.")
 app.command("search", short_help="Find the images most similar to one.")(search.search)
+
+
+@app.command("explore", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def _explore() -> None:
+    raise InputError(
+        "there is no polyanchor explore; write the table that embedding-atlas opens with: "
+        "polyanchor embed RUN --out x.parquet"
+    )
 
 
 _INTERRUPTED = 130

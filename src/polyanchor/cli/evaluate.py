@@ -58,7 +58,7 @@ def evaluate(
 
 
 def embed(
-    out: Annotated[Path, typer.Option(help="File to write; must end in .safetensors.")],
+    out: Annotated[Path, typer.Option(help="File to write: .safetensors, or .parquet with thumbnails.")],
     run: Annotated[
         Path | None,
         typer.Argument(
@@ -80,20 +80,34 @@ def embed(
         bool, typer.Option("--features", help="Write what the backbone gives, before the head.")
     ] = False,
 ) -> None:
-    """Write the vectors of a data set, with labels and names, to a .safetensors file.
+    """Write the vectors of a data set, with labels and names, to a .safetensors or .parquet file.
 
     Example: polyanchor embed runs/photos --out photos.safetensors
 
     Features of a pretrained backbone, to train heads on: polyanchor embed --features --split all
     --set data.source=folder:photos --set model.weights=hub --out photos.safetensors
 
-    The file is read by `polyanchor evaluate` and, as features:photos.safetensors, by `polyanchor train`.
+    A .safetensors file is read by `polyanchor evaluate` and, as features:photos.safetensors, by `polyanchor train`.
+    A .parquet file also holds thumbnails and the nDCG of each query; embedding-atlas opens it.
     """
-    from polyanchor.cli._common import note
+    from polyanchor.cli._common import note, say_skipped
+    from polyanchor.runs.embed_parts import open_rows, write_parquet
     from polyanchor.runs.load import embed_run
 
     run_folder = run if run is not None and run.is_dir() else None
     changes = changed(settings, on_bad_image=on_bad_image, run=run_folder, data=data)
+    if out.suffix == ".parquet":
+        if features or run_folder is None:
+            raise InputError(
+                f"{out}: a .parquet file holds vectors of a finished run; write --features to .safetensors"
+            )
+        rows, k, skipped = open_rows(run_folder, data=data, split=split, settings=changes)
+        write_parquet(rows, out, k=k)
+        say_skipped(skipped)
+        count = sum(len(part.items) for part in rows)
+        pictures = "" if any(part.items.is_vectors for part in rows) else " --image image"
+        note(f"{count} items are in {out}; look at them with: embedding-atlas {out} --vector vector{pictures}")
+        return
     written = embed_run(run, out, data=data, split=split, settings=changes, features=features, announce=note)
     what = f"all of {data}" if data else "all parts" if split == "all" else f"the {split or 'test'} part"
     note(f"{tuple(written.vectors.shape)} vectors, {len(written.labels.unique())} classes, {what}, in {out}")
