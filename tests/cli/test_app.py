@@ -24,7 +24,6 @@ def test_version(capsys):
         "data",
         "data list",
         "data verify",
-        "explore",
         "report",
         "compare",
         "analyze",

@@ -197,7 +197,8 @@ def other_data(run_folder, source, place):
         ["embed", run_folder, "--data", source, "--out", place / "o.safetensors"],
         ["embed", run_folder, *other, "--split", "all", "--out", place / "o.safetensors"],
         ["report", run_folder, *other, "--out", place / "r.html"],
-        ["explore", run_folder, *other, "--no-start", "--out", place / "e"],
+        ["embed", run_folder, "--data", source, "--out", place / "o.parquet"],
+        ["embed", run_folder, *other, "--out", place / "o.parquet"],
         ["analyze", "proxies", run_folder, *other, "--out", place / "p"],
         ["analyze", "gradients", run_folder, *other, "--out", place / "g"],
         ["index", "build", run_folder, source, "--out", place / "i"],
@@ -262,6 +263,7 @@ COMPARE = ["compare", "--set", "data.source=digits", "--method", "class"]
 ADD = ["index", "add", "{}/exact.index", "{}/more.safetensors"]
 BUILD = ["index", "build", "{}/run", "--out", "{}/new"]
 SEARCH = ["search", "{}/exact.index", "{}/more.safetensors"]
+TABLE = ["embed", "{}/run", "--out", "{}/o.parquet"]
 TRAIN = ["train", "--set", "data.source=features:{}/v.safetensors", "--set", "model.backbone=none"]
 INAPPLICABLE = [  # a command, and the option that cannot apply to what it is given
     (TRAIN, ON_VECTORS),
@@ -289,10 +291,11 @@ INAPPLICABLE = [  # a command, and the option that cannot apply to what it is gi
     (["report", "{}/run"], ["--class", "nonsense"]),
     (["report", "{}/run"], ["--split", "gallery"]),
     (["report", "{}/run"], ["--set", "loss.anchor=data"]),
-    (["explore", "{}/run"], ON_VECTORS),
-    (["explore", "{}/run"], ["--start"]),
-    (["explore", "{}/run"], ["--split", "gallery"]),
-    (["explore", "{}/run"], ["--set", "loss.anchor=data"]),
+    (TABLE, ON_VECTORS),
+    (TABLE, ["--features"]),
+    (TABLE, ["--split", "gallery"]),
+    (TABLE, ["--set", "loss.anchor=data"]),
+    ([*TABLE, "--split", "train"], ["--data", "features:{}/v.safetensors"]),
     (["export", "{}/run", "--to", "onnx", "--out", "{}/m.onnx"], ["--pixels", "float"]),
     (["export", "{}/images", "--to", "safetensors", "--out", "{}/m"], ["--pixels", "float"]),
     (["export", "{}/images", "--to", "onnx"], ["--out", "{}/m.pt"]),
@@ -321,7 +324,6 @@ ALWAYS = {  # there is no input that they could not apply to
     "analyze proxies": {"--out", "--classes", "--json"},
     "analyze measures": {"--out", "--galleries", "--json"},
     "report": {"--out", "--queries", "--points", "--tsne", "--json"},
-    "explore": {"--out", "--json"},
     "export": {"--to", "--json"},
     "search": {"--k", "--exact", "--json"},
     "index add": {"--store", "--json"},
@@ -332,7 +334,6 @@ ALWAYS = {  # there is no input that they could not apply to
 
 @pytest.mark.parametrize(("words", "option"), INAPPLICABLE, ids=lambda part: " ".join(part))
 def test_an_option_that_cannot_apply_is_an_error_that_names_it(words, option, place, monkeypatch, capsys):
-    monkeypatch.setattr("polyanchor.explore.explore.installed", lambda program: None)
     capsys.readouterr()
     assert run([word.replace("{}", str(place)) for word in [*words, *option]]) == 2
     said = capsys.readouterr()

@@ -29,7 +29,6 @@ CHEAP = {
     "compare": [*QUICK, "--seeds=2", "--trials=0", "--method=class", "--method=data"],
     "embed": TINY,
     "demo": ["--epochs=1"],
-    "explore": ["--no-start"],
 }
 
 

@@ -23,7 +23,7 @@ from polyanchor.cli._flags import ConfigCommand, refuse_replaced, with_nearest
 SECTIONS = {
     "Train": ("demo", "train", "config", "data"),
     "Measure": ("evaluate", "compare", "report", "analyze"),
-    "Put to use": ("embed", "export", "explore"),
+    "Put to use": ("embed", "export"),
     "Search": ("index", "search"),
 }
 """Heading in the help -> its commands."""
@@ -76,9 +76,6 @@ app.command("evaluate", cls=ConfigCommand, short_help="Measure how well a model 
     evaluate.evaluate
 )
 app.command("embed", cls=ConfigCommand, short_help="Write the vectors of a data set to a file.")(evaluate.embed)
-app.command("explore", cls=ConfigCommand, short_help="Write vectors and thumbnails for viewers, start one.")(
-    report.explore
-)
 app.command("report", cls=ConfigCommand, short_help="Write a run as one HTML page.")(report.report)
 app.command("compare", cls=ConfigCommand, short_help="Compare losses: equal budgets, several seeds, tests.")(
     compare.compare
@@ -87,6 +84,14 @@ app.add_typer(analyze.app, name="analyze")
 app.command("export", short_help="Write a model for other programs.")(export.export)
 app.add_typer(index.app, name="index", short_help="Make an index of images, keep it, search it, measure it.")
 app.command("search", short_help="Find the images most similar to one: index search.")(index.search)
+
+
+@app.command("explore", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def _explore() -> None:
+    raise InputError(
+        "there is no polyanchor explore; write the table that embedding-atlas opens with: "
+        "polyanchor embed RUN --out x.parquet"
+    )
 
 
 def _with_home(word: str) -> str:

@@ -60,7 +60,7 @@ def _print(exported: Exported) -> None:
     about = exported.about
     for file in exported.files:
         print(f"wrote {file}, {_size(file.stat().st_size)}")
-    rows = []
+    rows: list[tuple[str, str]] = []
     for key in ("input", "output"):
         if key in about:
             part = about[key]
