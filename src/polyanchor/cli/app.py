@@ -38,7 +38,7 @@ class _Sections(TyperGroup):
         width = max(map(len, self.commands))
         for heading, names in SECTIONS.items():
             with formatter.section(heading):
-                helps = [(name, self.commands[name].get_short_help_str(70)) for name in names]
+                helps = [(name, self.commands[name].get_short_help_str(90)) for name in names]
                 formatter.write_dl([(name.ljust(width), text) for name, text in helps])
 
 

@@ -69,9 +69,12 @@ def train(
     image_size: Annotated[
         int | None, typer.Option(help="Side of the images that the network sees, in pixels.", show_default="224")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|gpu|cuda", show_default="auto")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|gpu|cuda", help="What computes.", show_default="auto")
+    ] = None,
     precision: Annotated[
-        Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] | None, typer.Option(show_default="32-true")
+        Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] | None,
+        typer.Option(help="Of the numbers, as Lightning names it.", show_default="32-true"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.", show_default="0")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that decode images.", show_default="0")] = None,

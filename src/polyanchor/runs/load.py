@@ -231,9 +231,8 @@ def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> Non
 def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
     for setting in settings:
         if not setting.startswith(("data.", "images.", "run.")):
-            raise InputError(
-                f"only data, images and run keys of a finished run can change, got --{setting.partition('=')[0]}"
-            )
+            key = setting.partition("=")[0]
+            raise InputError(f"only data, images and run keys of a finished run can change, got {key}")
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
@@ -301,9 +300,8 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     """
     for setting in settings:
         if not setting.startswith(("data.", "images.", "batches.", "run.")):
-            raise InputError(
-                f"only data, images, batches and run keys of a finished run can change, got --{setting.partition('=')[0]}"
-            )
+            key = setting.partition("=")[0]
+            raise InputError(f"only data, images, batches and run keys of a finished run can change, got {key}")
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
