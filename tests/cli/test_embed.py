@@ -42,7 +42,7 @@ def test_a_table_of_vectors_has_no_image_column(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_file({"vectors": torch.randn(40, 6), "labels": torch.arange(40) % 8}, "f.safetensors")
     settings = ["data.source=features:f.safetensors", "model.backbone=none", "run.epochs=1", "model.embedding_dim=4"]
-    assert run(["train", *[word for line in settings for word in ("--set", line)], "--out", "run"]) == 0
+    assert run(["train", *[f"--{line}" for line in settings], "--out", "run"]) == 0
     assert run(["embed", "run", "--out", "x.parquet"]) == 0
     assert capsys.readouterr().err.endswith("embedding-atlas x.parquet --vector vector\n")
     assert "image" not in pq.read_table("x.parquet").column_names

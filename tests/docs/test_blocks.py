@@ -60,10 +60,10 @@ def prepared(tmp_path_factory):
     for name in ("a.jpg", "b.jpg", "query.jpg"):
         Image.open(folder / "photos" / "7" / "0007.png").convert("RGB").save(folder / name)
     (folder / "CONFIG.toml").write_text('[data]\nsource = "folder:photos"\n')
-    settings = [word for name in [*TINY, *QUICK] for word in ("--set", name)]
+    settings = [f"--{name}" for name in [*TINY, *QUICK]]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run(["train", "--set", "data.source=folder:photos", *settings, "--out", "runs/photos"]) == 0
+        assert run(["train", "--data.source", "folder:photos", *settings, "--out", "runs/photos"]) == 0
         assert run(["index", "build", "runs/photos", "folder:photos", "--out", "photos.index"]) == 0
     return folder
 
