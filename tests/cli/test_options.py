@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
-from polyanchor.cli import compare
 from polyanchor.cli import app as top
+from polyanchor.cli import compare
 from polyanchor.cli import index as search
 from polyanchor.cli._common import print_json, print_report, print_table
 from polyanchor.cli.app import run
