@@ -23,12 +23,12 @@ docs: .venv/.all  ## build the documentation site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'open build/site/index.html; with its search: $(BIN)/mkdocs serve'
 
-bench: .venv-bench/.done  ## time and memory beside other libraries (ten minutes): prints the table, fills docs/performance.md
+bench: .venv-bench/.done  ## time and memory beside other libraries (ten minutes): prints the table, fills benchmarks/README.md
 	$(BENCH) -m benchmarks
 	$(BENCH) docs/performance_tables.py
 	$(BENCH) docs/figures/performance.py
 
-scaling: .venv-bench/.done  ## a million classes, and one rank beside two (half an hour, two cores): fills docs/scaling.md
+scaling: .venv-bench/.done  ## a million classes, and one rank beside two (half an hour, two cores): fills benchmarks/README.md
 	$(BENCH) -m benchmarks.million_classes
 	$(BENCH) -m benchmarks.data_parallel
 	$(BENCH) -m benchmarks.sharded_loss

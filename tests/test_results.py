@@ -1,4 +1,4 @@
-"""The tables of docs/results.md are those of the files in results/; the files say where they come from."""
+"""Tables of docs/results.md and results/*/README.md come from the result files; the files name their origin."""
 
 import importlib.util
 import json
@@ -13,15 +13,19 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(file for file in (ROOT / "results").rglob("*.json") if file.parent.name != "published")
 
 
-def test_the_page_is_what_the_files_say():
+def test_pages_show_what_the_files_hold():
     spec = importlib.util.spec_from_file_location("results_tables", ROOT / "docs" / "results_tables.py")
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
-    page = tables.PAGE.read_text()
-    assert tables.render(page) == page
-    shown = set(re.findall(r"<!-- table: (\S+) -->", page))
+    pages = [page.read_text() for page in tables.PAGES]
+    assert [tables.render(page) for page in pages] == pages
+    shown = set(re.findall(r"<!-- table: (\S+) -->", "".join(pages)))
     names = {file.relative_to(ROOT / "results") for file in FILES}
     assert all(str(name) in shown or str(name.parent) in shown for name in names)
+
+
+def test_the_page_of_results_is_short():
+    assert len((ROOT / "docs" / "results.md").read_text().split()) <= 900
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
