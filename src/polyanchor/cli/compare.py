@@ -57,9 +57,11 @@ def compare(
     for key in (setting.partition("=")[0] for setting in settings):
         if key in PER_RUN:
             raise InputError(f"--{key}: each run takes it from {PER_RUN[key]}; leave it out")
+    from polyanchor.config.loading import load_config
+
+    shared = load_config(config, settings)
     from polyanchor.compare.plan import Plan, parse_methods
     from polyanchor.compare.run import compare as run_comparison
-    from polyanchor.config.loading import load_config
     from polyanchor.training.stopping import Interrupted, StopRequest
 
     methods = parse_methods(method or ["all"])
@@ -67,7 +69,7 @@ def compare(
     if reference and labels == [reference]:
         raise InputError(f"--reference {reference}: there is no other method to test against it; add one with --method")
     reference = reference or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
-    plan = Plan(load_config(config, settings), methods, seeds, trials, reference)
+    plan = Plan(shared, methods, seeds, trials, reference)
     stop = StopRequest(note)
     try:
         result = run_comparison(plan, out, announce=note, stop=stop)

@@ -121,13 +121,17 @@ def train(
                     f"--resume takes configuration and folder from the run itself; leave {option} out, got {value}"
                 )
     from polyanchor.config.loading import load_config
+
+    if resume is None:
+        resolved = load_config(config, settings)  # before torch is imported: a wrong flag is answered at once
     from polyanchor.runs.folder import RunFolder
     from polyanchor.training.launch import rank_zero_speaks
     from polyanchor.training.stopping import Interrupted, StopRequest
     from polyanchor.training.train import train as run_training
 
     folder = resume or out or Path("runs/run")
-    resolved = load_config(config, settings) if resume is None else RunFolder(resume).read_config(settings)
+    if resume is not None:
+        resolved = RunFolder(resume).read_config(settings)
     require_images([resolved.data.source], on_bad_image)
     stop = StopRequest(note)
     try:
