@@ -22,13 +22,13 @@ from polyanchor._kernels.sweep import Pull, SweepResult, own_cosines, sweep
 BLOCK_BYTES = 256 * 2**20
 
 
-def why_not(device: torch.device, dtype: torch.dtype, family: LossOptions) -> str | None:
+def why_not(device: torch.device, dtype: torch.dtype, options: LossOptions) -> str | None:
     """Why there is no fused loss for such tensors, or None if there is.
 
     Example:
-        >>> why_not(torch.device("cpu"), torch.float64, Family()) is None
+        >>> why_not(torch.device("cpu"), torch.float64, LossOptions()) is None
         True
-        >>> why_not(torch.device("mps"), torch.float32, Family())
+        >>> why_not(torch.device("mps"), torch.float32, LossOptions())
         "none is written for device type 'mps'"
     """
     if device.type == "cpu":
@@ -39,29 +39,29 @@ def why_not(device: torch.device, dtype: torch.dtype, family: LossOptions) -> st
         return "on a GPU it needs the package triton, which is not installed"
     if dtype != torch.float32:
         return f"on a GPU it is written for float32 sums, got {dtype}"
-    if family.steep:
-        return f"on a GPU its exponentials would overflow with alpha {family.alpha} and delta {family.delta}"
+    if options.steep:
+        return f"on a GPU its exponentials would overflow with alpha {options.alpha} and delta {options.delta}"
     return None
 
 
 def gpu_sweep(
-    part: Part, family: LossOptions, counts: Counts, *, wants: tuple[bool, ...] = (True, True)
+    part: Part, options: LossOptions, counts: Counts, *, wants: tuple[bool, ...] = (True, True)
 ) -> SweepResult:
     """Loss and gradients of a whole batch; arguments and outcome as :func:`polyanchor._kernels.sweep.sweep`."""
     from polyanchor._kernels.triton import push_block
 
     rows, (classes, centres, _) = len(part.units), part.proxies.shape
     items = torch.arange(rows, device=part.units.device)
-    pull = Pull(own_cosines(part, items, part.labels), items, part.labels, (rows, classes), family)
+    pull = Pull(own_cosines(part, items, part.labels), items, part.labels, (rows, classes), options)
     inverse = careful_inverse_lengths(part.proxies)
-    push = part.units.new_zeros(classes if family.push_by_class else rows)
+    push = part.units.new_zeros(classes if options.push_by_class else rows)
     factors, along = torch.zeros_like(part.units[:, 0]), torch.empty_like(inverse)
     step = max(1, BLOCK_BYTES // (4 * centres * rows))
     buffer = part.units.new_empty(min(step, classes), centres, rows)
     to_units = torch.zeros_like(part.units) if wants[0] else None
     to_proxies = torch.empty_like(part.proxies) if wants[1] else None
     weights = pull.weights(pull.sums, counts)
-    one = math.exp(-family.alpha * family.delta)
+    one = math.exp(-options.alpha * options.delta)
 
     def look(first: int, *, collect: bool, spread: bool) -> Tensor:
         here = slice(first, first + step)
@@ -70,13 +70,13 @@ def gpu_sweep(
         torch.mm(proxies.flatten(0, 1), part.units.T, out=scores.view(-1, rows))
         push_block[(len(proxies),)](
             *(scores, inverse[here], part.labels - first, weights, factors),
-            *(push[here] if family.push_by_class else push, along[here], rows),
-            *(family.alpha * LOG2_E, LOG2_E / family.gamma, one, family.alpha / counts.classes),
+            *(push[here] if options.push_by_class else push, along[here], rows),
+            *(options.alpha * LOG2_E, LOG2_E / options.gamma, one, options.alpha / counts.classes),
             K=centres,
             KP=1 << (centres - 1).bit_length(),
             BT=max(16, min(256, 1 << (rows - 1).bit_length())),
-            POOLING=family.pooling,
-            BY_CLASS=family.push_by_class,
+            POOLING=options.pooling,
+            BY_CLASS=options.push_by_class,
             COLLECT=collect,
             SPREAD=spread,
         )
@@ -92,17 +92,17 @@ def gpu_sweep(
             to_proxies[here].addcmul_(proxies * inverse[here, :, None], along[here, :, None], value=-1)
 
     starts = range(0, classes, step)
-    at_once = family.push_by_class and any(wants)
+    at_once = options.push_by_class and any(wants)
     for first in starts:
         if at_once:
             spread(first, collect=True)
         else:
             look(first, collect=True, spread=False)
     if any(wants) and not at_once:
-        factors = family.alpha / counts.items / (one + push)
+        factors = options.alpha / counts.items / (one + push)
         for first in starts:
             spread(first, collect=False)
-    return SweepResult(LogSums(pull.sums, push.log() + family.alpha * family.delta), to_units, to_proxies)
+    return SweepResult(LogSums(pull.sums, push.log() + options.alpha * options.delta), to_units, to_proxies)
 
 
 Twin = Callable[[Tensor, Tensor], Tensor]
@@ -110,15 +110,15 @@ Twin = Callable[[Tensor, Tensor], Tensor]
 
 
 def fused_loss(
-    embeddings: Tensor, proxies: Tensor, labels: Tensor, family: LossOptions, *, twin: Twin | None = None
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, *, twin: Twin | None = None
 ) -> Tensor:
-    """Loss of the family, computed along with the gradients that autograd is going to ask for, and with no others.
+    """Loss of the options, computed along with the gradients that autograd is going to ask for, and with no others.
 
     Args:
         embeddings: ``(B, D)`` float32 or float64, of any length.
         proxies: ``(C, K, D)`` of the same dtype, of any length.
         labels: ``(B,)`` int64 in ``[0, C)``.
-        family: the loss.
+        options: the loss.
         twin: used where a graph of the gradients is asked for (``create_graph=True``); None makes that an error.
 
     Returns:
@@ -130,13 +130,13 @@ def fused_loss(
 
     Example:
         >>> x = torch.eye(2, requires_grad=True)
-        >>> fused_loss(x, torch.eye(2)[:, None], torch.tensor([0, 1]), Family()).backward()
+        >>> fused_loss(x, torch.eye(2)[:, None], torch.tensor([0, 1]), LossOptions()).backward()
         >>> x.grad.round(decimals=3)
         tensor([[ 0.0000, 15.3730],
                 [15.3730,  0.0000]])
     """
     refuse_transforms(embeddings, proxies)
-    return _untraced()(embeddings, proxies, labels, family, twin)
+    return _untraced()(embeddings, proxies, labels, options, twin)
 
 
 def transformed(*values: Tensor) -> bool:
@@ -199,12 +199,12 @@ def _untraced() -> Callable[..., Tensor]:
 _kept_out: Callable[..., Tensor] | None = None
 
 
-def _step(embeddings: Tensor, proxies: Tensor, labels: Tensor, family: LossOptions, twin: Twin | None) -> Tensor:
+def _step(embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, twin: Twin | None) -> Tensor:
     wants = wanted(embeddings, proxies)
     if any(wants):
-        loss: Tensor = _Fused.apply(embeddings, proxies, labels, family, twin)
+        loss: Tensor = _Fused.apply(embeddings, proxies, labels, options, twin)
         return loss
-    return _sweep_once(embeddings, proxies, labels, family, wants)[0]
+    return _sweep_once(embeddings, proxies, labels, options, wants)[0]
 
 
 class _Fused(torch.autograd.Function):
@@ -212,11 +212,11 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, embeddings: Tensor, proxies: Tensor, labels: Tensor, family: LossOptions, twin: Twin | None
+        ctx: Any, embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, twin: Twin | None
     ) -> Tensor:
         ctx.save_for_backward(embeddings, proxies, labels)
-        ctx.family, ctx.twin = family, twin
-        loss, ctx.made = _sweep_once(embeddings, proxies, labels, family, ctx.needs_input_grad[:2])
+        ctx.options, ctx.twin = options, twin
+        loss, ctx.made = _sweep_once(embeddings, proxies, labels, options, ctx.needs_input_grad[:2])
         return loss
 
     @staticmethod
@@ -232,24 +232,24 @@ class _Fused(torch.autograd.Function):
             )
         made, ctx.made = ctx.made, None
         if made is None:  # a second backward through a retained graph: the first one gave the arrays away
-            made = _sweep_once(embeddings, proxies, labels, ctx.family, wants)[1]
+            made = _sweep_once(embeddings, proxies, labels, ctx.options, wants)[1]
         return *handed_out(made, upstream), None, None, None
 
 
 def _sweep_once(
-    embeddings: Tensor, proxies: Tensor, labels: Tensor, family: LossOptions, wants: tuple[bool, ...]
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, wants: tuple[bool, ...]
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Loss, and gradients of embeddings and proxies as far as wanted."""
     inverse = inverse_lengths(embeddings)[:, None]
     units = embeddings * inverse
     part = Part(units, proxies.contiguous(), labels)
     counts = Counts.of(labels, len(proxies))
-    swept = (gpu_sweep if units.device.type == "cuda" else sweep)(part, family, counts, wants=wants)
+    swept = (gpu_sweep if units.device.type == "cuda" else sweep)(part, options, counts, wants=wants)
     to_embeddings = swept.to_units
     if to_embeddings is not None:
         along = (to_embeddings * units).sum(dim=1, keepdim=True)
         to_embeddings.addcmul_(units, along, value=-1).mul_(inverse)
-    return swept.sums.loss(family, counts), [to_embeddings, swept.to_proxies]
+    return swept.sums.loss(options, counts), [to_embeddings, swept.to_proxies]
 
 
 def _twin_gradients(

@@ -1,4 +1,4 @@
-"""Which member of the family, and the numbers that its means are divided by."""
+"""Which member of the options, and the numbers that its means are divided by."""
 
 from __future__ import annotations
 
@@ -83,16 +83,16 @@ class LogSums:
     pull: Tensor
     push: Tensor
 
-    def loss(self, family: LossOptions, counts: Counts) -> Tensor:
+    def loss(self, options: LossOptions, counts: Counts) -> Tensor:
         """``()`` the loss, or the share of the classes and items that these sums are of.
 
         Example:
             >>> nothing = torch.full((2,), -torch.inf)
-            >>> LogSums(nothing, nothing).loss(Family(), Counts(1, 2, torch.tensor(1)))
+            >>> LogSums(nothing, nothing).loss(LossOptions(), Counts(1, 2, torch.tensor(1)))
             tensor(0.)
         """
-        pulls = counts.present if family.pull_by_class else counts.items
-        pushes = counts.classes if family.push_by_class else counts.items
+        pulls = counts.present if options.pull_by_class else counts.items
+        pushes = counts.classes if options.push_by_class else counts.items
         return lse0(self.pull).sum() / pulls + lse0(self.push).sum() / pushes
 
 

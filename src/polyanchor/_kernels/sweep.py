@@ -32,17 +32,17 @@ class Pull:
         rows: ``(p,)`` int64, the item of each pair.
         classes: ``(p,)`` int64, its class.
         shape: ``(B, C)``.
-        family: the loss.
+        options: the loss.
 
     Attributes:
         sums: log of the sum of exponentials, ``(C,)`` class-wise or ``(B,)`` item-wise; -inf over nothing.
     """
 
-    def __init__(self, own: Tensor, rows: Tensor, classes: Tensor, shape: tuple[int, int], family: LossOptions) -> None:
-        self._family, self._rows, self._classes = family, rows, classes
-        self._exponents = _pooled(own, family).sub_(family.delta).mul_(-family.alpha)
-        self.sums = own.new_full((shape[1] if family.pull_by_class else shape[0],), -math.inf)
-        if not family.pull_by_class:
+    def __init__(self, own: Tensor, rows: Tensor, classes: Tensor, shape: tuple[int, int], options: LossOptions) -> None:
+        self._options, self._rows, self._classes = options, rows, classes
+        self._exponents = _pooled(own, options).sub_(options.delta).mul_(-options.alpha)
+        self.sums = own.new_full((shape[1] if options.pull_by_class else shape[0],), -math.inf)
+        if not options.pull_by_class:
             self.sums[rows] = self._exponents
         elif len(own):
             largest = self.sums.scatter_reduce(0, classes, self._exponents, "amax")
@@ -51,9 +51,9 @@ class Pull:
 
     def weights(self, sums: Tensor, counts: Counts) -> Tensor:
         """``(p,)`` gradient with respect to the pooled cosine of each pair, given the sums over all parts."""
-        total = lse0(sums)[self._classes if self._family.pull_by_class else self._rows]
-        size = counts.present if self._family.pull_by_class else counts.items
-        return (self._exponents - total).exp_().mul_(-self._family.alpha) / size
+        total = lse0(sums)[self._classes if self._options.pull_by_class else self._rows]
+        size = counts.present if self._options.pull_by_class else counts.items
+        return (self._exponents - total).exp_().mul_(-self._options.alpha) / size
 
 
 def own_cosines(part: Part, rows: Tensor, classes: Tensor) -> Tensor:
@@ -64,20 +64,20 @@ def own_cosines(part: Part, rows: Tensor, classes: Tensor) -> Tensor:
     return cosines.squeeze(2) * inverse_lengths(proxies)
 
 
-def _pooled(cosines: Tensor, family: LossOptions) -> Tensor:
+def _pooled(cosines: Tensor, options: LossOptions) -> Tensor:
     """``(p, K)`` -> ``(p,)``."""
     if cosines.shape[1] == 1:
         return cosines.squeeze(1)
-    unit = LOG2_E / family.gamma
+    unit = LOG2_E / options.gamma
     column = (cosines * unit)[:, :, None]
-    return Pool(family.pooling, shift=family.narrow, like=column).forward(column).squeeze(1).div_(unit)
+    return Pool(options.pooling, shift=options.narrow, like=column).forward(column).squeeze(1).div_(unit)
 
 
 class SweepResult(NamedTuple):
     """Outcome of a sweep.
 
     Attributes:
-        sums: what the logarithms hold; ``sums.loss(family, counts)`` is the loss.
+        sums: what the logarithms hold; ``sums.loss(options, counts)`` is the loss.
         to_units: ``(B, D)`` gradient of the unit rows, or None if not wanted.
         to_proxies: ``(C, K, D)`` gradient of the proxies themselves, or None if not wanted.
     """
@@ -89,7 +89,7 @@ class SweepResult(NamedTuple):
 
 def sweep(
     part: Part,
-    family: LossOptions,
+    options: LossOptions,
     counts: Counts,
     *,
     merge: Callable[[LogSums], LogSums] | None = None,
@@ -100,7 +100,7 @@ def sweep(
 
     Args:
         part: what this process holds.
-        family: the loss.
+        options: the loss.
         counts: of all processes together.
         merge: given the sums of this part, returns those over all parts: ``torch.logaddexp`` of what is shared. With a
             part of the classes the item-wise sums are shared, with a part of the rows the class-wise ones. None if
@@ -115,16 +115,16 @@ def sweep(
     Example:
         >>> part = Part(torch.eye(2), torch.eye(2)[:, None], torch.tensor([0, 1]))
         >>> counts = Counts.of(part.labels, 2)
-        >>> sweep(part, Family(), counts).sums.loss(Family(), counts).round(decimals=4)
+        >>> sweep(part, LossOptions(), counts).sums.loss(LossOptions(), counts).round(decimals=4)
         tensor(3.2400)
     """
-    work = forward_sweep(part, family, counts, alone=merge is None, wants=wants, keep=keep)
+    work = forward_sweep(part, options, counts, alone=merge is None, wants=wants, keep=keep)
     return work.finish(work.sums() if merge is None else merge(work.sums()))
 
 
 def forward_sweep(
     part: Part,
-    family: LossOptions,
+    options: LossOptions,
     counts: Counts,
     *,
     alone: bool,
@@ -135,7 +135,7 @@ def forward_sweep(
 
     Args:
         part: as for :func:`sweep`, as for the rest.
-        family: likewise.
+        options: likewise.
         counts: likewise.
         alone: class-wise sums are complete; then those of the push are not waited with.
         wants: likewise.
@@ -144,9 +144,9 @@ def forward_sweep(
     Returns:
         What to call :meth:`Sweep.sums` of, and then :meth:`Sweep.finish`.
     """
-    at_once = alone and family.push_by_class
+    at_once = alone and options.push_by_class
     for careful in (False, True):
-        work = Sweep(part, family, counts, wants, at_once=at_once, keep=keep, careful=careful)
+        work = Sweep(part, options, counts, wants, at_once=at_once, keep=keep, careful=careful)
         work.up()
         if ordinary(work.inverse):
             break  # lengths of 0 or 1e20 are so rare that a second run may answer them, and not a look at every block
@@ -163,7 +163,7 @@ class Sweep:
     def __init__(
         self,
         part: Part,
-        family: LossOptions,
+        options: LossOptions,
         counts: Counts,
         wants: tuple[bool, ...],
         *,
@@ -171,25 +171,25 @@ class Sweep:
         keep: int,
         careful: bool,
     ) -> None:
-        self._family, self._counts, self._careful = family, counts, careful
+        self._options, self._counts, self._careful = options, counts, careful
         self._spreads = at_once and any(wants)
         self._spreads_later = not at_once and any(wants)
         centres = part.proxies.shape[1]
         self._blocks, self.inverse = cut(part)
-        unit = LOG2_E * (family.alpha if centres == 1 else 1 / family.gamma)
+        unit = LOG2_E * (options.alpha if centres == 1 else 1 / options.gamma)
         self._scores = Scores(self._blocks, part.units, unit=unit, careful=careful)
         buffer = self._scores.buffer
-        self._pool = Pool(family.pooling, shift=family.narrow, like=buffer) if centres > 1 else None
+        self._pool = Pool(options.pooling, shift=options.narrow, like=buffer) if centres > 1 else None
         self._push_work = torch.empty_like(buffer[:, 0])
-        self._gain = family.alpha / (counts.classes if family.push_by_class else counts.items)
+        self._gain = options.alpha / (counts.classes if options.push_by_class else counts.items)
         self._scaled_units = part.units * self._gain if wants[1] else None
         self._to_units = torch.zeros_like(part.units) if wants[0] else None
         self._to_proxies = torch.empty_like(part.proxies) if wants[1] else None
         if self._spreads_later:
             self._scores.keep(self._to_proxies, keep)
         # Sums of exponentials, or their logarithms where they are steep.
-        self._push = part.units.new_zeros(len(part.proxies) if family.push_by_class else len(part.units))
-        if family.steep:
+        self._push = part.units.new_zeros(len(part.proxies) if options.push_by_class else len(part.units))
+        if options.steep:
             self._push.fill_(-math.inf)
         rows = torch.cat([block.rows for block in self._blocks])
         classes = part.labels[rows]
@@ -197,7 +197,7 @@ class Sweep:
             own = self._scores.of(self._blocks[0])[classes, :, rows] / unit
         else:
             own = own_cosines(part, rows, classes)
-        self._pull = Pull(own, rows, classes, (len(part.units), len(part.proxies)), family)
+        self._pull = Pull(own, rows, classes, (len(part.units), len(part.proxies)), options)
 
     def up(self) -> None:
         """Collect the sums; where those of a block are complete within it, spread its gradients in the same go."""
@@ -210,19 +210,19 @@ class Sweep:
 
     def down(self, sums: LogSums) -> None:
         """Spread the gradients, the sums being complete."""
-        offset = self._family.alpha * self._family.delta - lse0(sums.push)
-        if not self._family.steep:
+        offset = self._options.alpha * self._options.delta - lse0(sums.push)
+        if not self._options.steep:
             offset = offset.exp_()
         pulls = self._pulls(sums.pull)
         for block, pull in zip(reversed(self._blocks), reversed(pulls), strict=True):
             scores, pooled, push = self._look(block)
-            here = offset[block.here, None] if self._family.push_by_class else offset[None]
+            here = offset[block.here, None] if self._options.push_by_class else offset[None]
             self._spread(block, scores, pooled, self._weigh(push, here), pull)
 
     def sums(self) -> LogSums:
         """What has been collected so far."""
-        push = self._push if self._family.steep else self._push.log()
-        return LogSums(self._pull.sums, push + self._family.alpha * self._family.delta)
+        push = self._push if self._options.steep else self._push.log()
+        return LogSums(self._pull.sums, push + self._options.alpha * self._options.delta)
 
     def finish(self, sums: LogSums) -> SweepResult:
         """The outcome, given the sums over all parts; once."""
@@ -236,22 +236,22 @@ class Sweep:
 
     def _look(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """``(c, K, B)`` scores, ``(c, B)`` pooled scores, and of the push the exponentials (or steep exponents)."""
-        family, scores, push = self._family, self._scores.of(block), self._push_work[: len(block.proxies)]
+        options, scores, push = self._options, self._scores.of(block), self._push_work[: len(block.proxies)]
         if self._pool is None:
             pooled = scores[:, 0]
             torch.exp2(pooled, out=push)
         else:
             pooled = self._pool.forward(scores)
-            torch.mul(pooled, family.alpha * family.gamma, out=push).exp2_()
-        if family.steep:
-            torch.mul(pooled, family.alpha / self._scores.unit, out=push)
-        push.view(-1).index_fill_(0, block.flat, -math.inf if family.steep else 0.0)
+            torch.mul(pooled, options.alpha * options.gamma, out=push).exp2_()
+        if options.steep:
+            torch.mul(pooled, options.alpha / self._scores.unit, out=push)
+        push.view(-1).index_fill_(0, block.flat, -math.inf if options.steep else 0.0)
         return scores, pooled, push
 
     def _collect(self, block: Block, push: Tensor) -> Tensor:
         """Add the block's exponentials to the sums; returns the class-wise ones of the block, or all item-wise ones."""
-        steep = self._family.steep
-        if not self._family.push_by_class:
+        steep = self._options.steep
+        if not self._options.push_by_class:
             self._push = torch.logaddexp(self._push, push.logsumexp(0)) if steep else self._push.add_(push.sum(0))
             return self._push
         sums = self._push[block.here]
@@ -259,14 +259,14 @@ class Sweep:
 
     def _offset(self, sums: Tensor) -> Tensor:
         """What has to be added to the exponents, or multiplied with the exponentials, to make weights of them."""
-        constant = self._family.alpha * self._family.delta
-        if self._family.steep:
+        constant = self._options.alpha * self._options.delta
+        if self._options.steep:
             return constant - lse0(sums + constant)
         return (sums + math.exp(-constant)).reciprocal_()
 
     def _weigh(self, push: Tensor, offset: Tensor) -> Tensor:
         """``(c, B)`` gradient of the push with respect to the pooled cosines; uses up ``push``."""
-        return push.add_(offset).exp_() if self._family.steep else push.mul_(offset)
+        return push.add_(offset).exp_() if self._options.steep else push.mul_(offset)
 
     def _spread(self, block: Block, scores: Tensor, pooled: Tensor, weights: Tensor, pull: Tensor) -> None:
         """Add the block's share to the gradients; uses up all that it is given."""

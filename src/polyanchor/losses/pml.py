@@ -153,7 +153,7 @@ def pml_loss(name: str, num_classes: int, embedding_dim: int, *, center_reg: flo
         ValueError: an unknown name.
 
     Example:
-        >>> baseline("arcface", 3, 8, margin=28.6, scale=64.0)(torch.eye(8)[:2], torch.tensor([0, 2])).shape
+        >>> pml_loss("arcface", 3, 8, margin=28.6, scale=64.0)(torch.eye(8)[:2], torch.tensor([0, 2])).shape
         torch.Size([])
     """
     _check.one_of("name", name, tuple(BASELINES))

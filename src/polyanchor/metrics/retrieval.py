@@ -69,7 +69,7 @@ def compute_relevance(
 
     Example:
         >>> import torch
-        >>> judge(torch.tensor([4, 4, 4, 9]), (1,)).depth
+        >>> compute_relevance(torch.tensor([4, 4, 4, 9]), (1,)).depth
         2
     """
     n_relevant = relevance.relevant_counts(labels, gallery_labels)

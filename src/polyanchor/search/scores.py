@@ -164,7 +164,7 @@ def row_chunks(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
     """Row numbers of a block of scores, in pieces of at most an eighth of the block.
 
     Example:
-        >>> [len(part) for part in parts(torch.arange(20), torch.zeros(64, 3))]
+        >>> [len(part) for part in row_chunks(torch.arange(20), torch.zeros(64, 3))]
         [8, 8, 4]
     """
     return rows.split(-(-len(block) // _PARTS))
