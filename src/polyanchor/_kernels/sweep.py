@@ -38,7 +38,9 @@ class Pull:
         sums: log of the sum of exponentials, ``(C,)`` class-wise or ``(B,)`` item-wise; -inf over nothing.
     """
 
-    def __init__(self, own: Tensor, rows: Tensor, classes: Tensor, shape: tuple[int, int], options: LossOptions) -> None:
+    def __init__(
+        self, own: Tensor, rows: Tensor, classes: Tensor, shape: tuple[int, int], options: LossOptions
+    ) -> None:
         self._options, self._rows, self._classes = options, rows, classes
         self._exponents = _pooled(own, options).sub_(options.delta).mul_(-options.alpha)
         self.sums = own.new_full((shape[1] if options.pull_by_class else shape[0],), -math.inf)

@@ -19,7 +19,7 @@ _AT_ONCE = 2**22  # numbers drawn at a time
 _CLOSE, _FINER = 0.06, 10  # below this p a conclusion hangs on it, and so many times the resamples tell it better
 
 
-def bootstrap(
+def bootstrap_interval(
     values: Tensor,
     groups: Tensor | None = None,
     *,
@@ -46,8 +46,8 @@ def bootstrap(
         ValueError: no defined value, shapes that differ, or a number out of range.
 
     Example:
-        >>> found = bootstrap(torch.tensor([0.0, 1.0]).repeat(50))
-        >>> found.mean, round(found.low, 1), round(found.high, 1), found.n
+        >>> interval = bootstrap_interval(torch.tensor([0.0, 1.0]).repeat(50))
+        >>> interval.mean, round(interval.low, 1), round(interval.high, 1), interval.n
         (0.5, 0.4, 0.6, 100)
     """
     _check.real("values", values, "(Q,)")
@@ -70,7 +70,7 @@ def paired_bootstrap(
     Args:
         first: ``(Q, M)`` floating, M measures of one method (perhaps their means over seeds), NaN where undefined.
         second: of another, for the same queries.
-        groups: see :func:`bootstrap`.
+        groups: see :func:`bootstrap_interval`.
         resamples: how many times. None: ten thousand times, and measures whose p comes out below 0.06 again up to ten
             times as often, as far as :data:`DRAWS` goes: there a conclusion hangs on p.
         confidence: likewise.
