@@ -1,4 +1,4 @@
-"""Which member of the options, and the numbers that its means are divided by."""
+"""Options of the loss, the counts that its means divide by, and the sums inside its logarithms."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class LossOptions:
 
     @property
     def steep(self) -> bool:
-        """Exponentials could overflow: the largest exponent has to be taken out first, which costs a pass."""
+        """Exponentials could overflow, so the largest exponent is subtracted first, which costs a pass."""
         return self.alpha * (1 + abs(self.delta)) > STEEPEST
 
     @property
     def narrow(self) -> bool:
-        """The same for the soft assignment to local centres."""
+        """Exponentials of the soft assignment to local centres could overflow."""
         return 1 / self.gamma > STEEPEST
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the terms are means over; where several processes share a batch, the numbers of all of them together.
+    """Counts that the terms are means over, of all processes that share the batch.
 
     Attributes:
-        items: B; a fraction of it for classes that stand for more than themselves.
-        classes: C; likewise.
+        items: B, or a fraction of it where sampled classes stand for several.
+        classes: C, or a fraction of it where sampled classes stand for several.
         present: ``()`` number of classes in the batch, |C+|.
     """
 
@@ -71,20 +71,20 @@ class Counts:
 
 @dataclass(frozen=True)
 class LogSums:
-    r"""What stands inside the logarithms of the loss, as :math:`\log \sum e^z`; -inf where there is no exponent.
+    r"""The :math:`\log \sum e^z` inside the logarithms of the loss; -inf over no exponents.
 
-    Processes that hold parts of the classes or of the rows join theirs with ``torch.logaddexp``.
+    Processes that hold parts of the classes or rows combine theirs with ``torch.logaddexp``.
 
     Attributes:
         pull: ``(C,)`` class-wise, or ``(B,)`` item by item.
-        push: likewise.
+        push: ``(C,)`` class-wise, or ``(B,)`` item by item.
     """
 
     pull: Tensor
     push: Tensor
 
     def loss(self, options: LossOptions, counts: Counts) -> Tensor:
-        """``()`` the loss, or the share of the classes and items that these sums are of.
+        """``()`` loss, or the share of it that belongs to these classes and items.
 
         Example:
             >>> nothing = torch.full((2,), -torch.inf)

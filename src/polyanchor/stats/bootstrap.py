@@ -1,4 +1,4 @@
-"""Means over queries: the bootstrap, over single queries or over whole classes of them."""
+"""The bootstrap of means over queries, resampling single queries or whole classes."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean over queries and its percentile interval from resampled queries, or classes.
+    """Mean over queries and its percentile interval, from resampled queries or classes.
 
-    Queries of a class share its difficulty: drawn one by one, as is usual, they look like more evidence than they are.
-    ``groups`` draws whole classes, which says how the mean would differ on other classes.
+    Resampling single queries understates the variance, because queries of a class are correlated. ``groups`` resamples
+    whole classes, which estimates how the mean would vary over other classes.
 
     Args:
         values: ``(Q,)`` floating, one measure; NaN (undefined) is left out.
         groups: ``(Q,)`` integer, class of each query; None draws queries.
-        resamples: how many times.
+        resamples: number of resamples.
         confidence: between 0 and 1.
         seed: of the draws.
 
@@ -105,7 +105,7 @@ def paired_bootstrap(
 def resampled_means(
     values: Tensor, groups: Tensor | None = None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Tensor:
-    """Means over as many queries, or classes, drawn with replacement; the same draws for every column.
+    """Means of resamples with replacement of the queries, or classes; the same draws for every column.
 
     Args:
         values: ``(Q, M)`` floating, NaN where undefined.
@@ -159,7 +159,7 @@ def _summary(mean: float, means: Tensor, ends: Tensor, n: int) -> Paired:
 
 
 def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``(U, M)`` float64: sums, and numbers, of the defined values of each unit that is drawn."""
+    """``(U, M)`` float64: sums and counts of the defined values of each unit of the resampling."""
     _check.real("values", values, "(Q, M)")
     if groups is not None:
         _check.dense("groups", groups, "integers")
@@ -176,10 +176,10 @@ def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
         raise InputError("a mean needs at least one defined value, got none")
     sums, counts = values.double().nan_to_num(0.0), defined.double()
     if groups is None:
-        known = defined.any(dim=1)
-        return sums[known], counts[known]
+        counted = defined.any(dim=1)
+        return sums[counted], counts[counted]
     which = groups.unique(return_inverse=True)[1]
     size = int(which.max()) + 1
     sums, counts = (part.new_zeros(size, part.shape[1]).index_add_(0, which, part) for part in (sums, counts))
-    known = counts.sum(dim=1) > 0
-    return sums[known], counts[known]
+    counted = counts.sum(dim=1) > 0
+    return sums[counted], counts[counted]
