@@ -13,11 +13,6 @@ def own_defaults() -> Iterator[None]:
     """Make new tensors on the CPU and in float32 by default, within a block or as a decorator.
 
     Does nothing if those are the defaults already, because a device context slows every call to torch.
-
-    Example:
-        >>> with torch.device("meta"), own_defaults():
-        ...     torch.zeros(1).device
-        device(type='cpu')
     """
     dtype = torch.get_default_dtype()
     if dtype == torch.float32 and torch.get_default_device().type == "cpu":

@@ -100,22 +100,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def unfinished_name(path: Path) -> Path:
-    """A name beside ``path`` that no other writer uses: it holds the host, the process and a random number.
-
-    Example:
-        >>> unfinished_name(Path("runs/hits.png")).name.split(".")[0::3]
-        ['hits', 'writing']
-    """
+    """A name beside ``path`` that no other writer uses: it holds the host, the process and a random number."""
     return path.with_name(f"{_shortened(path.name)}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.writing")
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file name is one of :func:`unfinished_name`.
-
-    Example:
-        >>> is_unfinished(unfinished_name(Path("a.txt")).name), is_unfinished("a.txt")
-        (True, False)
-    """
+    """Whether a file name is one of :func:`unfinished_name`."""
     return _UNFINISHED.fullmatch(name) is not None
 
 
@@ -148,12 +138,6 @@ def no_room(error: BaseException | None) -> str | None:
     """The system's message if a full disk caused the error, else None.
 
     torch and safetensors wrap the system's error, or put its number into their text.
-
-    Example:
-        >>> no_room(OSError(errno.ENOSPC, "No space left on device"))
-        'No space left on device'
-        >>> no_room(ValueError("something else")) is None
-        True
     """
     while error is not None:
         quoted = re.search(r"\(os error (\d+)\)", str(error))
@@ -166,22 +150,9 @@ def no_room(error: BaseException | None) -> str | None:
 
 @contextmanager
 def reading(name: str, *more: type[Exception]) -> Iterator[None]:
-    """Turn errors about a file's content into an ``InputError`` that begins with ``name``.
+    """Turn errors about a file's content into an ``InputError`` that begins with ``name``, the file or source.
 
-    Args:
-        name: the file or the source, as the user knows it.
-        more: errors of the library in use that mean damage too.
-
-    Raises:
-        InputError: the content is damaged, of another format, or cannot be used.
-        OSError: the system could not read the file; its own message names the file.
-
-    Example:
-        >>> with reading("list.csv"):
-        ...     int("x")
-        Traceback (most recent call last):
-        ...
-        polyanchor._errors.InputError: list.csv: invalid literal for int() with base 10: 'x'
+    ``more`` are errors of the library in use that mean damage too. Errors of the system pass: they name the file.
     """
     try:
         yield
@@ -215,25 +186,14 @@ def text_lines(file: Path) -> list[str]:
 
 
 def what_was_refused(error: Exception) -> str:
-    """The global that torch's restricted unpickler refused, without its advice to load the file all the same.
-
-    Example:
-        >>> what_was_refused(ValueError("Unsupported global: GLOBAL numpy.dtype was not an allowed global"))
-        ': numpy.dtype'
-    """
+    """The global that torch's restricted unpickler refused, without its advice to load the file all the same."""
     named = re.search(r"GLOBAL (\S+)", str(error))
     first = (str(error).splitlines() or ["no content"])[0]
     return f": {named[1] if named else first}"
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a ``.safetensors`` file atomically, with a checksum in its header.
-
-    Args:
-        tensors: name -> any.
-        path: the file.
-        metadata: texts beside them.
-    """
+    """Write named tensors and metadata to a ``.safetensors`` file atomically, with a checksum in its header."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = dict(metadata or {})
     metadata[_CHECKSUM] = checksum(whole, metadata)
@@ -242,17 +202,10 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a ``.safetensors`` file; the checksum is verified where the file has one.
+    """The tensors and metadata of a ``.safetensors`` file; the checksum is verified where the file has one.
 
     Raises:
         InputError: no such file, or its content is not what was written.
-
-    Example:
-        >>> import tempfile, torch
-        >>> file = Path(tempfile.mkdtemp()) / "a.safetensors"
-        >>> save_tensors({"a": torch.ones(2)}, file, {"unit": "m"})
-        >>> read_tensors(file)
-        ({'a': tensor([1., 1.])}, {'unit': 'm'})
     """
     try:
         with load("safetensors", "train").safe_open(path, framework="pt") as stored:
@@ -270,13 +223,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """CRC-32 over names, dtypes, shapes and bytes of CPU tensors and over the metadata, in the order of the names.
-
-    Example:
-        >>> import torch
-        >>> checksum({"a": torch.zeros(2)}, {}) == checksum({"a": torch.zeros(2, 1)}, {})
-        False
-    """
+    """CRC-32 over names, dtypes, shapes and bytes of CPU tensors and over the metadata, in the order of the names."""
     import torch
 
     crc = 0

@@ -15,16 +15,7 @@ Advance = Callable[..., None]
 def progress(description: str, *, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
     """A progress bar around a block; yields ``advance(n)``, or ``advance(n, note=...)``.
 
-    Args:
-        description: the work.
-        total: number of units.
-        unit: name of the units, in the plural ("images").
-        done: units that an earlier run has done; they do not count in the rate.
-
-    Example:
-        >>> with progress("counting", total=3, unit="items") as advance:
-        ...     for _ in range(3):
-        ...         advance(1)
+    ``unit`` is the plural name of the units ("images"); ``done`` units of an earlier run do not count in the rate.
     """
     bars = load("rich.progress", "train")
     console = load("rich.console", "train").Console(stderr=True)

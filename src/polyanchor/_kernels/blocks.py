@@ -19,10 +19,8 @@ LONG, SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the r
 class Part:
     """All of the classes and rows, or the part of either that one process holds.
 
-    Attributes:
-        units: ``(B, D)`` rows of length 1 (or 0).
-        proxies: ``(C, K, D)`` contiguous, of any length.
-        labels: ``(B,)`` int64, counted from the first class of the part; outside ``[0, C)`` for items of other classes.
+    ``units`` are ``(B, D)`` rows of length 1 (or 0), ``proxies`` ``(C, K, D)`` contiguous, of any length, ``labels``
+    ``(B,)`` int64, counted from the part's first class; outside ``[0, C)`` for items of other classes.
     """
 
     units: Tensor
@@ -54,13 +52,7 @@ class Block:
 def cut(part: Part) -> tuple[list[Block], Tensor]:
     """Cut the classes into blocks of about BLOCK_SCORES scores, and of 256 to 2,048 proxies.
 
-    Returns:
-        The blocks, and the uninitialised ``(C, K)`` array that their ``inverse`` are views of.
-
-    Example:
-        >>> part = Part(torch.eye(2), torch.ones(3000, 1, 2), torch.tensor([2500, 0]))
-        >>> [(block.span.start, block.rows.tolist()) for block in cut(part)[0]]
-        [(0, [1]), (2048, [0])]
+    Also returns the uninitialised ``(C, K)`` array that their ``inverse`` are views of.
     """
     classes, centres, _ = part.proxies.shape
     rows, device = len(part.units), part.labels.device
@@ -85,19 +77,11 @@ def cut(part: Part) -> tuple[list[Block], Tensor]:
 
 
 class Scores:
-    """Scaled cosines of one block of classes at a time.
+    """Cosines times ``unit``, of one block of classes at a time.
 
-    The proxies are never normalised in memory: their inverse lengths scale the scores.
-
-    Args:
-        blocks: from :func:`cut`.
-        units: ``(B, D)`` unit rows.
-        unit: factor of the cosines.
-        careful: keep squares of very long and very short proxies finite, at the price of a few passes.
-
-    Attributes:
-        unit: as above.
-        buffer: ``(c, K, B)``, as large as the largest block, for blocks whose scores are not kept.
+    The proxies are never normalised in memory: their inverse lengths scale the scores. ``careful`` keeps squares of
+    very long and very short proxies finite, at the price of a few passes. ``buffer`` ``(c, K, B)`` is as large as the
+    largest block, for blocks whose scores are not kept.
     """
 
     def __init__(self, blocks: list[Block], units: Tensor, *, unit: float, careful: bool = False) -> None:
@@ -147,12 +131,7 @@ class Scores:
 
 
 def inverse_lengths(vectors: Tensor) -> Tensor:
-    """``(..., D)`` -> ``(...)`` 1 / length, and 0 for length 0; squares of very long and short rows stay finite.
-
-    Example:
-        >>> inverse_lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30]]))
-        tensor([2.0000e-01, 0.0000e+00, 2.0000e-31])
-    """
+    """``(..., D)`` -> ``(...)`` 1 / length, and 0 for length 0; squares of very long and short rows stay finite."""
     if vectors.device.type == "cpu":  # elsewhere reading the values would stall the step
         inverse = torch.linalg.vector_norm(vectors, dim=-1).reciprocal_()
         if ordinary(inverse):
@@ -169,12 +148,7 @@ def careful_inverse_lengths(vectors: Tensor) -> Tensor:
 
 
 def ordinary(inverse: Tensor) -> bool:
-    """Whether the squares of all lengths neither overflow nor vanish.
-
-    Example:
-        >>> ordinary(torch.tensor([0.5, torch.inf]))
-        False
-    """
+    """Whether the squares of all lengths neither overflow nor vanish."""
     if not inverse.numel():
         return True
     low, high = inverse.aminmax()

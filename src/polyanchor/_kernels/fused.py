@@ -37,33 +37,16 @@ def fused_loss(
         options: the loss.
         twin: answers a backward with ``create_graph=True``; None makes that an error.
 
-    Returns:
-        ``()`` loss.
-
     Raises:
-        RuntimeError: in a second backward, if there is no twin.
+        RuntimeError: in a second-order backward without a twin.
         ValueError: inside a function transform, see :func:`transformed`.
-
-    Example:
-        >>> x = torch.eye(2, requires_grad=True)
-        >>> fused_loss(x, torch.eye(2)[:, None], torch.tensor([0, 1]), LossOptions()).backward()
-        >>> x.grad.round(decimals=3)
-        tensor([[ 0.0000, 15.3730],
-                [15.3730,  0.0000]])
     """
     refuse_transforms(embeddings, proxies)
     return _untraced()(embeddings, proxies, labels, options, twin)
 
 
 def why_not(device: torch.device, dtype: torch.dtype, options: LossOptions) -> str | None:
-    """Why the fused loss cannot take such tensors, or None if it can.
-
-    Example:
-        >>> why_not(torch.device("cpu"), torch.float64, LossOptions()) is None
-        True
-        >>> why_not(torch.device("mps"), torch.float32, LossOptions())
-        "none is written for device type 'mps'"
-    """
+    """Why the fused loss cannot take such tensors, or None if it can."""
     if device.type == "cpu":
         return None
     if device.type != "cuda":
@@ -78,13 +61,9 @@ def why_not(device: torch.device, dtype: torch.dtype, options: LossOptions) -> s
 
 
 def transformed(*values: Tensor) -> bool:
-    """Whether the call is inside ``torch.func.grad``, ``vmap`` and the like, or a value carries a forward-mode tangent.
+    """Whether the call is inside ``torch.func.grad``, ``vmap`` or the like, or a value has a forward-mode tangent.
 
     A transform cannot trace gradients that are made in the forward pass, in place.
-
-    Example:
-        >>> transformed(torch.ones(2)), torch.func.grad(lambda x: x * transformed(x))(torch.ones(()))
-        (False, tensor(1.))
     """
     return _functorch.maybe_current_level() is not None or any(
         forward_ad.unpack_dual(value).tangent is not None for value in values

@@ -59,12 +59,7 @@ class Counts:
 
     @classmethod
     def of(cls, labels: Tensor, classes: int) -> Counts:
-        """The counts of a batch in one process.
-
-        Example:
-            >>> Counts.of(torch.tensor([2, 0, 2]), 5).present
-            tensor(2)
-        """
+        """The counts of a batch in one process."""
         ordered = labels.sort().values
         return cls(len(labels), classes, (ordered[1:] != ordered[:-1]).sum() + 1)
 
@@ -84,13 +79,7 @@ class LogSums:
     push: Tensor
 
     def loss(self, options: LossOptions, counts: Counts) -> Tensor:
-        """``()`` loss, or the share of it that belongs to these classes and items.
-
-        Example:
-            >>> nothing = torch.full((2,), -torch.inf)
-            >>> LogSums(nothing, nothing).loss(LossOptions(), Counts(1, 2, torch.tensor(1)))
-            tensor(0.)
-        """
+        """``()`` loss, or the share of it that belongs to these classes and items."""
         pulls = counts.present if options.pull_by_class else counts.items
         pushes = counts.classes if options.push_by_class else counts.items
         return lse0(self.pull).sum() / pulls + lse0(self.push).sum() / pushes

@@ -19,10 +19,8 @@ LOG2_E = 1 / math.log(2)
 class Pool:
     """Pools blocks, and keeps what the gradient of the last block needs.
 
-    Args:
-        kind: see :func:`polyanchor.functional.pool`.
-        shift: subtract the largest score before the exponential, for a narrow gamma.
-        like: a block of the largest shape, for two work arrays.
+    ``shift`` subtracts the largest score before the exponential, for a narrow gamma; ``like`` is a block of the largest
+    shape, for two work arrays.
     """
 
     def __init__(self, kind: Pooling, *, shift: bool, like: Tensor) -> None:

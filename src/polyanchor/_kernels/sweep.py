@@ -49,7 +49,7 @@ def sweep(
     """Loss and gradients of all classes and rows, or of a part of either.
 
     Args:
-        part: what this process holds.
+        part: classes and rows of this process.
         options: the loss.
         counts: of all processes together.
         merge: sums of this part -> sums over all parts, by ``torch.logaddexp`` of those that are shared: the item-wise
@@ -60,12 +60,6 @@ def sweep(
     Returns:
         Sums over all parts, and gradients. With a part of the classes ``to_units`` is a summand of the whole, and
         ``to_proxies`` is whole; with a part of the rows it is the other way round.
-
-    Example:
-        >>> part = Part(torch.eye(2), torch.eye(2)[:, None], torch.tensor([0, 1]))
-        >>> counts = Counts.of(part.labels, 2)
-        >>> sweep(part, LossOptions(), counts).sums.loss(LossOptions(), counts).round(decimals=4)
-        tensor(3.2400)
     """
     state = forward_sweep(part, options, counts, alone=merge is None, wants=wants, keep=keep)
     return state.finish(state.sums() if merge is None else merge(state.sums()))
@@ -230,14 +224,7 @@ class Sweep:
 
 
 class Pull:
-    """Exponents of the pull, their sums and their gradients.
-
-    Args:
-        own: ``(p, K)`` cosines of the pairs.
-        rows: ``(p,)`` int64, the item of each pair.
-        classes: ``(p,)`` int64, its class.
-        shape: ``(B, C)``.
-        options: the loss.
+    """The pull of pairs: ``(p, K)`` cosines, ``(p,)`` rows and classes, and ``shape`` ``(B, C)``.
 
     Attributes:
         sums: log of the sum of exponentials, ``(C,)`` class-wise or ``(B,)`` item-wise; -inf over nothing.

@@ -209,12 +209,7 @@ def multi_proxy_anchor_loss(
 
 
 def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """``()`` bool on the tensors' device: embeddings are finite and labels in ``[0, classes)``. Never synchronises.
-
-    Example:
-        >>> batch_is_usable(torch.ones(1, 2), torch.tensor([3]), 3)
-        tensor(False)
-    """
+    """``()`` bool on the tensors' device: embeddings are finite and labels in ``[0, classes)``. Never synchronises."""
     return embeddings.isfinite().all() & (labels >= 0).all() & (labels < classes).all()
 
 

@@ -174,18 +174,11 @@ def map_at_r(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tensor:
 def fitting(hits: Tensor, n_relevant: Tensor) -> Tensor:
     """Check hits and counts once, for callers that compute several measures of them with ``check=False``.
 
-    Returns:
-        ``n_relevant`` as int64.
+    Returns ``n_relevant`` as int64.
 
     Raises:
         TypeError: ``hits`` is not bool, or ``n_relevant`` not integer.
         ValueError: shapes do not fit, or a row has more hits than ``n_relevant`` allows.
-
-    Example:
-        >>> hits, n_relevant = torch.tensor([[True, False]]), torch.tensor([1], dtype=torch.uint8)
-        >>> n_relevant = fitting(hits, n_relevant)
-        >>> recall_at_k(hits, n_relevant, check=False), precision_at_k(hits, n_relevant, check=False)
-        (tensor([1.], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
     """
     _check.dense("hits", hits, "shape (Q, k)")
     if hits.dtype != torch.bool:

@@ -49,18 +49,7 @@ def draw_proxies(out: Tensor, init: Init, *, classes: int, first: int = 0) -> No
 
 
 def proxies_of(loss: nn.Module) -> Tensor | None:
-    """``(C, K, D)`` proxies of a loss, a view of its parameter, or None if it has none.
-
-    Args:
-        loss: :class:`polyanchor.MultiProxyAnchorLoss`, or one from :func:`polyanchor.losses.pml.pml_loss`.
-
-    Example:
-        >>> from polyanchor import MultiProxyAnchorLoss
-        >>> proxies_of(MultiProxyAnchorLoss(3, 4, proxies_per_class=2)).shape
-        torch.Size([3, 2, 4])
-        >>> proxies_of(nn.Identity()) is None
-        True
-    """
+    """``(C, K, D)`` proxies of a loss, a view of its parameter, or None if it has none."""
     proxies = getattr(loss, "proxies", None)
     return proxies if isinstance(proxies, Tensor) else None
 

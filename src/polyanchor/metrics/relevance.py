@@ -56,35 +56,18 @@ def relevant_counts(labels: Tensor, gallery_labels: Tensor | None = None) -> Ten
 
 
 def first_hit(hits: Tensor) -> Tensor:
-    """Rank of the first hit, from 1; 0 where there is none.
-
-    Example:
-        >>> first_hit(torch.tensor([[False, True, True], [False, False, False]]))
-        tensor([2, 0])
-    """
+    """``(Q, k)`` hits -> ``(Q,)`` rank of the first, from 1; 0 where there is none."""
     rank = hits.view(torch.uint8).argmax(dim=1) + 1  # argmax gives the first of equal maxima
     return rank.masked_fill(~hits.any(dim=1), 0)
 
 
 def checked_table(gains: Tensor, *labels: Tensor) -> Tensor:
-    """Require a usable table of gains, and labels that are rows of it.
-
-    Args:
-        gains: ``(C, C)`` bool, integer or floating, from 0 to 1e300; ``gains[query label, gallery label]``.
-        *labels: integer tensors, on one device.
-
-    Returns:
-        The table in float64 (not every integer dtype has comparisons), on the device of the labels.
+    """The table of gains in float64 (not every integer dtype has comparisons), on the device of the labels.
 
     Raises:
         TypeError: ``gains`` is not a real tensor.
-        ValueError: not square, a value is negative, not finite or above 1e300, or a label is outside of
-            ``[0, C)``.
-
-    Example:
-        >>> checked_table(torch.tensor([[3, 1], [0, 3]], dtype=torch.uint16), torch.tensor([0, 1, 1]))
-        tensor([[3., 1.],
-                [0., 3.]], dtype=torch.float64)
+        ValueError: it is not ``(C, C)``, a value is negative, not finite or above 1e300, or a label is outside ``[0,
+            C)``.
     """
     _check.real("gains", gains, "(C, C)")
     if gains.ndim != 2 or gains.shape[0] != gains.shape[1] or len(gains) == 0:

@@ -96,20 +96,7 @@ def evaluate_retrieval(
 
 
 def cutoffs(k: int | Sequence[int], *, largest: int | None = None) -> tuple[int, ...]:
-    """One or several cut-offs as a tuple, duplicates removed, in their order.
-
-    Args:
-        k: an int or several, each at least 1.
-        largest: number of items that a query is searched in; None to leave it open.
-
-    Raises:
-        TypeError: a cut-off is not an int.
-        ValueError: there is none, or one is below 1 or above ``largest``.
-
-    Example:
-        >>> cutoffs([8, 1, 8])
-        (8, 1)
-    """
+    """One or several cut-offs as a tuple, without duplicates, in their order; each from 1 to ``largest``."""
     values = [k] if isinstance(k, int | str) else list(k) if isinstance(k, Sequence) else [k]
     if not values:
         raise InputError("k must hold at least one cut-off, got none; for example k=(1, 2, 4, 8)")
@@ -156,22 +143,7 @@ def compute_relevance(
     gallery_labels: Tensor | None = None,
     gains: Tensor | None = None,
 ) -> Relevance:
-    """Count the relevant items of each query, and their ideal DCG.
-
-    Args:
-        labels: ``(Q,)`` int64, of the queries.
-        cutoffs: the k of recall, precision and nDCG.
-        gallery_labels: ``(N,)`` int64, or None for leave-one-out.
-        gains: ``(C, C)`` class-to-class gains, or None.
-
-    Raises:
-        TypeError: ``gains`` is not a real tensor.
-        ValueError: ``gains`` is not a table of gains, or a label is outside of it.
-
-    Example:
-        >>> compute_relevance(torch.tensor([4, 4, 4, 9]), (1,)).depth
-        2
-    """
+    """Count the relevant items of each query, and their ideal DCG; arguments as in :func:`evaluate_retrieval`."""
     n_relevant = relevance.relevant_counts(labels, gallery_labels)
     searched = labels if gallery_labels is None else gallery_labels
     if gains is None:
@@ -183,19 +155,15 @@ def compute_relevance(
 
 
 def block_metrics(neighbours: Neighbours, start: int, relevant: Relevance, deeper: Deeper) -> dict[str, Tensor]:
-    """The metrics of one block of queries.
+    """Metric name -> values of the queries ``start, start + 1, ...``.
 
-    Hits and counts are checked once for all of them, because each check waits for an accelerator.
+    Hits and counts are checked once for all metrics, because each check waits for an accelerator.
 
     Args:
-        neighbours: of queries ``start, start + 1, ...``, at least ``relevant.depths`` of each; ids -1 pad shorter
-            lists.
+        neighbours: at least ``relevant.depths`` of each query; ids -1 pad shorter lists.
         start: number of the first query.
         relevant: of all queries.
         deeper: called for the rows whose first hit is not among their neighbours.
-
-    Returns:
-        Measure name -> ``(queries of the block,)`` float64.
     """
     rows = slice(start, start + len(neighbours.ids))
     ids = neighbours.ids.to(relevant.labels.device)
@@ -222,21 +190,10 @@ def block_metrics(neighbours: Neighbours, start: int, relevant: Relevance, deepe
 
 
 def join(blocks: Iterable[tuple[int, Mapping[str, Tensor]]], queries: int) -> dict[str, Tensor]:
-    """The metrics of all blocks, in arrays that are allocated with the first block.
+    """The metrics of all blocks, in arrays of ``queries`` that are allocated with the first block.
 
     Kept block by block, they would fragment the heap between the freed arrays of the blocks, and malloc would take new
     memory for each block, as if its neighbours were kept.
-
-    Args:
-        blocks: ``(number of the first query, measures)``, what :func:`block_metrics` gave.
-        queries: number of all queries, Q.
-
-    Returns:
-        Measure name -> ``(Q,)`` float64.
-
-    Example:
-        >>> join(((start, {"mrr": torch.full((2,), start)}) for start in (2, 0)), 4)
-        {'mrr': tensor([0, 0, 2, 2])}
     """
     whole: dict[str, Tensor] = {}
     for start, values in blocks:

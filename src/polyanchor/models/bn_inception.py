@@ -40,12 +40,9 @@ class BNInception(nn.Module):
 
 
 def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tuple[BNInception, tuple[str, ...]]:
-    """The backbone with its pooling, and notes about its weights.
+    """The backbone with pooling ``avg``, ``max`` or ``avgmax``, and notes about its weights.
 
-    Args:
-        timm_pooling: as timm names it: ``avg``, ``max``, ``avgmax``.
-        weights: ``""`` for random, ``"hub"`` to fetch the published file, checked by its hash, else that file.
-        weights_key: see :func:`~polyanchor.models.weights.load_weights`.
+    ``weights`` are ``""`` for random, ``"hub"`` for the published file, checked by its hash, or a file.
 
     Raises:
         ConnectionError: the published file cannot be fetched.

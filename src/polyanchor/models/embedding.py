@@ -203,18 +203,10 @@ def _sized(backbone: str, image_size: int | None) -> dict[str, int]:
 
 
 def require_size(model: EmbeddingModel, backbone: str, size: int) -> None:
-    """Check that the model accepts images of a size, by one image of zeros.
-
-    Args:
-        model: from :func:`create_model`.
-        backbone: its name.
-        size: side of the images, in pixels.
+    """Check that the model accepts square images of ``size`` pixels, by one image of zeros.
 
     Raises:
         ValueError: it does not; the nearest sizes that it accepts are named.
-
-    Example:
-        >>> require_size(create_model("test_resnet", embedding_dim=2), "test_resnet", 48)
     """
     if model.backbone is None:
         return
@@ -295,20 +287,10 @@ def restored_model(
 ) -> EmbeddingModel:
     """A trained model from its state dict, in evaluation mode, on the CPU, without a network.
 
-    Args:
-        backbone: see :func:`create_model`.
-        weights: the model's ``state_dict()``.
-        pooling: see :func:`create_model`.
-        channels_last: memory format of the convolutions.
-        image_size: see :func:`create_model`.
+    Arguments are those of :func:`create_model`, and the memory format of the convolutions.
 
     Raises:
         ValueError: the weights are not those of such a model.
-
-    Example:
-        >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
-        >>> restored_model("none", model.state_dict(), pooling="avg", channels_last=False).head
-        Linear(in_features=6, out_features=2, bias=True)
     """
     head = weights.get("head.weight", torch.empty(0))
     if head.ndim != 2:

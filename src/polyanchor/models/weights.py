@@ -32,9 +32,7 @@ PATIENCE = 6.0
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a ``.safetensors`` file, or of a state dict written by ``torch.save``.
-
-    A state dict is unpickled by torch's restricted unpickler, which accepts only tensors and plain containers.
+    """Tensors of a ``.safetensors`` file or of a state dict of ``torch.save``, which is unpickled without running code.
 
     Raises:
         ValueError: the file is neither, or holds something else, or is damaged.
@@ -64,10 +62,8 @@ def load_weights(network: nn.Module, path: Path, *, key: str = "", names: Sequen
 
     Names may have any prefix (``module.``, ``backbone.``), and the state dict any key of a checkpoint. Of several that
     fit, averaged weights are preferred (``state_dict_ema``, ``model_ema``), then ``state_dict``, then ``model``. A
-    classifier in the file is ignored.
-
-    Other code bases use other names for the same network. Tensors of a state dict are matched by order if all shapes
-    and the last part of each name (``weight``, ``running_mean``) agree; anything less certain is an error.
+    classifier in the file is ignored. Other code bases use other names for the same network: tensors of a state dict
+    are matched by order if all shapes and the last part of each name agree; anything less certain is an error.
 
     Args:
         network: to fill.
@@ -79,18 +75,7 @@ def load_weights(network: nn.Module, path: Path, *, key: str = "", names: Sequen
         A note about the choice, if there was one.
 
     Raises:
-        ValueError: neither the names nor the shapes fit (the first difference is named), or several locations fit
-            equally well.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "w.pth"
-        >>> torch.save({"state_dict_ema": {"module.weight": torch.ones(1, 2)}}, file)
-        >>> layer = nn.Linear(2, 1, bias=False)
-        >>> load_weights(layer, file)
-        ('backbone weights: state_dict_ema.module of w.pth',)
-        >>> layer.weight.tolist()
-        [[1.0, 1.0]]
+        ValueError: neither names nor shapes fit (the first difference is named), or several locations fit equally well.
     """
     path, own = user_path(path), network.state_dict()
     names = list(names or own)
@@ -261,12 +246,7 @@ def at_once() -> Iterator[None]:
 
 
 def answers(address: str) -> bool:
-    """Whether a server answers, even with an error, within :data:`PATIENCE`, including the look-up of its name.
-
-    Example:
-        >>> answers("http://127.0.0.1:9")
-        False
-    """
+    """Whether a server answers, even with an error, within :data:`PATIENCE`, including the look-up of its name."""
     answer: queue.Queue[bool] = queue.Queue()
     threading.Thread(target=lambda: answer.put(_answers(address)), daemon=True).start()
     try:

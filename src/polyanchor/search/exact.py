@@ -106,25 +106,13 @@ def search_others_blocks(
 
 
 def walk(inputs: SearchInputs, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Neighbours, Tensor]]:
-    """Neighbours together with the scores of the whole gallery, block by block of queries.
+    """Neighbours together with the ``(queries, N)`` scores of the whole gallery, block by block of queries.
 
-    Args:
-        inputs: from :func:`polyanchor.search.scores.leave_one_out` or ``query_gallery``.
-        k: number of neighbours.
-        block_bytes: memory for one block, see :func:`polyanchor.search.scores.rows_per_block`.
-
-    Returns:
-        ``(number of the first query, neighbours, scores)``; the ``(queries, N)`` scores, -inf where a query
-        meets itself, are overwritten by the next block.
+    The scores, -inf where a query meets itself, are overwritten by the next block.
 
     Raises:
         TypeError: k is not an int.
         ValueError: k is out of range, or ``block_bytes`` not positive.
-
-    Example:
-        >>> for start, neighbours, block in walk(scores.leave_one_out(torch.eye(20)), 1):
-        ...     print(start, tuple(neighbours.ids.shape), tuple(block.shape))
-        0 (20, 1) (20, 20)
     """
     k = _check.count("k", k)
     if k > inputs.reachable:

@@ -15,7 +15,7 @@ _AT_ONCE = 1008  # rows of a large class that are multiplied at once
 
 
 def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_labels: Tensor) -> Tensor:
-    r"""Rank, among all scores of a query, of the first item with the query's label.
+    r"""Rank, among all scores of a query, of the first item with the query's label; 0 where there is none.
 
     With m the best scored item of the query's label (the lowest index among equals),
 
@@ -23,17 +23,9 @@ def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_label
 
     Args:
         scores: ``(Q, N)`` floating; -inf for the query itself.
-        rows: ``(q,)`` int64, the rows of ``scores`` wanted.
+        rows: ``(q,)`` int64, the rows of ``scores`` to rank.
         labels: ``(q,)`` int64, labels of these rows' queries.
         gallery_labels: ``(N,)`` int64.
-
-    Returns:
-        ``(q,)`` int64, from 1; 0 where no item above -inf has the label.
-
-    Example:
-        >>> scores = torch.tensor([[0.9, 0.9, 0.1], [0.3, 0.2, -torch.inf]])
-        >>> first_match_rank(scores, torch.tensor([0, 1]), torch.tensor([7, 5]), torch.tensor([8, 7, 5]))
-        tensor([2, 0])
     """
     ranks = torch.zeros_like(labels)
     column = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
@@ -46,17 +38,7 @@ def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_label
 
 
 def first_matches(inputs: SearchInputs, labels: Tensor) -> Targets:
-    """The best scored other item of each row's label (the lowest index among equals), from products within classes.
-
-    Args:
-        inputs: leave-one-out.
-        labels: ``(N,)`` int64.
-
-    Example:
-        >>> from polyanchor.search.scores import leave_one_out
-        >>> first_matches(leave_one_out(torch.eye(3) + 1), torch.tensor([7, 5, 7])).ids
-        tensor([ 2, -1,  0])
-    """
+    """The best scored other item of each row's ``(N,)`` label, the lowest index among equals."""
     order = labels.argsort(stable=True)  # within a class in order of the rows, as max gives the first of equals
     best = Targets(torch.full_like(labels, -1), inputs.gallery.new_full((inputs.size,), -torch.inf))
     for start, stop in _runs(labels.unique(return_counts=True)[1].tolist()):
@@ -73,12 +55,7 @@ def first_matches(inputs: SearchInputs, labels: Tensor) -> Targets:
 
 
 def _runs(counts: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last + 1 row of runs of neighbouring classes with at least ``_TOGETHER`` rows.
-
-    Example:
-        >>> list(_runs([100, 100, 500, 7]))
-        [(0, 200), (200, 700), (700, 707)]
-    """
+    """First and last + 1 row of runs of neighbouring classes with at least ``_TOGETHER`` rows."""
     start = stop = 0
     for count in counts:
         stop += count

@@ -54,12 +54,7 @@ class SearchInputs:
 
 
 def leave_one_out(embeddings: Tensor) -> SearchInputs:
-    """Each row against all other rows; the row itself is left out by identity.
-
-    Raises:
-        TypeError: ``embeddings`` is not a floating tensor.
-        ValueError: not ``(N, D)``, not finite, or a single row.
-    """
+    """Each row against all other rows; the row itself is left out by identity."""
     _check.vectors("embeddings", embeddings, rows="N")
     size = len(embeddings)
     if size == 1:
@@ -70,12 +65,7 @@ def leave_one_out(embeddings: Tensor) -> SearchInputs:
 
 
 def query_gallery(queries: Tensor, gallery: Tensor) -> SearchInputs:
-    """Each query against every row of a gallery of its own.
-
-    Raises:
-        TypeError: one is not a floating tensor.
-        ValueError: not ``(Q, D)`` and ``(N, D)`` on one device, or not finite.
-    """
+    """Each query against every row of a gallery of its own."""
     for name, value, rows in (("queries", queries, "Q"), ("gallery", gallery, "N")):
         _check.vectors(name, value, rows=rows)
     if queries.shape[1] != gallery.shape[1]:
@@ -92,22 +82,10 @@ def query_gallery(queries: Tensor, gallery: Tensor) -> SearchInputs:
 
 
 def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Rows of length 1 (zero rows stay zero), padded with zero rows to a multiple of 48.
+    """Rows of length 1 (zero rows stay zero), padded with zero rows to a multiple of 48; float32 or wider.
 
     Unlike :func:`polyanchor.functional.unit_rows` it has no gradient, makes a single copy, and its padding makes equal
     rows score equally.
-
-    Args:
-        vectors: ``(N, D)`` floating, finite.
-        dtype: of the computation, None for that of the vectors.
-
-    Returns:
-        ``(N + padding, D)`` float64 if that is the dtype, else float32.
-
-    Example:
-        >>> padded_unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))[:2]
-        tensor([[0.6000, 0.8000],
-                [0.0000, 0.0000]])
     """
     computed = torch.promote_types(dtype or vectors.dtype, torch.float32)
     padded = vectors.new_zeros(_up(len(vectors), _GALLERY_ROWS), vectors.shape[1], dtype=computed)
@@ -124,12 +102,7 @@ def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Te
 
 
 def padded_rows(vectors: Tensor) -> Tensor:
-    """The rows, padded with zero rows to a multiple of 48.
-
-    Example:
-        >>> padded_rows(torch.ones(2, 3)).shape
-        torch.Size([48, 3])
-    """
+    """The rows, padded with zero rows to a multiple of 48."""
     return F.pad(vectors, (0, 0, 0, -len(vectors) % _GALLERY_ROWS))
 
 
@@ -157,12 +130,7 @@ def rows_per_block(inputs: SearchInputs, k: int, block_bytes: int) -> int:
 
 
 def row_chunks(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
-    """Row numbers of a block of scores, in chunks of at most an eighth of the block.
-
-    Example:
-        >>> [len(part) for part in row_chunks(torch.arange(20), torch.zeros(64, 3))]
-        [8, 8, 4]
-    """
+    """Row numbers of a block of scores, in chunks of at most an eighth of the block."""
     return rows.split(-(-len(block) // _PARTS))
 
 
@@ -185,13 +153,7 @@ def score_blocks(inputs: SearchInputs, rows: int) -> Iterator[tuple[int, Tensor]
 
 
 def product(rows: Tensor, columns: Tensor) -> Tensor:
-    """``rows @ columns.T`` in their own dtype, as autocast leaves products with ``out=`` alone.
-
-    Example:
-        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
-        ...     product(torch.ones(2, 3), torch.ones(1, 3)).dtype
-        torch.float32
-    """
+    """``rows @ columns.T`` in their own dtype, as autocast leaves products with ``out=`` alone."""
     return torch.mm(rows, columns.T, out=rows.new_empty(len(rows), len(columns)))
 
 
@@ -201,19 +163,9 @@ def _up(number: int, step: int) -> int:
 
 
 def best(scores: Tensor, k: int) -> Neighbours:
-    """The k best columns of each row, best first; among equals the lower column first.
+    """The k best columns of each row of ``(Q, N)`` scores without NaN, as a stable sort of the whole row gives them.
 
-    Args:
-        scores: ``(Q, N)`` floating, without NaN.
-        k: from 1 to N.
-
-    Returns:
-        ``Neighbours`` with ``(Q, k)`` ids and scores, equal to a stable sort of the whole row; perhaps views of
-        wider tensors.
-
-    Example:
-        >>> best(torch.tensor([[0.5, 0.9, 0.5, 0.5]]), 3).ids
-        tensor([[1, 0, 2]])
+    Best first, among equals the lower column first; perhaps views of wider tensors.
     """
     size = scores.shape[1]
     values, ids = scores.topk(min(k + 1, size), dim=1)
@@ -248,17 +200,10 @@ def _by_id_within_ties(values: Tensor, ids: Tensor) -> Tensor:
 
 
 def marked(mask: Tensor) -> Tensor:
-    """Flat positions of the True values, ascending: ``nonzero``, but on words of 8 bools, most of which are 0.
+    """Flat positions of the True values of a contiguous mask whose size is a multiple of 8, ascending.
 
-    Args:
-        mask: contiguous bool, a multiple of 8 elements.
-
-    Returns:
-        ``(True values,)`` int64.
-
-    Example:
-        >>> marked(torch.arange(16).view(2, 8) % 7 == 3)
-        tensor([ 3, 10])
+    ``nonzero`` of bools costs more than the comparison that made them; as int64 there is an eighth of the elements,
+    most 0.
     """
     words = mask.view(-1).view(torch.int64)
     at = words.nonzero().squeeze(1)

@@ -47,31 +47,17 @@ Rank = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Targets:
-    """The item of each row whose rank is computed.
-
-    Attributes:
-        ids: ``(N,)`` int64, -1 for none.
-        scores: ``(N,)``, scores of the rows with these items.
-    """
+    """The item of each row whose rank is computed: ``(N,)`` int64 ids, -1 for none, and their ``(N,)`` scores."""
 
     ids: Tensor
     scores: Tensor
 
 
 def pays(inputs: SearchInputs, depth: Tensor, *, held_bytes: int = HELD_BYTES) -> Plan | None:
-    """The plan of the symmetric search, or None where the plain search is faster or the only correct one.
+    """The plan of the symmetric search for ``(N,)`` depths, or None where the plain one is faster or alone correct.
 
     The symmetric search runs on a CPU, for large galleries, with lists short enough to save time and to fit into
     ``held_bytes``, and where products have the same bits both ways.
-
-    Args:
-        inputs: any.
-        depth: ``(N,)`` int64, nearest items needed by each row.
-        held_bytes: memory for tiles and lists.
-
-    Example:
-        >>> pays(scores.leave_one_out(torch.eye(3)), torch.ones(3, dtype=torch.long)) is None
-        True
     """
     if inputs.own is None or inputs.size < SMALLEST or inputs.gallery.device.type != "cpu":
         return None
@@ -89,14 +75,9 @@ def sweep(
 ) -> Iterator[tuple[int, Neighbours, Rank]] | None:
     """The nearest items of each row, and the ranks of the targets.
 
-    Args:
-        inputs: leave-one-out.
-        chosen: from :func:`pays`.
-        targets: items whose ranks are computed.
-
     Returns:
-        An iterator of ``(first row, neighbours, rank)``. All rows of a block have as many neighbours as its deepest
-        row needs; beyond its own depth a row may hold ids -1 with scores -inf. ``rank`` takes rows with a target, in
+        An iterator of ``(first row, neighbours, rank)``. All rows of a block have as many neighbours as its deepest row
+        needs; beyond its own depth a row may hold ids -1 with scores -inf. ``rank`` takes rows with a target, in
         ascending order. None if so many scores are equal that no floor separates them.
     """
     floor = score_thresholds(inputs, chosen, TILE)
@@ -231,19 +212,7 @@ class Counts:
 
 
 def rank_in(scores: Tensor, items: Tensor) -> Tensor:
-    """Rank of one item in each row of whole scores.
-
-    Args:
-        scores: ``(q, N)``.
-        items: ``(q,)`` int64; the rank of -1 is arbitrary.
-
-    Returns:
-        ``(q,)`` int64, from 1.
-
-    Example:
-        >>> rank_in(torch.tensor([[0.5, 0.9, 0.5], [0.5, 0.9, 0.5]]), torch.tensor([2, 0]))
-        tensor([3, 2])
-    """
+    """Rank, from 1, of ``(q,)`` items, one in each row of ``(q, N)`` scores; arbitrary for item -1."""
     column = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
     ranks = torch.zeros_like(items)
     for chunk in row_chunks(torch.arange(len(items), device=items.device), scores):

@@ -55,16 +55,7 @@ class Plan:
 
 
 def plan(depth: Tensor) -> Plan:
-    """The plan with the cheapest sample.
-
-    Args:
-        depth: ``(N,)`` int64, at least 1, nearest items that each row needs.
-
-    Example:
-        >>> chosen = plan(torch.full((20_000,), 10))
-        >>> chosen.sample, int(chosen.rank[0])
-        (512, 4)
-    """
+    """The plan with the cheapest sample, for ``(N,)`` depths of at least 1."""
     size = len(depth)
     depths, which = depth.unique(return_inverse=True)
     count = which.bincount().double()
@@ -80,12 +71,7 @@ def plan(depth: Tensor) -> Plan:
 
 
 def order_statistic(depth: int, sample: int, size: int) -> int:
-    """The smallest j with P(at least j of ``depth`` items are among ``sample`` of ``size``) at most 0.0002.
-
-    Example:
-        >>> order_statistic(1, 512, 20_000), order_statistic(200, 512, 20_000)
-        (2, 16)
-    """
+    """The smallest j with P(at least j of ``depth`` items are among ``sample`` of ``size``) at most 0.0002."""
     share = min(sample / size, 0.5)
     log_share, log_rest = math.log(share), math.log1p(-share)
     below = 0.0
@@ -98,16 +84,10 @@ def order_statistic(depth: int, sample: int, size: int) -> int:
 
 
 def score_thresholds(inputs: SearchInputs, plan: Plan, rows: int) -> Tensor | None:
-    """The floor of each row.
+    """``(N,)`` floors, computed ``rows`` at a time, a multiple of 16.
 
-    Args:
-        inputs: leave-one-out.
-        plan: from :func:`plan`.
-        rows: of a block, a multiple of 16.
-
-    Returns:
-        ``(N,)`` in the dtype of the scores; infinite where so many sampled scores are equal that the list would be
-        too short. None if that holds for a quarter of the rows.
+    Infinite where so many sampled scores are equal that the list would be too short. None if that holds for a quarter
+    of the rows.
     """
     random = torch.Generator().manual_seed(0)
     picked = torch.randperm(inputs.size, generator=random)[: plan.sample].sort().values.to(inputs.gallery.device)
@@ -133,28 +113,17 @@ def score_thresholds(inputs: SearchInputs, plan: Plan, rows: int) -> Tensor | No
 
 
 def by_block(values: Tensor, side: int, fill: float) -> Tensor:
-    """``(N,)`` as ``(blocks, side)``, padded with ``fill``.
-
-    Example:
-        >>> by_block(torch.tensor([1, 2, 3]), 2, -1)
-        tensor([[ 1,  2],
-                [ 3, -1]])
-    """
+    """``(N,)`` as ``(blocks, side)``, padded with ``fill``."""
     padded = values.new_full((-(-len(values) // side) * side,), fill)
     padded[: len(values)] = values
     return padded.view(-1, side)
 
 
 class Lists:
-    """Kept scores of the rows that are not complete yet.
+    """Kept scores, above the ``(N,)`` floor, of the rows that are not complete yet.
 
     The parts of a block's lists come in ascending order of items: first from the blocks above, which see it as columns,
-    then from its own row of blocks.
-
-    Args:
-        floor: ``(N,)``; only higher scores are kept.
-        side: rows and columns of a tile.
-        longest: items expected on the longest list.
+    then from its own row of blocks. ``longest`` is the expected length of the longest list.
     """
 
     def __init__(self, floor: Tensor, side: int, longest: float) -> None:
@@ -164,12 +133,9 @@ class Lists:
         self._parts: list[list[Part]] = [[] for _ in self.floor]
 
     def add(self, tile: Tensor, row: int, column: int) -> None:
-        """Keep the scores above the floors of the rows and, except in diagonal tiles, above those of the columns.
+        """Keep the scores of a tile above the floors of the rows and, unless it is diagonal, of the columns.
 
-        Args:
-            tile: ``(side, side)``, contiguous, scores of a block of rows with a block of columns.
-            row: number of the block of rows.
-            column: number of the block of columns, not below ``row``.
+        ``tile`` is ``(side, side)``, contiguous, of block ``row`` of the rows and block ``column``, not below ``row``.
         """
         near = candidates(tile, self._least[row], self.floor[column])
         at = near.above(self.floor[row].view(GROUP, -1).index_select(1, near.line))
@@ -182,11 +148,10 @@ class Lists:
             self._parts[column].append((line, item, near.score(at)))
 
     def take(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The lists of a complete block; they are released.
+        """The lists of a complete block, which are released.
 
-        Returns:
-            ``(side, w)`` scores and ids int32, in ascending order of the ids, padded with -inf and -1; ``(side,)``
-            lengths, 0 where a list was too long to build.
+        ``(side, w)`` scores and int32 ids, in ascending order of the ids, padded with -inf and -1; ``(side,)`` lengths,
+        0 where a list was too long to build.
         """
         line, item, score = (torch.cat(part) for part in zip(*self._parts[row], strict=True))
         self._parts[row] = []
@@ -248,15 +213,6 @@ def candidates(tile: Tensor, least: Tensor, column_floor: Tensor) -> Candidates:
         tile: ``(side, side)`` scores, contiguous, side a multiple of 4 whose square is one of 32.
         least: ``(side / 4,)`` smallest floor of the rows of each group, see :func:`least_of_groups`.
         column_floor: ``(side,)`` floors of the columns.
-
-    Example:
-        >>> tile = torch.zeros(8, 8)
-        >>> tile[5, 2] = 0.9
-        >>> floor = torch.full((8,), 0.5)
-        >>> near = candidates(tile, least_of_groups(floor), floor)
-        >>> at = near.above(torch.tensor(0.5))
-        >>> near.rows(at), near.columns(at), near.score(at)
-        (tensor([5]), tensor([2]), tensor([0.9000]))
     """
     side = len(tile)
     grouped = tile.view(GROUP, -1)
@@ -267,10 +223,5 @@ def candidates(tile: Tensor, least: Tensor, column_floor: Tensor) -> Candidates:
 
 
 def least_of_groups(floor: Tensor) -> Tensor:
-    """``(..., side)`` floors of rows -> ``(..., side / 4)``, the smallest of each group.
-
-    Example:
-        >>> least_of_groups(torch.tensor([5.0, 6, 7, 8, 1, 2, 9, 9]))
-        tensor([1., 2.])
-    """
+    """``(..., side)`` floors of rows -> ``(..., side / 4)``, the smallest of each group."""
     return floor.unflatten(-1, (GROUP, -1)).amin(dim=-2)
