@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from numbers import Real
 from operator import index
 from typing import SupportsIndex
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch._C import _functorch
 
 from polyanchor._errors import InputError, InputTypeError
+from polyanchor._errors import nearest as nearest
 
 _NO_INTEGER = "bool", "float", "complex", "bfloat"
 
@@ -28,12 +28,6 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(map(repr, choices))
         raise InputError(f"{name} must be one of {listed}, got {value!r}{nearest(value, choices)}")
-
-
-def nearest(value: object, choices: Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` for the choice most like ``value``, or an empty string."""
-    close = get_close_matches(str(value), choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def number(name: str, value: object) -> float:

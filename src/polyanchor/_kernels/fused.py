@@ -86,9 +86,8 @@ def wanted(*values: Tensor) -> tuple[bool, ...]:
 
 def handed_out(made: Sequence[Tensor | None], upstream: Tensor) -> list[Tensor | None]:
     """Gradients times the upstream one; in place, and skipped for a 1 on the CPU, to save a pass over the proxies."""
-    if _functorch.is_batchedtensor(upstream) or _functorch.is_legacy_batchedtensor(
-        upstream
-    ):  # a Jacobian asks for several
+    # a Jacobian asks for several at once
+    if _functorch.is_batchedtensor(upstream) or _functorch.is_legacy_batchedtensor(upstream):
         return [gradient if gradient is None else gradient * upstream for gradient in made]
     if upstream.device.type != "cpu" or upstream != 1:
         return [gradient if gradient is None else gradient.mul_(upstream) for gradient in made]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,19 @@ from torch import Tensor, nn
 from polyanchor import _check
 from polyanchor._optional import load
 from polyanchor.functional import unit_rows
+
+BaselineName = Literal[
+    "proxy-nca",
+    "normsoftmax",
+    "softtriple",
+    "arcface",
+    "subcenter-arcface",
+    "proxy-anchor",
+    "multi-similarity",
+    "supcon",
+    "triplet",
+    "contrastive",
+]
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,9 @@ class PmlLoss(nn.Module):
             return self.loss(embeddings, labels, chosen)
 
 
-def pml_loss(name: str, num_classes: int, embedding_dim: int, *, center_reg: float = 0.0, **options: float) -> PmlLoss:
+def pml_loss(
+    name: BaselineName, num_classes: int, embedding_dim: int, *, center_reg: float = 0.0, **options: float
+) -> PmlLoss:
     """A loss of the library by its name in the configuration.
 
     Proxies start at length 1, as those of :class:`polyanchor.MultiProxyAnchorLoss` do, so that a learning rate means

@@ -74,7 +74,7 @@ class RetrievalMetrics(Metric):
         *,
         gains: Tensor | None = None,
         measure: str | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(**options)
         self.k = cutoffs(k)

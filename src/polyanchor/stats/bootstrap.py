@@ -16,7 +16,7 @@ RESAMPLES = 10_000
 DRAWS = 200_000_000
 """Numbers drawn for one table: about ten seconds of one core."""
 _AT_ONCE = 2**22  # numbers drawn at a time
-_CLOSE, _FINER = 0.06, 10  # below this p a conclusion hangs on it, and so many times the resamples tell it better
+_CLOSE, _FINER = 0.06, 10  # below this p a conclusion depends on it, and this many times more resamples are drawn
 
 
 def bootstrap_interval(
@@ -65,16 +65,16 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Paired]:
-    """Do several measures of two methods differ on the same queries?
+    """Test whether two methods differ on the same queries, for several measures.
 
     Args:
         first: ``(Q, M)`` floating, M measures of one method (perhaps their means over seeds), NaN where undefined.
-        second: of another, for the same queries.
+        second: ``(Q, M)``, of the other method, for the same queries.
         groups: see :func:`bootstrap_interval`.
-        resamples: how many times. None: ten thousand times, and measures whose p comes out below 0.06 again up to ten
-            times as often, as far as :data:`DRAWS` goes: there a conclusion hangs on p.
-        confidence: likewise.
-        seed: likewise.
+        resamples: number of resamples. None: ten thousand, and up to ten times as many, as far as :data:`DRAWS`
+            allows, for measures with p below 0.06, where a conclusion depends on p.
+        confidence: between 0 and 1.
+        seed: of the draws.
 
     Returns:
         ``first`` less ``second`` for each measure; p is twice the share of resampled differences on the other side of
@@ -91,15 +91,15 @@ def paired_bootstrap(
     if first.shape != second.shape:
         raise InputError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
     values = first.double() - second.double()
-    found = _summaries(values, groups, RESAMPLES if resamples is None else resamples, confidence, seed)
+    tests = _summaries(values, groups, RESAMPLES if resamples is None else resamples, confidence, seed)
     units = max(len(values) if groups is None else len(groups.unique()), 1)
     more = min(_FINER * RESAMPLES, DRAWS // units)
-    close = [place for place, one in enumerate(found) if one.p < _CLOSE]
+    close = [column for column, test in enumerate(tests) if test.p < _CLOSE]
     if resamples is None and close and more > RESAMPLES:
         finer = _summaries(values[:, close], groups, more, confidence, seed)
-        for place, one in zip(close, finer, strict=True):
-            found[place] = one
-    return found
+        for column, test in zip(close, finer, strict=True):
+            tests[column] = test
+    return tests
 
 
 def resampled_means(
