@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,18 +15,7 @@ from polyanchor._kernels import LossOptions, fused_loss, transformed, why_not
 from polyanchor.functional.similarity import class_similarity
 from polyanchor.types import Anchor, Pooling
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack  # in typing from Python 3.11
-
 Impl = Literal["auto", "eager", "fused"]
-
-
-class _Options(TypedDict):
-    anchor: Anchor
-    alpha: float
-    delta: float
-    gamma: float
-    pooling: Pooling
 
 
 def log1p_sum_exp(exponents: Tensor, members: Tensor, *, dim: int) -> Tensor:
@@ -103,19 +92,18 @@ def anchor_loss(
     if _check.readable(similarity, labels):
         _check.class_range(labels, similarity.shape[1])
         _check.finite("similarity", similarity)
-    return _anchor_loss(similarity, labels, anchor, alpha, delta)
+    return _anchor_loss(similarity, labels, LossOptions(anchor, alpha, delta))
 
 
-def _anchor_loss(similarity: Tensor, labels: Tensor, anchor: Anchor, alpha: float, delta: float) -> Tensor:
-    classes = similarity.shape[1]
+def _anchor_loss(similarity: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    classes, alpha, delta = similarity.shape[1], options.alpha, options.delta
     own = labels[:, None] == torch.arange(classes, device=labels.device)  # (B, C)
     pull, push = -alpha * (similarity - delta), alpha * (similarity + delta)
-    if anchor == "data":
-        # One positive per item: LSE0 of a single exponent is the softplus.
-        pulled = F.softplus(pull.gather(1, labels[:, None])).mean()
-    else:
+    if options.pull_by_class:
         pulled = _log1p_sum_exp(pull, own, 0).sum() / own.any(dim=0).sum()
-    if anchor == "class":
+    else:  # one positive per item: LSE0 of a single exponent is the softplus
+        pulled = F.softplus(pull.gather(1, labels[:, None])).mean()
+    if options.push_by_class:
         pushed = _log1p_sum_exp(push, ~own, 0).sum() / classes
     else:
         pushed = _log1p_sum_exp(push, ~own, 1).mean()
@@ -198,12 +186,12 @@ def multi_proxy_anchor_loss(
     if impl == "auto" and transformed(embeddings, proxies):
         impl = "eager"
     with torch.autocast(embeddings.device.type, enabled=False):
-        options = _Options(anchor=anchor, alpha=alpha, delta=delta, gamma=gamma, pooling=pooling)
+        options = LossOptions(anchor, alpha, delta, gamma, pooling)
         if not _check.readable(embeddings, proxies, labels):
-            return guarded_loss(embeddings, proxies, labels, impl=impl, **options)
+            return guarded_loss(embeddings, proxies, labels, options, impl)
         _check.finite("embeddings", embeddings)
         _check.class_range(labels, len(proxies))
-        loss = _loss(embeddings, proxies, labels, impl=impl, **options)
+        loss = _loss(embeddings, proxies, labels, options, impl)
         _check.finite_proxies(proxies, loss)
         return loss
 
@@ -214,25 +202,25 @@ def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def guarded_loss(
-    embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl = "auto", **options: Unpack[_Options]
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, impl: Impl = "auto"
 ) -> Tensor:
     """The loss without reading values on the host: NaN, with zero gradients, for an unusable batch."""
     usable = batch_is_usable(embeddings, labels, len(proxies))
-    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), impl=impl, **options)
+    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), options, impl)
     return loss.where(usable, torch.nan)
 
 
-def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **options: Unpack[_Options]) -> Tensor:
+def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, impl: Impl) -> Tensor:
     wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
 
     def eager(embeddings: Tensor, proxies: Tensor) -> Tensor:
-        similarity = class_similarity(embeddings, proxies, pooling=options["pooling"], gamma=options["gamma"])
-        return _anchor_loss(similarity, labels, options["anchor"], options["alpha"], options["delta"])
+        similarity = class_similarity(embeddings, proxies, pooling=options.pooling, gamma=options.gamma)
+        return _anchor_loss(similarity, labels, options)
 
-    embeddings, proxies, fused_options = embeddings.to(wide), proxies.to(wide), LossOptions(**options)
+    embeddings, proxies = embeddings.to(wide), proxies.to(wide)
     if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
         return eager(embeddings, proxies)
-    if reason := why_not(embeddings.device, wide, fused_options):
+    if reason := why_not(embeddings.device, wide, options):
         warnings.warn(f"impl='fused' falls back to 'eager': {reason}", stacklevel=3)
         return eager(embeddings, proxies)
-    return fused_loss(embeddings, proxies, labels, fused_options, twin=eager if impl == "auto" else None)
+    return fused_loss(embeddings, proxies, labels, options, twin=eager if impl == "auto" else None)
