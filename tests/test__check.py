@@ -51,8 +51,8 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pooled_deviation": (agreement.pooled_deviation, {"values": X}),
     "discrimination": (agreement.discrimination, {"values": X}),
     "mean_rank_agreement": (agreement.mean_rank_agreement, {"values": X}),
-    "bootstrap": (
-        queries.bootstrap,
+    "bootstrap_interval": (
+        queries.bootstrap_interval,
         {"values": X[:, 0], "groups": GROUPS, "resamples": 9, "confidence": 0.9, "seed": 0},
     ),
     "paired_bootstrap": (queries.paired_bootstrap, {"first": X, "second": X + 1, "groups": GROUPS, "resamples": 9}),
@@ -129,7 +129,7 @@ def test_proxies_that_are_not_finite_are_named(impl, value, pooling):
 def test_infinite_and_missing_numbers_do_not_pass_for_others():
     infinite = torch.tensor([1.0, torch.inf])
     with pytest.raises(InputError, match="finite, or NaN where undefined"):
-        queries.bootstrap(infinite)
+        queries.bootstrap_interval(infinite)
     with pytest.raises(InputError, match="gains_at_rank must be finite"):
         functional.ndcg_at_k(torch.tensor([[torch.nan]]), torch.ones(1))
     with pytest.raises(InputError, match="finite and 0 or more"):

@@ -206,8 +206,7 @@ def test_names_that_differ_in_the_suffix_alone_are_written_at_once(tmp_path):
 
 
 BUILD = (
-    "import os, signal, sys; from pathlib import Path; from polyanchor.index import folder\n"
-    "import polyanchor._io as files\n"
+    "import os, signal, sys; from pathlib import Path\n"
     "write = Path.replace\n"
     "def hang(self, to):\n"
     "    if str(self).endswith('.writing'): os.kill(os.getpid(), signal.SIGKILL)\n"

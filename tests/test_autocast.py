@@ -23,7 +23,7 @@ from polyanchor.search import exact
 from polyanchor.search.first_match import first_match_rank, first_matches
 from polyanchor.search.scores import best, leave_one_out
 from polyanchor.stats.agreement import discrimination, mean_rank_agreement, pooled_deviation
-from polyanchor.stats.bootstrap import bootstrap, paired_bootstrap, resampled_means
+from polyanchor.stats.bootstrap import bootstrap_interval, paired_bootstrap, resampled_means
 from polyanchor.viz.scatter import principal_axes
 from tests.search.small_tiles import small_tiles
 
@@ -140,7 +140,7 @@ CASES = {
     "study_proxies": lambda: proxy_study.study_proxies(Embeddings(X, LABELS), PROXIES, torch.arange(CLASSES)),
     "similarity_gradient": lambda: strength(similarity_gradient(seeded(), X, LABELS)),
     "response": lambda: response(CosineLoss(seeded()), X[:9], LABELS[:9], torch.arange(2)),
-    "bootstrap": lambda: bootstrap(SCORES[:, 0], LABELS, resamples=50),
+    "bootstrap_interval": lambda: bootstrap_interval(SCORES[:, 0], LABELS, resamples=50),
     "paired_bootstrap": lambda: paired_bootstrap(SCORES[:, :2], SCORES[:, 2:4], resamples=50),
     "resampled_means": lambda: resampled_means(SCORES, LABELS, resamples=50),
     "pooled_deviation": lambda: pooled_deviation(SCORES),

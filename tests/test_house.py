@@ -16,6 +16,7 @@ ROOT = TESTS.parent
 ELSEWHERE = {
     "__main__.py": "cli/test_app.py",
     "_errors.py": "cli/test_app.py",
+    "samplers.py": "test_pages.py and datasets/test_samplers.py",
     "_optional.py": "test_core_alone.py",
     "_kernels/triton.py": "_kernels/test_gpu.py",
     "distributed/comm.py": "training/test_joining.py and distributed/test_sharded_loss.py",

@@ -1,4 +1,4 @@
-"""Errors that are the input's, and not the program's: the command line ends with exit code 2 on them alone."""
+"""Errors of the input, as opposed to errors of the program: the command line exits with code 2 on these alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from difflib import get_close_matches
 class InputError(ValueError):
     """An argument, an option or a file is wrong; the message says what was expected, what came and what to do.
 
-    Every such error of the package is one of these, so that a ``ValueError`` of any other kind, a fault of the
-    program or of a library, is never called bad input.
+    The package raises no plain ``ValueError`` for bad input, so that a bug's ``ValueError`` is never called bad input.
     """
 
 

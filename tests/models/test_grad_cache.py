@@ -176,5 +176,5 @@ def test_autocast_is_the_same_on_the_way_back():
 def test_nothing_to_divide():
     model = network()
     assert torch.equal(embed_in_micro_batches(model, images(), 11), model(images()))
-    with pytest.raises(ValueError, match="piece must be an integer of 0 or more, got -1"):
+    with pytest.raises(ValueError, match="micro_batch_size must be an integer of 0 or more, got -1"):
         embed_in_micro_batches(model, images(), -1)

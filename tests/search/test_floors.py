@@ -30,8 +30,8 @@ def test_a_depth_beyond_the_sample_takes_its_last():
 def test_each_row_has_the_place_of_its_depth():
     depth = torch.tensor([5, 900, 5]).repeat(4000)
     chosen = plan(depth)
-    assert chosen.place[0] == chosen.place[2] == order_statistic(5, chosen.sample, 12_000)
-    assert chosen.place[1] == order_statistic(900, chosen.sample, 12_000)
+    assert chosen.rank[0] == chosen.rank[2] == order_statistic(5, chosen.sample, 12_000)
+    assert chosen.rank[1] == order_statistic(900, chosen.sample, 12_000)
     assert chosen.longest > chosen.length > chosen.longest / 3
 
 

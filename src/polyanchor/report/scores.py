@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from polyanchor.report.data import defined
-from polyanchor.stats.bootstrap import DRAWS, RESAMPLES, bootstrap, paired_bootstrap
+from polyanchor.stats.bootstrap import DRAWS, RESAMPLES, bootstrap_interval, paired_bootstrap
 from polyanchor.types import Interval, RetrievalReport
 
 NAMES = {"recall": "recall", "precision": "precision", "ndcg": "nDCG", "mrr": "MRR", "r_precision": "R-precision"}
@@ -154,7 +154,7 @@ def interval_of(values: Tensor, labels: Tensor, class_id: int) -> Interval:
         labels: ``(Q,)`` int64.
         class_id: of the class.
     """
-    return bootstrap(values[labels == class_id])
+    return bootstrap_interval(values[labels == class_id])
 
 
 @dataclass(frozen=True)
