@@ -250,7 +250,7 @@ class Index:
         search_effort = None if search_effort is None else _check.count("search_effort", search_effort)
         if search_effort is not None and (exact or self.about.kind == "exact"):
             raise InputError(
-                "search_effort is how far hnsw and ivf look, and this search compares every item; leave it out"
+                "search_effort (--search-effort) is how far hnsw and ivf look, but this search is exact; leave it out"
             )
         vectors, size = self._vectors(queries), len(self)
         if not len(vectors):
