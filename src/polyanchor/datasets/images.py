@@ -309,21 +309,31 @@ class Images(Protocol):
         """
 
 
-class _EncodedImages:
+class _Named:
+    """A number of images with a name each."""
+
+    def __init__(self, names: Sequence[str], count: int) -> None:
+        if count != len(names):
+            raise InputError(f"names must hold one name per image, got {len(names)} for {count} images")
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        return self.names[row]
+
+
+class _EncodedImages(_Named):
     """Images that are decoded when they are read."""
 
     max_pixels = MAX_PIXELS
-
-    def name(self, row: int) -> str:
-        """See :meth:`Images.name`."""
-        raise NotImplementedError
 
     def source(self, row: int) -> Path | io.BytesIO:
         """The image's file, or its content."""
         raise NotImplementedError
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
         return self.opened(row, lambda image: _pixels(image, look))
 
     def opened(self, row: int, work: Callable[[Any], T]) -> T:
@@ -346,18 +356,12 @@ class ImageFiles(_EncodedImages):
 
     Args:
         root: folder that ``paths`` start from.
-        paths: one per image, with ``/`` between folders; an absolute path stands for itself.
+        paths: one per image, with ``/`` between folders, which are the names; an absolute path stands for itself.
     """
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
+        super().__init__(paths, len(paths))
         self.root, self.paths = root, paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def name(self, row: int) -> str:
-        """The path as listed."""
-        return self.paths[row]
 
     def source(self, row: int) -> Path:
         """The file."""
@@ -373,16 +377,8 @@ class ImageBytes(_EncodedImages):
     """
 
     def __init__(self, cells: Any, names: Sequence[str]) -> None:
-        if len(cells) != len(names):
-            raise InputError(f"names must hold one name per image, got {len(names)} for {len(cells)} images")
-        self.cells, self.names = cells, names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, row: int) -> str:
-        """The name in ``names``."""
-        return self.names[row]
+        super().__init__(names, len(cells))
+        self.cells = cells
 
     def source(self, row: int) -> io.BytesIO:
         """The bytes of a cell; an empty cell is a :class:`BadImageError`."""
@@ -393,7 +389,7 @@ class ImageBytes(_EncodedImages):
         return io.BytesIO(encoded)
 
 
-class ImageArrays:
+class ImageArrays(_Named):
     """Images as pixels in memory.
 
     Args:
@@ -405,19 +401,10 @@ class ImageArrays:
         shape, dtype = tuple(pixels.shape), str(pixels.dtype)
         if dtype != "uint8" or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3):
             raise InputError(f"pixels must be uint8 of shape (N, H, W) or (N, H, W, 3), got {dtype} {shape}")
-        if shape[0] != len(names):
-            raise InputError(f"names must hold one name per image, got {len(names)} for {shape[0]} images")
-        self.pixels, self.names = pixels, names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, row: int) -> str:
-        """The name in ``names``."""
-        return self.names[row]
+        super().__init__(names, shape[0])
+        self.pixels = pixels
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
         image: Image = load("PIL.Image", "train").fromarray(self.pixels[row])
         if look is not None:
             look(image.width, image.height)
@@ -434,7 +421,7 @@ class ImageRows:
 
     def __init__(self, images: Images, rows: Tensor) -> None:
         if isinstance(images, ImageRows):  # a selection of a selection stays one step away from the images
-            images, rows = images.images, images.rows[rows]
+            rows, images = images.rows[rows], images.images
         self.images: Images = images
         self.rows: Tensor = rows
 
@@ -446,7 +433,6 @@ class ImageRows:
         return self.images.name(int(self.rows[row]))
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
         return self.images.read(int(self.rows[row]), look)
 
 

@@ -307,7 +307,6 @@ class MixedImages:
         return str(getattr(entry, "filename", "")) or f"image {row}"
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`polyanchor.datasets.images.Images.read`."""
         entry: Any = self.given[row]
         if isinstance(entry, (str, os.PathLike)):
             return ImageFiles(Path(), [os.fspath(user_path(entry))]).read(0, look)

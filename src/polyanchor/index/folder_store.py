@@ -41,6 +41,7 @@ from polyanchor.types import Neighbours
 
 KINDS = "exact", *approximate.KINDS
 _FORMAT = "polyanchor index 1"
+_SUFFIXES = {"vectors": "safetensors", "items": "parquet", "graph": "faiss"}
 _NUMBERED = re.compile(r"(vectors|items|graph)\.(\d+)\.(safetensors|parquet|faiss)")
 _OURS = re.compile(rf"index\.json|lock|{_NUMBERED.pattern}")
 
@@ -59,7 +60,7 @@ class _State:
     @cached_property
     def graph(self) -> Any:
         """The index of faiss; read when it is first needed."""
-        file = _Files(self.path, self.number).graph
+        file = _file(self.path, "graph", self.number)
         return approximate.read(file, self.checksum, size=self.size, dim=self.about.dim)
 
     @property
@@ -68,24 +69,8 @@ class _State:
         return len(self.rows) if self.nodes is None else int(self.nodes.max()) + 1
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files of one number."""
-
-    path: Path
-    number: int
-
-    @property
-    def vectors(self) -> Path:
-        return self.path / f"vectors.{self.number}.safetensors"
-
-    @property
-    def items(self) -> Path:
-        return self.path / f"items.{self.number}.parquet"
-
-    @property
-    def graph(self) -> Path:
-        return self.path / f"graph.{self.number}.faiss"
+def _file(path: Path, content: str, number: int) -> Path:
+    return path / f"{content}.{number}.{_SUFFIXES[content]}"
 
 
 class FolderStore:
@@ -142,15 +127,12 @@ class FolderStore:
         return len(self._state.rows)
 
     def add(self, entries: Entries) -> Added:
-        """See :meth:`polyanchor.index.types.Store.add`."""
         return self._changed(lambda rows: rows.with_entries(entries))
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """See :meth:`polyanchor.index.types.Store.find`."""
         return self._state.rows.find(paths)
 
     def remove(self, ids: Sequence[int]) -> int:
-        """See :meth:`polyanchor.index.types.Store.remove`."""
         return self._changed(lambda rows: rows.without(ids))
 
     def _changed(self, change: Callable[[Rows], tuple[Rows, Any]]) -> Any:
@@ -167,7 +149,6 @@ class FolderStore:
     def search(
         self, queries: Tensor, k: int, *, exact: bool = False, search_effort: int | None = None
     ) -> list[list[Hit]]:
-        """See :meth:`polyanchor.index.types.Store.search`."""
         rows = self._state.rows
         if exact or self.about.kind == "exact":
             blocks = [block for _, block, _ in walk(SearchInputs(queries, rows.vectors, None, len(rows)), k)]
@@ -180,7 +161,6 @@ class FolderStore:
         return rows.hits(near)
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """See :meth:`polyanchor.index.types.Store.sample`."""
         rows = self._state.rows
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
         return rows.ids[chosen], rows.vectors[chosen]
@@ -216,21 +196,21 @@ def _load(path: Path, header: dict[str, Any]) -> _State:
         number, size, next_id, checksum = (header[key] for key in ("number", "items", "next_id", "graph_checksum"))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path / 'index.json'} is damaged: {error}") from error
-    files = _Files(path, number)
+    vectors_file, items_file = (_file(path, content, number) for content in ("vectors", "items"))
     sums = header.get("checksums", {})  # older indexes have none
-    for file in (files.vectors, files.items):
+    for file in (vectors_file, items_file):
         if not file.is_file():
             raise InputError(f"{path} is damaged: {file.name} is missing; build the index again")
         if file.name in sums and sums[file.name] != _checksum(file):
             raise InputError(f"{file} is damaged: it is not the file that was written; build the index again")
     with (
-        reading(str(files.vectors), load("safetensors", "train").SafetensorError),
-        load("safetensors", "train").safe_open(str(files.vectors), framework="pt") as stored,
+        reading(str(vectors_file), load("safetensors", "train").SafetensorError),
+        load("safetensors", "train").safe_open(str(vectors_file), framework="pt") as stored,
     ):
         vectors = stored.get_tensor("vectors")  # mapped into memory, not read into it
         nodes = stored.get_tensor("nodes").long() if "nodes" in stored.keys() else None  # noqa: SIM118 (no mapping)
-    with reading(str(files.items)):
-        table = load("pyarrow.parquet", "train").read_table(files.items)
+    with reading(str(items_file)):
+        table = load("pyarrow.parquet", "train").read_table(items_file)
     rows = Rows(vectors, table, next_id)
     rows.verify(str(path), size=size, dim=about.dim)
     if nodes is not None and len(nodes) != size:
@@ -240,22 +220,22 @@ def _load(path: Path, header: dict[str, Any]) -> _State:
 
 def _write(path: Path, about: About, number: int, rows: Rows, *, old: _State | None) -> None:
     """Replace the folder's contents. The caller holds the lock."""
-    files = _Files(path, number)
+    vectors, items, graph = (_file(path, content, number) for content in _SUFFIXES)
     nodes = approximate.nodes_of(rows.unit) if about.kind != "exact" and len(rows) else None
     tensors = {"vectors": rows.vectors}
     if nodes is not None and int(nodes.max()) + 1 < len(rows):
         tensors["nodes"] = nodes.int()
-    save_tensors(tensors, files.vectors)
+    save_tensors(tensors, vectors)
     remove_unfinished(path)
-    with replacing(files.items) as unfinished:
+    with replacing(items) as unfinished:
         load("pyarrow.parquet", "train").write_table(rows.table, unfinished)
     checksum = ""
     if nodes is not None:
-        checksum = approximate.write(_graph(about.kind, rows, nodes, old), files.graph)
-    for file in (files.vectors, files.items, *([files.graph] if checksum else [])):
+        checksum = approximate.write(_graph(about.kind, rows, nodes, old), graph)
+    for file in (vectors, items, *([graph] if checksum else [])):
         _flush(file)
     header = {"format": _FORMAT, "number": number, "items": len(rows), "next_id": rows.next_id}
-    header["checksums"] = {file.name: _checksum(file) for file in (files.vectors, files.items)}
+    header["checksums"] = {file.name: _checksum(file) for file in (vectors, items)}
     write_json(path / "index.json", header | {"about": asdict(about), "graph_checksum": checksum})
     for file in list(path.iterdir()):
         numbered = _NUMBERED.fullmatch(file.name)

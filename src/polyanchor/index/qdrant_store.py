@@ -96,7 +96,6 @@ class QdrantStore:
             return int(self.client.count(self.name, exact=True).count)
 
     def add(self, entries: Entries) -> Added:
-        """See :meth:`polyanchor.index.types.Store.add`."""
         models = load("qdrant_client.models", "qdrant")
         ids = [secrets.randbits(63) if path is None else id_of(path) for path in entries.paths]
         rows = {number: row for row, number in enumerate(ids)}  # of equal paths the last
@@ -117,13 +116,11 @@ class QdrantStore:
         return Added(torch.tensor(ids, dtype=torch.int64), len(rows) - len(labels))
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """See :meth:`polyanchor.index.types.Store.find`."""
         ids = [id_of(path) for path in paths]
         labels = self._labels(ids)
         return [number if number in labels else None for number in ids]
 
     def remove(self, ids: Sequence[int]) -> int:
-        """See :meth:`polyanchor.index.types.Store.remove`."""
         models = load("qdrant_client.models", "qdrant")
         unknown = sorted(set(ids) - self._labels(ids).keys())
         if unknown:
