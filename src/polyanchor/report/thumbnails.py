@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from polyanchor._progress import progress
 from polyanchor.datasets.images import Images
 from polyanchor.report.data import ReportData, defined
 from polyanchor.runs.embed_parts import Rows
-from polyanchor.viz.sheets import thumbnails
+from polyanchor.viz.sheets import encoded, padded, reduced, thumbnails
 
 Place = tuple[str, int]
 """An item: the part of the data and the row number in it."""
@@ -89,31 +88,24 @@ def sprites(cells: Sequence[bytes], *, budget: int = BUDGET) -> Sprites:
 
 
 def _sprite(cells: Sequence[bytes], side: int) -> bytes:
-    pil, ops = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
+    pil = load("PIL.Image", "train")
     down = -(-len(cells) // ACROSS)
     sheet = pil.new("RGB", (min(len(cells), ACROSS) * side, down * side), "white")
     for number, cell in enumerate(cells):
         with pil.open(io.BytesIO(cell)) as image:
-            sheet.paste(ops.pad(image, (side, side), color="white"), (number % ACROSS * side, number // ACROSS * side))
-    return _webp(sheet, _SPRITE_QUALITY)
+            sheet.paste(padded(image, side), (number % ACROSS * side, number // ACROSS * side))
+    return encoded(sheet, "WEBP", quality=_SPRITE_QUALITY, method=4)
 
 
 def inline(cell: bytes) -> str:
     """One thumbnail as a ``data:`` address, of at most 112 pixels."""
-    pil = load("PIL.Image", "train")
-    with pil.open(io.BytesIO(cell)) as image:
-        image.thumbnail((_SIDE, _SIDE), pil.Resampling.BICUBIC)
-        return f"data:image/webp;base64,{text(_webp(image, _QUALITY))}"
+    with load("PIL.Image", "train").open(io.BytesIO(cell)) as image:
+        return f"data:image/webp;base64,{text(reduced(image, _SIDE, 'WEBP', quality=_QUALITY, method=4))}"
 
 
 def text(content: bytes) -> str:
     """Bytes as base64, which is safe anywhere in HTML."""
     return base64.b64encode(content).decode("ascii")
-
-
-def _webp(image: Any, quality: int) -> bytes:
-    image.save(encoded := io.BytesIO(), "WEBP", quality=quality, method=4)
-    return encoded.getvalue()
 
 
 @dataclass(frozen=True)
