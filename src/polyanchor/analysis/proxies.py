@@ -170,14 +170,9 @@ def merged_groups(cosines: Tensor, above: float) -> tuple[tuple[int, ...], ...]:
         >>> merged_groups(torch.tensor([[1.0, 0.1, 0.99], [0.1, 1.0, 0.2], [0.99, 0.2, 1.0]]), 0.95)
         ((0, 2), (1,))
     """
-    joined = (cosines > above) | torch.eye(len(cosines), dtype=torch.bool)
-    first = torch.arange(len(cosines))  # the least centre that each is known to be connected with
-    while True:
-        lower = first.expand_as(cosines).masked_fill(~joined, len(cosines)).amin(dim=1)
-        if torch.equal(lower, first):
-            break
-        first = lower
-    return tuple(tuple((first == root).nonzero()[:, 0].tolist()) for root in first.unique())
+    components = load("scipy.sparse.csgraph", "train").connected_components
+    count, component = components((cosines > above).numpy(), directed=False)
+    return tuple(sorted(tuple((component == number).nonzero()[0].tolist()) for number in range(count)))
 
 
 @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch does not type it

@@ -209,5 +209,5 @@ def _proxies(runs: Sequence[_Run]) -> dict[str, list[float]]:
 
 
 def _chosen(config: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("lr", "head_lr_mult", "proxy_lr_mult", "proxy_weight_decay", "proxy_length")
+    keys = ("lr", "head_lr_mult", "proxy_lr_mult", "proxy_weight_decay", "renormalize_proxies")
     return {"loss": config["loss"], "optim": {key: config["optim"][key] for key in keys}}
