@@ -210,7 +210,7 @@ def report_proxies(
     gamma = float(getattr(config.loss, "gamma", 0.1))
     study = study_proxies(embeddings, proxies, trained.classes, gamma=gamma, merged_above=merged_above)
     draw_study(study, out)
-    shown = {one.class_id: _show(study, items, one, out) for one in _extremes(study.classes, classes)}
+    shown = {one.class_id: _show(study, items, one, out) for one in extremes(study.classes, classes)}
     content = {
         "run": str(run),
         "split": split,
@@ -241,7 +241,7 @@ def _items(trained: Trained, split: str) -> tuple[Items, list[str]]:
     return items.subset(known), [f"{int((~known).sum())} {split} items of classes that did not train were left out"]
 
 
-def _extremes(classes: Sequence[ClassCentres], wanted: int) -> list[ClassCentres]:
+def extremes(classes: Sequence[ClassCentres], wanted: int) -> list[ClassCentres]:
     """The classes whose items are divided among the most and the fewest centres, most first."""
     ranked = sorted(classes, key=lambda one: -one.effective_distinct)
     if wanted >= len(ranked):
