@@ -47,6 +47,7 @@ def templates() -> dict[str, Any]:
         axis = {
             "gridcolor": colours["line"],
             "linecolor": colours["line"],
+            "showline": True,
             "zeroline": False,
             "tickfont": {"size": 12},
             "automargin": True,
