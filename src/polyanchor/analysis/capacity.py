@@ -71,7 +71,7 @@ class Capacity(Callback):
         batches: to measure.
 
     Attributes:
-        rows: one for each epoch: ``epoch`` from 1; ``usable``, and ``usable_pull`` and ``usable_push`` for the lengths of
+        rows: one for each epoch: ``epoch`` from 1; ``usable``; ``usable_pull`` and ``usable_push`` for the lengths of
             the two parts against the same threshold; ``mean``, ``quantiles`` (0.1, 0.5, 0.9) of :math:`n_i`; ``pull``
             and ``push``, their means per unit of cosine.
     """

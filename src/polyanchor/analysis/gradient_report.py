@@ -182,8 +182,7 @@ def report_gradients(
     trained = open_trained(run, settings)
     loss = CosineLoss(trained.loss)
     content: dict[str, Any] = {"run": str(run), "loss": trained.config.loss.model_dump()}
-    view = make_transforms(trained.config, trained.model.statistics)[0]
-    measured = TrainingBatches(trained.config, trained.parts.train, view, trained.classes, batches)
+    measured = _training_batches(trained, batches)
     embedded = list(measured.embedded(trained.model.to(device_of(trained.config))))
     gradients = [loss.at(*batch) for batch in embedded]
     received = joined([strength(gradient) for gradient in gradients])
@@ -212,6 +211,11 @@ def report_gradients(
     content = without_nan(content)
     write_json(out / "gradients.json", content)
     return content
+
+
+def _training_batches(trained: Trained, count: int) -> TrainingBatches:
+    transform = make_transforms(trained.config, trained.model.statistics)[0]
+    return TrainingBatches(trained.config, trained.parts.train, transform, trained.classes, count)
 
 
 def _classes(gradient: SimilarityGradient, ids: Tensor) -> dict[str, list[float]]:
