@@ -54,10 +54,7 @@ _DOTS = 4_000  # more would only make the file larger
 
 
 def draw_gradients(
-    gradient: SimilarityGradient,
-    curves: Mapping[str, Curve],
-    epochs: Sequence[Mapping[str, Any]],
-    folder: Path,
+    gradient: SimilarityGradient, curves: Mapping[str, Curve], epochs: Sequence[Mapping[str, Any]], folder: Path
 ) -> tuple[Path, ...]:
     """Write ``similarity``, ``curves`` and, if epochs were measured, ``capacity``, each as ``.svg`` and ``.png``.
 
@@ -66,12 +63,6 @@ def draw_gradients(
         curves: name of a loss -> its curve, at most seven.
         epochs: rows of :class:`~polyanchor.analysis.capacity.Capacity`, or none.
         folder: to write to; created if missing.
-
-    Returns:
-        The files.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
     """
     makers = {"similarity": partial(_similarity, gradient), "curves": partial(_draw_curves, curves)}
     return write_figures(makers | ({"capacity": partial(_capacity, epochs)} if epochs else {}), folder)

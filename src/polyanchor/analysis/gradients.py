@@ -242,7 +242,6 @@ def strength(gradient: SimilarityGradient) -> Strength:
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> from polyanchor.analysis.gradients import similarity_gradient
         >>> x, y = torch.randn(5, 8), torch.tensor([0, 0, 1, 1, 2])
         >>> strength(similarity_gradient(MultiProxyAnchorLoss(3, 8), x, y)).pull.shape
         torch.Size([5])
@@ -279,7 +278,6 @@ def class_strength(gradient: SimilarityGradient) -> ClassStrength:
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> from polyanchor.analysis.gradients import similarity_gradient
         >>> x, y = torch.randn(5, 8), torch.tensor([0, 0, 2, 2, 2])
         >>> class_strength(similarity_gradient(MultiProxyAnchorLoss(3, 8), x, y)).items
         tensor([2, 3])
@@ -315,7 +313,6 @@ def concentration(gradient: SimilarityGradient) -> Concentration:
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> from polyanchor.analysis.gradients import similarity_gradient
         >>> x, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
         >>> concentration(similarity_gradient(MultiProxyAnchorLoss(3, 4), x, y)).items
         tensor([2, 2])

@@ -33,18 +33,7 @@ NAMES = 8
 
 
 def draw_study(study: ProxyStudy, folder: Path) -> tuple[Path, ...]:
-    """Write ``centres`` and, where sub-classes are known, ``agreement``, each as ``.svg`` and ``.png``.
-
-    Args:
-        study: of at least one class.
-        folder: to write to; created if missing.
-
-    Returns:
-        The files.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Write ``centres`` and, where sub-classes are known, ``agreement``, each as ``.svg`` and ``.png``."""
     makers = {"centres": partial(_centres, study)}
     return write_figures(makers | ({"agreement": partial(_agreement, study)} if "ami" in study.means else {}), folder)
 
@@ -89,13 +78,7 @@ def _agreement(study: ProxyStudy) -> Any:
 
 
 def nearest_rows(study: ProxyStudy, items: Items, centres: ClassCentres, images: int) -> dict[int, list[int]]:
-    """Rows of the items nearest to each centre in use, among those that have no nearer centre.
-
-    Args:
-        study: of ``items``, row for row.
-        items: N.
-        centres: of the class.
-        images: rows for a centre, at most.
+    """Rows of up to ``images`` items nearest to each centre in use, among those that have no nearer centre.
 
     Returns:
         Centre -> row numbers, nearest first; the centre with most items first.
@@ -110,22 +93,10 @@ def nearest_rows(study: ProxyStudy, items: Items, centres: ClassCentres, images:
 
 
 def contact_sheet(study: ProxyStudy, items: Items, centres: ClassCentres, *, images: int = 8) -> Image:
-    """The nearest images of each centre in use, with its number of items and its usage beside them.
+    """Up to ``images`` of the nearest images of each centre in use, with its number of items and its usage beside them.
 
-    Where sub-classes are known, the most frequent one of the centre's items is named with its share.
-
-    Args:
-        study: of ``items``, row for row.
-        items: images, not vectors.
-        centres: of the class.
-        images: in a row, at most.
-
-    Returns:
-        RGB image, see :func:`polyanchor.viz.sheets.sheet`.
-
-    Raises:
-        BadImageError: an image cannot be read.
-        ValueError: the items are vectors.
+    Where sub-classes are known, the most frequent one of the centre's items is named with its share. BadImageError for
+    an image that cannot be read, ValueError for items that are vectors.
     """
     title = f"{centres.name}: {sum(centres.counts)} items, {centres.in_use} of {len(centres.counts)} centres in use"
     lines = [

@@ -114,9 +114,8 @@ class Method:
 def parse_method(text: str) -> Method:
     """Read a method, ``[LABEL:]NAME[,section.key=value ...]``.
 
-    Args:
-        text: NAME is ``class``, ``data`` or ``mixed`` for a member of the Multi Proxy Anchor family, or a baseline of
-            :data:`polyanchor.losses.pml.BASELINES`.
+    NAME is ``class``, ``data`` or ``mixed`` for a member of the Multi Proxy Anchor family, or a baseline of
+    :data:`polyanchor.losses.pml.BASELINES`.
 
     Raises:
         ValueError: an unknown name (the message has the nearest), or a label that cannot be a folder's name.
@@ -286,13 +285,7 @@ def _difference(before: Any, now: Any) -> str:
 
 
 def tune(
-    method: Method,
-    base: Config,
-    folder: Path,
-    *,
-    trials: int,
-    announce: Announce,
-    stop: StopRequest,
+    method: Method, base: Config, folder: Path, *, trials: int, announce: Announce, stop: StopRequest
 ) -> tuple[str, ...]:
     """Search the best settings of a method; continues an interrupted search in the same folder.
 

@@ -211,9 +211,6 @@ def related_gains(labels: Tensor, sublabels: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``(N,)`` int64 finer classes numbered from 0, and their ``(F, F)`` float64 table of gains.
 
-    Raises:
-        ValueError: a finer class lies in two classes.
-
     Example:
         >>> related_gains(torch.tensor([0, 0, 1]), torch.tensor([7, 8, 9]))[1].tolist()
         [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]]
@@ -227,13 +224,7 @@ def related_gains(labels: Tensor, sublabels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw(result: Stability, measures: Sequence[str], out: Path) -> tuple[Path, ...]:
-    """Write ``stability.svg`` and ``stability.png``.
-
-    Args:
-        result: from :func:`stability`.
-        measures: those to draw, from top to bottom.
-        out: folder.
-    """
+    """Write ``stability.svg`` and ``stability.png`` with these measures from top to bottom."""
     return write_figures({"stability": partial(_figure, result, measures)}, out)
 
 

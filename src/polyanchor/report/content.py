@@ -89,26 +89,9 @@ class Gathered:
 
 
 def gather(
-    data: ReportData,
-    chosen: Sequence[int],
-    *,
-    queries: int,
-    centres: int,
-    points: int,
-    tsne: bool,
-    announce: Announce,
+    data: ReportData, chosen: Sequence[int], *, queries: int, centres: int, points: int, tsne: bool, announce: Announce
 ) -> Gathered:
-    """Compute everything that the page shows, for :func:`polyanchor.report.write.write_report`.
-
-    Args:
-        data: the run.
-        chosen: ids of the classes to show.
-        queries: worst queries, and typical ones.
-        centres: classes whose local centres are shown if none of ``chosen`` trained.
-        points: items in the map, at most.
-        tsne: whether the map has t-SNE.
-        announce: receives a line before each longer step.
-    """
+    """Compute everything that the page shows, for :func:`polyanchor.report.write.write_report`."""
     report, query_labels = data.report, data.queries.embeddings.labels
     mrr = report.per_query["mrr"].cpu()
     drawn = layers(data, points=points)

@@ -90,9 +90,9 @@ def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), 
 
     Args:
         run: its folder.
-        split: whose items are the queries, one of :data:`PARTS`.
+        split: the part whose items are the queries, one of :data:`PARTS`.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
-        training: whether the items of the training classes are embedded too.
+        training: whether to embed the items of the training classes too.
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
@@ -123,12 +123,7 @@ def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), 
 
 
 def read_results(run: Path) -> dict[str, Any]:
-    """The content of a run's ``results.json``.
-
-    Raises:
-        FileNotFoundError: no run, or one without results.
-        ValueError: the file is not what a run writes.
-    """
+    """The content of a run's ``results.json``; FileNotFoundError without a finished run."""
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no {folder.config.name}")
@@ -157,13 +152,7 @@ def _disagreement(folder: RunFolder, report: RetrievalReport) -> list[str]:
 
 
 def defined(values: Tensor) -> Tensor:
-    """Rows whose value is not NaN.
-
-    Example:
-        >>> import torch
-        >>> defined(torch.tensor([0.5, float("nan"), 1.0])).tolist()
-        [0, 2]
-    """
+    """Rows whose value is not NaN."""
     return (~values.isnan()).nonzero()[:, 0]
 
 

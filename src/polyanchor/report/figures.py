@@ -88,12 +88,9 @@ def _figure(traces: Sequence[Mapping[str, Any]], **layout: Any) -> dict[str, Any
 def curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the epochs of ``results.json`` show: loss, measures on held-out classes, the proxies.
 
-    Args:
-        results: the content of ``results.json``; runs of former versions have no epochs.
-
     Returns:
-        For each figure ``title``, ``y`` (title of its axis) and ``lines``: name -> a value an epoch, None where there
-        is none.
+        For each figure ``title``, ``y`` (title of its axis) and ``lines``: name -> a value an epoch, or None. Runs of
+        former versions have no epochs, and so no figures.
 
     Example:
         >>> [curve["title"] for curve in curves({"epochs": [{"loss": 2.0, "proxy_turn": 3.0}]})]
@@ -153,15 +150,7 @@ def curve_figure(curve: Mapping[str, Any], kept: int | None) -> dict[str, Any]:
 
 
 def class_figure(classes: Sequence[Mapping[str, Any]], k: int) -> dict[str, Any] | None:
-    """nDCG@k of all classes in ascending order, each point with the position of its class as ``customdata``.
-
-    Args:
-        classes: from :func:`class_data`.
-        k: the cut-off.
-
-    Returns:
-        The figure; None if no class has a value.
-    """
+    """nDCG@k of all classes, ascending, with positions in ``classes`` as ``customdata``; None without any value."""
     ranked = sorted((row["ndcg"], place, row["name"]) for place, row in enumerate(classes) if "ndcg" in row)
     if not ranked:
         return None
@@ -239,15 +228,9 @@ def map_data(
 ) -> dict[str, Any]:
     """All points of the map, one layer after the other; the proxies come last.
 
-    Args:
-        data: the run.
-        layers: the items and proxies.
-        views: projections of their points.
-        labels: class id -> name, of all classes.
-
     Returns:
-        ``figure``, its ``layers``, and a list over the points each: ``classes`` (position in ``labels``), ``ndcg``
-        (None where there is none), ``names``, and ``x`` and ``y`` of each of ``views``.
+        ``figure``, its ``layers``, and lists over the points: ``classes`` (position in ``labels``), ``ndcg`` (or None),
+        ``names``, and ``x`` and ``y`` of each of ``views``.
     """
     position = {class_id: place for place, class_id in enumerate(labels)}
     ndcg: list[float | None] = []

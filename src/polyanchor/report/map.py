@@ -63,15 +63,11 @@ class View:
 
 
 def layers(data: ReportData, *, points: int) -> list[Layer]:
-    """The items and proxies to draw.
+    """The items, ``points`` at most, and the proxies to draw.
 
     Queries come first; a gallery gets as many points as the queries, and training items a quarter of all, or what is
     left. Where items must be left out, each class keeps one as far as the points go, and then its share. Proxies come
     in addition, :data:`PROXIES` at most.
-
-    Args:
-        data: the run.
-        points: items, at most.
     """
     training = data.training if data.split != "train" else None
     drawn, gallery = [], data.gallery
@@ -110,14 +106,9 @@ def _proxies(proxies: Tensor, classes: Tensor) -> Layer:
 
 
 def views(drawn: list[Layer], *, tsne: bool) -> list[View]:
-    """Project items and proxies together into the plane.
+    """Project items and proxies together into the plane: by t-SNE, if there are points enough, and to principal axes.
 
-    Args:
-        drawn: layers of N points in all.
-        tsne: whether to compute t-SNE; half a minute for ten thousand points.
-
-    Returns:
-        t-SNE, if it is wanted and there are points enough, and the principal axes.
+    t-SNE takes half a minute for ten thousand points.
     """
     vectors = torch.cat([layer.vectors for layer in drawn]).double()
     if vectors.shape[1] == 1:  # a plane needs two
@@ -180,11 +171,8 @@ class Centres:
 def study_centres(data: ReportData, *, chosen: Sequence[int], classes: int) -> Centres | None:
     """Study the proxies; None for a loss without proxies, or without training items.
 
-    Args:
-        data: the run.
-        chosen: class ids to show; those that did not train are left out.
-        classes: number shown if none of the chosen ones trained: half whose items are divided among the most centres,
-            half among the fewest.
+    Shown are those of the ``chosen`` class ids that trained; if there are none, ``classes`` of all: half whose items
+    are divided among the most centres, half among the fewest.
     """
     proxies, training = data.proxies, data.training
     if proxies is None or training is None:

@@ -45,11 +45,7 @@ def resamples_for(queries: int) -> int:
 
 
 def measures(report: RetrievalReport, *, seed: int = 0) -> list[Measure]:
-    """Every measure of a report with both intervals, in the report's order.
-
-    Args:
-        report: with the labels of its queries.
-        seed: of the draws.
+    """Every measure of a report, which has the labels of its queries, with both intervals.
 
     Example:
         >>> values = torch.tensor([1.0, 0.0, 1.0, float("nan")], dtype=torch.float64)
@@ -136,13 +132,7 @@ def class_scores(per_query: Mapping[str, Tensor], labels: Tensor, names: Sequenc
 
 
 def extremes(scores: Sequence[ClassScore], name: str, most: int) -> tuple[list[ClassScore], list[ClassScore]]:
-    """The worst and the best classes by a measure, worst and best first; no class is in both.
-
-    Args:
-        scores: of all classes; those without a value are left out.
-        name: of the measure.
-        most: at most so many of each.
-    """
+    """The ``most`` worst and best classes by a measure, worst and best first; no class is in both."""
     ranked = sorted((score for score in scores if score.queries), key=lambda score: (score.means[name], score.class_id))
     most = min(most, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
     return ranked[:most], ranked[most:][::-1][:most]
@@ -259,15 +249,9 @@ class Shown:
 
 
 def worst(ndcg: Tensor, mrr: Tensor, labels: Tensor, most: int) -> list[int]:
-    """Rows of the queries with the lowest nDCG; of equal ones, common at 0, those whose first hit comes last.
+    """Rows of the ``most`` queries with the lowest nDCG; of equal ones, common at 0, those whose first hit comes last.
 
     At most one query of each class until all classes had one: the eight worst are often of one class.
-
-    Args:
-        ndcg: ``(Q,)`` floating, NaN where undefined.
-        mrr: ``(Q,)``, reciprocal rank of the first hit.
-        labels: ``(Q,)`` int64.
-        most: at most so many.
 
     Example:
         >>> ndcg, mrr = torch.tensor([0.0, 0.0, 0.5, 0.9]), torch.tensor([0.1, 0.05, 0.5, 1.0])
@@ -280,14 +264,9 @@ def worst(ndcg: Tensor, mrr: Tensor, labels: Tensor, most: int) -> list[int]:
 
 
 def typical(ndcg: Tensor, labels: Tensor, most: int) -> list[int]:
-    """Rows of the queries whose nDCG is nearest to the median, at most one of each class until all had one.
+    """Rows of the ``most`` queries whose nDCG is nearest to the median, at most one of each class until all had one.
 
     Ties are broken at random (with a fixed seed), so that they are not all of the first classes.
-
-    Args:
-        ndcg: ``(Q,)`` floating, NaN where undefined.
-        labels: ``(Q,)`` int64.
-        most: at most so many.
     """
     rows = defined(ndcg)
     if not len(rows):

@@ -42,10 +42,7 @@ class Sprites:
 
 
 def read_cells(places: Iterable[tuple[Rows, Iterable[int]]]) -> dict[Place, bytes]:
-    """Each image once, as a JPEG file of at most 128 pixels; a progress bar goes to stderr.
-
-    Args:
-        places: items and row numbers; vectors give nothing.
+    """Each image once, as a JPEG file of at most 128 pixels; vectors give nothing. A progress bar goes to stderr.
 
     Raises:
         BadImageError: an image cannot be read.
@@ -65,11 +62,7 @@ def read_cells(places: Iterable[tuple[Rows, Iterable[int]]]) -> dict[Place, byte
 
 
 def sprites(cells: Sequence[bytes], *, budget: int = BUDGET) -> Sprites:
-    """Put thumbnails into sprites, as large as the budget allows.
-
-    Args:
-        cells: encoded images.
-        budget: bytes of all files; the smallest cells are returned even if they take more.
+    """Put encoded thumbnails into sprites, as large as the budget in bytes allows, or of the smallest cells.
 
     Example:
         >>> from PIL import Image
