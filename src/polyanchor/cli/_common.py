@@ -163,7 +163,7 @@ def print_verdict(verdict: ComparisonResult) -> None:
     _print(["method", "runs", *shown, "s/run"], [measures_of(line, shown) for line in verdict.lines])
     tested = [line for line in verdict.lines if line.tests]
     if tested:
-        difference = f"{verdict.select} less {verdict.reference}"
+        difference = f"{verdict.monitor} less {verdict.reference}"
         _print(
             ["method", difference, "p seeds", "p queries", "p classes"], [tests_of(line, verdict) for line in tested]
         )

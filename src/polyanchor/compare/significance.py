@@ -70,15 +70,15 @@ class ComparisonResult:
     Attributes:
         source: the data.
         reference: label of the reference.
-        select: measure that chose epochs and hyper-parameters, on held-out training classes.
+        monitor: measure that chose epochs and hyper-parameters, on held-out training classes.
         trials: of each search.
-        lines: the methods, best first by ``select``.
+        lines: the methods, best first by ``monitor``.
         notes: for the reader of the numbers.
     """
 
     source: str
     reference: str
-    select: str
+    monitor: str
     trials: int
     lines: tuple[MethodResult, ...]
     notes: tuple[str, ...]
@@ -123,12 +123,12 @@ def compare_methods(folder: ComparisonFolder) -> ComparisonResult:
         )
         for label, finished in runs.items()
     ]
-    select = plan.base.run.monitor
-    lines.sort(key=lambda line: -line.means[select].mean)
+    monitor = plan.base.run.monitor
+    lines.sort(key=lambda line: -line.means[monitor].mean)
     notes = dict.fromkeys(note for part in runs.values() for run in part for note in run.results["test"]["notes"])
     if 1 < (most := max(line.runs for line in lines)) < FEW_SEEDS:
         notes[f"p over seeds is of {most} seeds: a spread is hardly known from so few; {FEW_SEEDS} or more tell"] = None
-    return ComparisonResult(plan.base.data.source, plan.reference, select, plan.trials, tuple(lines), tuple(notes))
+    return ComparisonResult(plan.base.data.source, plan.reference, monitor, plan.trials, tuple(lines), tuple(notes))
 
 
 def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:

@@ -28,13 +28,13 @@ def shown_measures(result: ComparisonResult) -> list[str]:
     """The measures to print: recall@1, nDCG at the largest cut-off, MAP@R and the one that chose the epochs."""
     names = list(result.lines[0].means)
     deepest = max((name for name in names if name.startswith("ndcg@")), key=lambda name: int(name[5:]))
-    return list(dict.fromkeys(["recall@1" if "recall@1" in names else names[0], deepest, "map@r", result.select]))
+    return list(dict.fromkeys(["recall@1" if "recall@1" in names else names[0], deepest, "map@r", result.monitor]))
 
 
 def as_markdown(result: ComparisonResult) -> str:
     """The whole table, a row for each method."""
     shown = shown_measures(result)
-    head = ["method", "runs", *shown, "s/run", f"{result.select} less {result.reference}"]
+    head = ["method", "runs", *shown, "s/run", f"{result.monitor} less {result.reference}"]
     head += ["p seeds", "p queries", "p classes"]
     rows = [[*measures_of(line, shown), *tests_of(line, result)[1:]] for line in result.lines]
     align = ["---", *["---:"] * (len(head) - 1)]
@@ -49,7 +49,7 @@ def measures_of(line: MethodResult, shown: Sequence[str]) -> list[str]:
 
 def tests_of(line: MethodResult, result: ComparisonResult) -> list[str]:
     """Label, difference to the reference in the selecting measure, three p-values; empty for the reference itself."""
-    test = line.tests.get(result.select)
+    test = line.tests.get(result.monitor)
     if test is None:
         return [line.label, "", "", "", ""]
     values = [shown_p(part) for part in (test.seeds, test.queries, test.classes)]
