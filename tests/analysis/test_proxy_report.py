@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from polyanchor.analysis.proxies import study_proxies
-from polyanchor.analysis.proxy_report import _extremes, report_proxies
+from polyanchor.analysis.proxy_report import extremes, report_proxies
 from polyanchor.config.loading import load_config
 from polyanchor.runs.load import open_trained
 from polyanchor.training.train import train
@@ -70,7 +70,7 @@ def test_the_classes_shown_are_those_with_most_and_those_with_fewest_centres():
         0
     ]
     classes = [replace(one, class_id=number, effective_distinct=n) for number, n in enumerate((2, 5, 1, 4, 3))]
-    assert [[one.class_id for one in _extremes(classes, wanted)] for wanted in (0, 1, 2, 3, 4, 5, 9)] == [
+    assert [[one.class_id for one in extremes(classes, wanted)] for wanted in (0, 1, 2, 3, 4, 5, 9)] == [
         [],
         [1],
         [1, 2],

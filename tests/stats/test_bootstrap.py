@@ -68,7 +68,9 @@ def test_one_class_has_no_interval():
 
 def test_the_seed_decides():
     values = torch.rand(50)
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+    assert (
+        bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,14 @@ def test_a_p_that_no_resample_contradicts_is_a_bound():
     (found,) = paired_bootstrap(first + 1, first, resamples=500)
     assert found.p == found.resolution == 2 / 501 and found.is_bound
     assert not paired_bootstrap(first, torch.rand(40, 1), resamples=500)[0].is_bound
+
+
+@pytest.mark.parametrize(("classes", "bound"), [(2, 0.5), (5, 0.0625), (8, 2**-7)])
+def test_few_classes_cannot_give_a_small_p(classes, bound):
+    """However far apart two methods are: the signs of so few classes agree by chance as often."""
+    groups = torch.arange(classes).repeat_interleave(50)
+    (found,) = paired_bootstrap(torch.rand(len(groups), 1) + 1, torch.zeros(len(groups), 1), groups)
+    assert found.p == found.resolution == bound and found.is_bound
 
 
 def test_where_a_conclusion_hangs_on_p_it_is_known_better():

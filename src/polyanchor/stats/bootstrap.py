@@ -78,8 +78,8 @@ def paired_bootstrap(
 
     Returns:
         ``first`` less ``second`` for each measure; p is twice the share of resampled differences on the other side of
-        0 (counting one more, so that it is never 0), NaN with one query or group. Its resolution is
-        ``2 / (resamples + 1)``.
+        0 (counting one more, so that it is never 0), NaN with one query or group. Its resolution is the larger of
+        ``2 / (resamples + 1)`` and ``2 ** (1 - n)``, the p of the sign test if all n queries or groups agree.
 
     Example:
         >>> paired_bootstrap(torch.ones(50, 1), torch.cat([torch.zeros(25, 1), torch.ones(25, 1)]))[0].p < 0.001
@@ -154,8 +154,9 @@ def _summary(mean: float, means: Tensor, ends: Tensor, n: int) -> Paired:
         return Paired(Interval(mean, float("nan"), float("nan"), 1), float("nan"))
     low, high = means.quantile(ends).tolist()
     beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    resolution = 2 / (len(means) + 1)
-    return Paired(Interval(mean, low, high, n), min(1.0, (beyond + 1) * resolution), resolution)
+    step = 2 / (len(means) + 1)
+    resolution = max(step, 2.0 ** (1 - n))  # that n signs agree by chance: no resampling tells more of n units
+    return Paired(Interval(mean, low, high, n), min(1.0, max((beyond + 1) * step, resolution)), resolution)
 
 
 def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
