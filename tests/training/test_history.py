@@ -54,8 +54,8 @@ def test_an_interrupted_run_has_the_rows_of_a_whole_one(tmp_path):
 def test_fixed_lengths_stay_and_free_ones_do_not(tmp_path):
     path = features.write(tmp_path / "v.safetensors")
     lengths = {}
-    for kind in ("free", "fixed"):
-        train(features.config(path, f"optim.renormalize_proxies={kind}", "optim.proxy_lr_mult=300"), tmp_path / kind)
+    for kind, fixed in (("free", "false"), ("fixed", "true")):
+        train(features.config(path, f"optim.renormalize_proxies={fixed}", "optim.proxy_lr_mult=300"), tmp_path / kind)
         lengths[kind] = [row["proxy_length"] for row in rows_of(tmp_path / kind)]
     assert all(abs(length - 1) < 1e-5 for length in lengths["fixed"])
     assert abs(lengths["free"][-1] - 1) > 1e-3
