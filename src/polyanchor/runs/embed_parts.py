@@ -1,4 +1,4 @@
-"""What there is to look at: the vectors of a finished run, and what is known of each item."""
+"""The items of a finished run with their vectors, and their Parquet file."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from polyanchor._errors import InputError
 from polyanchor._io import replacing
 from polyanchor._optional import load
 from polyanchor._progress import progress
-from polyanchor.config.builders import device_of, make_transforms
+from polyanchor.config.builders import device_of, embed_options
 from polyanchor.datasets.items import Items
 from polyanchor.runs.embed import embed
 from polyanchor.runs.evaluate import evaluate_embeddings
-from polyanchor.runs.load import PARTS, Trained, open_trained
+from polyanchor.runs.load import PARTS, Trained, items_by_part, open_trained
 from polyanchor.types import Embeddings
 from polyanchor.viz.sheets import thumbnails
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Items of one part of a run's data, row for row.
+    """The items of a split of a run's data, row for row.
 
     Attributes:
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"gallery"``.
         items: those that could be read.
         embeddings: their vectors.
-        ndcg: ``(N,)`` float64, nDCG of each as a query, NaN where undefined; None for a part that does not search.
+        ndcg: ``(N,)`` float64, nDCG of each as a query, NaN where undefined; None for a split without queries.
     """
 
     split: str
@@ -75,41 +75,25 @@ def open_rows(
 
 
 def embed_parts(trained: Trained, names: Sequence[str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """Embed parts of a run's data, without measuring.
+    """Embed parts of a run's data, without evaluating them.
 
     Args:
         trained: the run, opened.
-        names: of the parts; those that it does not have are left out.
+        names: of the parts; those that the run lacks are left out.
 
     Returns:
         Name -> split, in the order of training, validation, test, gallery; the names of images that could not be read.
     """
-    config, split = trained.config, trained.parts.split
-    known = {
-        "train": trained.parts.train,
-        "validation": trained.parts.validation,
-        "test": split.test,
-        "gallery": split.gallery,
-    }
-    transform = make_transforms(config, trained.model.statistics)[1]
-    model = trained.model.to(device_of(config))
-    found: dict[str, Rows] = {}
+    options = embed_options(trained.config, trained.model.statistics)
+    model = trained.model.to(device_of(trained.config))
+    rows: dict[str, Rows] = {}
     skipped: tuple[str, ...] = ()
-    for name, items in known.items():
-        if items is None or name not in names:
-            continue
-        embeddings, bad = embed(
-            model,
-            items,
-            transform,
-            workers=config.data.workers,
-            on_bad=config.data.on_bad_image,
-            channels_last=config.run.channels_last,
-            description=name,
-        )
-        skipped += bad
-        found[name] = Rows(name, items.without(bad), embeddings, None)
-    return found, skipped
+    for name, items in items_by_part(trained.parts).items():
+        if items is not None and name in names:
+            embeddings, bad = embed(model, items, description=name, **options)
+            skipped += bad
+            rows[name] = Rows(name, items.without(bad), embeddings, None)
+    return rows, skipped
 
 
 _GROUP = 1_000  # rows in memory at once, with their thumbnails

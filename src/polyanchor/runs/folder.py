@@ -1,13 +1,13 @@
-"""The folder that a run leaves behind, and the way back from it to a model.
+"""The folder of a run: its files, its lock, and the model in it.
 
 ``config.toml``         the resolved configuration
-``split.json``          data source, its fingerprint, the classes that trained, validated and test, with their names
+``split.json``          data source, its fingerprint, the training, validation and test classes with their names
 ``checkpoints/``        ``last.ckpt`` and ``best.ckpt``, to resume from
 ``model.safetensors``   the chosen weights, with the proxies: all that evaluation needs
-``per_query.safetensors``  each measure of each test query, with the query's class
-``results.json``        measures on the test classes, how the epoch was chosen, versions, machine, commit
+``per_query.safetensors``  each metric of each test query, with the query's class
+``results.json``        metrics on the test classes, how the epoch was chosen, versions, machine, commit
 ``logs/``               curves
-``lock``                held by the process that trains; it stays, and says nothing by itself
+``lock``                locked by the process that trains; the file stays when the lock is released
 ``not_finite.safetensors``  the batch at which a training met NaN, see :mod:`polyanchor.training.nan_guard`
 """
 
@@ -37,144 +37,12 @@ from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.types import RetrievalReport
 
-
-class Written(BaseModel):
-    """Keys of a JSON object with their types. More keys may be there: other versions write others."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class Measured(Written):
-    """A report, see :func:`polyanchor.runs.folder.as_json`."""
-
-    means: dict[str, float | None]
-    notes: list[str]
-    queries: int = 0
-    gallery: int = 0
-    undefined: int = 0
-    sub: Measured | None = None
-
-
-class Results(Written):
-    """``results.json``."""
-
-    test: Measured
-    epoch: int = 0
-    chosen_by: str = ""
-    validation: dict[str, float | None] | None = None
-    epochs: list[dict[str, float | None]] | None = None
-    seconds: float | None = None
-    config: dict[str, dict[str, Any]] = {}
-    environment: dict[str, Any] = {}
-
-
-class Finished(Results):
-    """``results.json`` of a run that is compared with others."""
-
-    seconds: float
-    config: dict[str, dict[str, Any]]
-
-
-class SplitWritten(Written):
-    """``split.json``."""
-
-    train_classes: list[int]
-    validation_classes: list[int]
-    fingerprint: str = ""  # earlier versions wrote none
-    source: str = ""
-    contents: str = ""
-    test_classes: list[int] = []
-    class_names: dict[str, str] = {}
-    test_class_names: dict[str, str] = {}
-    changed: bool = False
-
-
-def read_json(path: Path, kind: type[Written]) -> dict[str, Any]:
-    """The content of a JSON file as it is there, once it has the keys of ``kind`` and their types.
-
-    Raises:
-        InputError: it has not, or is no JSON.
-        OSError: it cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "a.json"
-        >>> _ = file.write_text('{"means": {"mrr": 1}, "notes": []}')
-        >>> read_json(file, Measured)
-        {'means': {'mrr': 1}, 'notes': []}
-    """
-    with reading(str(path)):
-        content = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        kind.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise InputError(
-            f"{path} is not what polyanchor writes: {where + ': ' if where else ''}{fault['msg']}, got "
-            f"{str(fault['input'])[:60]!r}; put it back from a copy"
-        ) from error
-    assert isinstance(content, dict)  # nothing else is valid
-    return content
-
-
-_LOCK, _HOLDER = "lock", "lock.json"  # two files, as who tries to lock one may empty it
-
-
-def is_lock(name: str) -> bool:
-    """Whether a file of this name belongs to a lock: it says nothing about what the folder holds."""
-    return name in (_LOCK, _HOLDER)
-
-
-def was_held(folder: Path) -> bool:
-    """Whether somebody works in a folder, or did."""
-    return (folder / _LOCK).exists()
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder while the block runs; the system lets go for one that is killed.
-
-    Args:
-        folder: the folder; it must exist. Reading it needs no lock.
-
-    Raises:
-        ValueError: another process works in it; the message says which.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder, held(Path(folder)):
-        ...     sorted(file.name for file in Path(folder).iterdir())
-        ['lock', 'lock.json']
-    """
-    lock, holder = FileLock(folder / _LOCK), folder / _HOLDER
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(
-            f"{folder} is in use by {_who(holder)}; wait until it has ended, stop it, or take another folder"
-        ) from error
-    try:
-        since = datetime.now().astimezone().isoformat(" ", "seconds")
-        said = {"pid": os.getpid(), "host": platform.node(), "since": since}
-        with replacing(holder) as unfinished:
-            unfinished.write_text(json.dumps(said), encoding="utf-8")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _who(holder: Path) -> str:
-    with suppress(OSError, ValueError, KeyError):  # it is just being written
-        said = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {said['pid']} on {said['host']}, since {said['since']}"
-    return "another process"
+_LOCK, _HOLDER = "lock", "lock.json"  # two files, as an attempt to lock a file may empty it
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names inside a run's folder.
+    """The files of a run.
 
     Args:
         path: the folder.
@@ -222,21 +90,21 @@ class RunFolder:
         return self.path / "not_finite.safetensors"
 
     def begin(self) -> None:
-        """Make the folder; refuses one that holds something."""
-        held = [file.name for file in self.path.iterdir()] if self.path.exists() else []
-        if not all(is_unfinished(name) or is_lock(name) for name in held):
+        """Create the folder; refuses one that is not empty."""
+        names = [file.name for file in self.path.iterdir()] if self.path.exists() else []
+        if not all(is_unfinished(name) or is_lock(name) for name in names):
             raise FileExistsError(
                 f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
             )
         self.path.mkdir(parents=True, exist_ok=True)
 
     def write_config(self, config: Config) -> None:
-        """The resolved configuration; of a resumed run, what it goes on with."""
+        """Write the resolved configuration, of a resumed run the changed one."""
         with replacing(self.config) as unfinished:
             unfinished.write_text(dump_config(config), encoding="utf-8")
 
     def read_config(self, settings: tuple[str, ...] = ()) -> Config:
-        """The configuration of the run, with changes.
+        """The configuration of the run, changed by ``settings``.
 
         Raises:
             FileNotFoundError: there is no run.
@@ -247,15 +115,15 @@ class RunFolder:
         config = load_config(self.config, settings)
         text = self.config.read_text(encoding="utf-8-sig")
         missing = [name for name in Config.model_fields if f"[{name}]" not in text.splitlines()]
-        if missing or not text.endswith("\n"):  # without this, what is gone would be taken for the defaults
+        if missing or not text.endswith("\n"):  # missing keys would silently be the defaults
             where = f"[{missing[0]}] is missing" if missing else "its last line breaks off"
             raise InputError(f"{self.config} is not whole: {where}; put it back from a copy")
         return config
 
     def save_per_query(self, report: RetrievalReport) -> None:
-        """Measures of each query, ``(Q,)`` float64, and ``labels``, ``(Q,)`` int64: what statistics are made of.
+        """Write the metrics of each query, ``(Q,)`` float64, and their ``labels``, ``(Q,)`` int64.
 
-        By known finer classes, where there are any, under the prefix ``sub/``.
+        Metrics by finer classes, where these are known, have the prefix ``sub/``.
         """
         tensors = dict(report.per_query)
         if report.labels is not None:
@@ -265,23 +133,23 @@ class RunFolder:
         save_tensors(tensors, self.per_query)
 
     def read_per_query(self) -> dict[str, Tensor]:
-        """What :meth:`save_per_query` wrote.
+        """Read what :meth:`save_per_query` wrote.
 
         Raises:
-            InputError: the file is damaged, or another's.
+            InputError: the file is damaged, or not a run's.
         """
-        found = read_state(self.per_query)
-        lengths = {values.shape for values in found.values()}
-        kinds = {values.dtype for name, values in found.items() if name != "labels"}
-        if len(lengths) != 1 or len(next(iter(lengths))) != 1 or kinds != {torch.float64}:
+        tensors = read_state(self.per_query)
+        shapes = {values.shape for values in tensors.values()}
+        dtypes = {values.dtype for name, values in tensors.items() if name != "labels"}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1 or dtypes != {torch.float64}:
             raise InputError(
                 f"{self.per_query} is not what a run writes: expected float64 measures, one for each query, got "
-                f"{', '.join(f'{name} {values.dtype} {tuple(values.shape)}' for name, values in found.items())[:200]}"
+                f"{', '.join(f'{name} {values.dtype} {tuple(values.shape)}' for name, values in tensors.items())[:200]}"
             )
-        return found
+        return tensors
 
     def read_results(self) -> dict[str, Any]:
-        """What ``results.json`` holds.
+        """Read ``results.json``.
 
         Raises:
             FileNotFoundError: the run is not finished.
@@ -291,18 +159,11 @@ class RunFolder:
         return read_json(self.results, Results)
 
     def read_split(self) -> dict[str, Any]:
-        """What ``split.json`` holds; errors as of :meth:`read_results`."""
+        """Read ``split.json``; raises as :meth:`read_results` does."""
         return read_json(self.split, SplitWritten)
 
-    def _require(self, file: Path) -> None:
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{self.path} has no {file.name}: the run is not finished; go on with: "
-                f"polyanchor train --resume {self.path}"
-            )
-
     def save_model(self, model: EmbeddingModel, loss: Mapping[str, Tensor], classes: Tensor) -> None:
-        """Weights, the loss's state with the proxies, and the class ids that they stand for, without optimizer."""
+        """Write the weights, the state of the loss with its proxies, and the class ids of the proxies."""
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         tensors |= {f"loss.{name}": tensor for name, tensor in loss.items()}
         tensors["classes"] = classes
@@ -331,16 +192,23 @@ class RunFolder:
             )
         return model
 
+    def _require(self, file: Path) -> None:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no {file.name}: the run is not finished; go on with: "
+                f"polyanchor train --resume {self.path}"
+            )
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """One readable JSON file, replaced in one step: it is there whole or not at all. NaN becomes null."""
+    """Write a readable JSON file atomically; NaN becomes null."""
     text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
     with replacing(path) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not have.
+    """``value`` with None for NaN and infinity, which JSON lacks.
 
     Example:
         >>> without_nan({"a": (1.0, float("nan"))})
@@ -368,3 +236,134 @@ def as_json(report: RetrievalReport) -> dict[str, Any]:
         "notes": list(report.notes),
         **({} if report.sub is None else {"sub": as_json(report.sub)}),
     }
+
+
+def read_json(path: Path, kind: type[Written]) -> dict[str, Any]:
+    """The content of a JSON file, checked for the keys of ``kind`` and their types.
+
+    Raises:
+        InputError: a key is missing or of another type, or the file is no JSON.
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.json"
+        >>> _ = file.write_text('{"means": {"mrr": 1}, "notes": []}')
+        >>> read_json(file, Measured)
+        {'means': {'mrr': 1}, 'notes': []}
+    """
+    with reading(str(path)):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise InputError(
+            f"{path} is not what polyanchor writes: {where + ': ' if where else ''}{fault['msg']}, got "
+            f"{str(fault['input'])[:60]!r}; put it back from a copy"
+        ) from error
+    assert isinstance(content, dict)  # as validated
+    return content
+
+
+class Written(BaseModel):
+    """Required keys of a JSON file and their types; other versions may write more keys."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Measured(Written):
+    """A report, see :func:`as_json`."""
+
+    means: dict[str, float | None]
+    notes: list[str]
+    queries: int = 0
+    gallery: int = 0
+    undefined: int = 0
+    sub: Measured | None = None
+
+
+class Results(Written):
+    """``results.json``."""
+
+    test: Measured
+    epoch: int = 0
+    chosen_by: str = ""
+    validation: dict[str, float | None] | None = None
+    epochs: list[dict[str, float | None]] | None = None
+    seconds: float | None = None
+    config: dict[str, dict[str, Any]] = {}
+    environment: dict[str, Any] = {}
+
+
+class Finished(Results):
+    """``results.json`` of a run that is compared with others."""
+
+    seconds: float
+    config: dict[str, dict[str, Any]]
+
+
+class SplitWritten(Written):
+    """``split.json``."""
+
+    train_classes: list[int]
+    validation_classes: list[int]
+    fingerprint: str = ""  # earlier versions wrote none
+    source: str = ""
+    contents: str = ""
+    test_classes: list[int] = []
+    class_names: dict[str, str] = {}
+    test_class_names: dict[str, str] = {}
+    changed: bool = False
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file of this name belongs to a lock, rather than to the folder's content."""
+    return name in (_LOCK, _HOLDER)
+
+
+def was_held(folder: Path) -> bool:
+    """Whether a process uses a folder, or did."""
+    return (folder / _LOCK).exists()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes during the block; the system releases the lock of a killed process.
+
+    Args:
+        folder: must exist. Reading it needs no lock.
+
+    Raises:
+        ValueError: another process holds the lock; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, held(Path(folder)):
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['lock', 'lock.json']
+    """
+    lock, holder = FileLock(folder / _LOCK), folder / _HOLDER
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is in use by {_owner(holder)}; wait until it has ended, stop it, or take another folder"
+        ) from error
+    try:
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        owner = {"pid": os.getpid(), "host": platform.node(), "since": since}
+        with replacing(holder) as unfinished:
+            unfinished.write_text(json.dumps(owner), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _owner(holder: Path) -> str:
+    with suppress(OSError, ValueError, KeyError):  # it is being written
+        owner = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+    return "another process"

@@ -1,7 +1,7 @@
 """The processes of a run: starting them, joining their group, ending them, and turning failures into one message.
 
-``torch.distributed.launcher`` is not used: it kills the ranks 30 s after Ctrl-C, where a run finishes its step and writes
-a checkpoint first, and it reports the error of a rank as a ``ChildFailedError`` with a traceback.
+``torch.distributed.launcher`` is not used: it kills the ranks 30 s after Ctrl-C, where a run finishes its step and
+writes a checkpoint first, and it reports the error of a rank as a ``ChildFailedError`` with a traceback.
 """
 
 from __future__ import annotations
