@@ -98,8 +98,8 @@ class CheckpointFiles(TorchCheckpointIO):
 def to_resume_from(folder: RunFolder, announce: Announce) -> Path | None:
     """The checkpoint to go on from; None if none has been written yet.
 
-    That is ``last.ckpt``. If it is damaged, ``best.ckpt``, which is as complete: the epochs after it are repeated, which
-    is announced, and the run ends as it would have ended.
+    That is ``last.ckpt``. If it is damaged, ``best.ckpt``, which is as complete: the epochs after it are repeated,
+    which is announced, and the run ends as it would have ended.
 
     Raises:
         ValueError: all checkpoints are damaged, or ``best.ckpt`` is.

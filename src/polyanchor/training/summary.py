@@ -31,9 +31,8 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cutoff_
         + f"{_count(split.test)} test"
         + (f", gallery {_count(split.gallery)}" if split.gallery is not None else "")
     )
-    yield from (
-        f"note      {note}" for note in (*split.notes, *learner.model.notes, *([cutoff_note] if cutoff_note else []))
-    )
+    notes = (*split.notes, *learner.model.notes, cutoff_note)
+    yield from (f"note      {note}" for note in notes if note)
     parameters = sum(p.numel() for p in learner.model.parameters())
     size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
     weights = config.model.weights or "random"
