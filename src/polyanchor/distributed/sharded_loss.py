@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +167,13 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             _check.finite("embeddings", embeddings)
             _check.class_range(labels, classes)
             leaf, pieces = self._pieces(proxies, labels - self.first)
-            loss = shard_loss(embeddings, leaf, pieces, self.family, Counts.of(labels, classes), self.mesh)
+            options = LossOptions(self.anchor, self.alpha, self.delta, self.gamma, self.pooling)
+            terms = Terms(pieces, options, Counts.of(labels, classes), self.mesh)
+            loss: Tensor
+            if any(wants := wanted(embeddings, leaf)):
+                loss = _ShardLoss.apply(embeddings, leaf, terms)
+            else:
+                loss = _loss_and_gradients(embeddings, leaf, terms, wants)[0]
             if loss.device.type == "cpu" and not loss.detach().isfinite():
                 raise _check.NotFiniteError(_check.LOST)  # the loss is the same on all ranks: so all raise it
             if self.center_reg > 0:
@@ -188,11 +194,6 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
             Piece(slice(sample.own, len(sample.classes)), torch.full_like(labels, -1), sample.weight),
         ]
         return sample.proxies, [piece for piece in pieces if piece.classes.start < piece.classes.stop]
-
-    @property
-    def family(self) -> LossOptions:
-        """The options as the kernels take them."""
-        return LossOptions(self.anchor, self.alpha, self.delta, self.gamma, self.pooling)
 
     def gradients(self, optimizer: Optimizer) -> list[Tensor]:
         """The gradients that all ranks share, then those of this rank's proxies."""
@@ -295,48 +296,26 @@ class Piece:
     weight: float = 1.0
 
 
-def shard_loss(
-    embeddings: Tensor,
-    proxies: Tensor,
-    pieces: Sequence[Piece],
-    family: LossOptions,
-    counts: Counts,
-    mesh: DeviceMesh,
-) -> Tensor:
-    """The loss of all ranks together, on every rank.
+class Terms(NamedTuple):
+    """What a loss is computed of, beside the embeddings and the proxies."""
 
-    Args:
-        embeddings: ``(B, D)`` of all ranks, of any length; its gradient is this rank's summand times the number of
-            ranks, since data-parallel training averages over the ranks where this loss needs the sum.
-        proxies: ``(c, K, D)`` of this rank's classes; receives its whole gradient.
-        pieces: together all of ``proxies``.
-        family: options of the loss.
-        counts: of all ranks together.
-        mesh: the ranks.
-    """
-    wants = wanted(embeddings, proxies)
-    if any(wants):
-        loss: Tensor = _ShardLoss.apply(embeddings, proxies, pieces, family, counts, mesh)
-        return loss
-    return _loss_and_gradients(embeddings, proxies, pieces, family, counts, mesh, wants)[0]
+    pieces: Sequence[Piece]  # together all of this rank's proxies that take part
+    options: LossOptions
+    counts: Counts  # of all ranks together
+    mesh: DeviceMesh
 
 
 class _ShardLoss(torch.autograd.Function):
-    """First order only: the forward pass computes the gradients, the backward pass scales them."""
+    """First order only: the forward pass computes the gradients, the backward pass scales them.
+
+    The gradient of the ``(B, D)`` embeddings of all ranks is this rank's summand times the number of ranks, since
+    data-parallel training averages over the ranks where this loss needs the sum; that of this rank's ``(c, K, D)``
+    proxies is whole.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        embeddings: Tensor,
-        proxies: Tensor,
-        pieces: Sequence[Piece],
-        family: LossOptions,
-        counts: Counts,
-        mesh: DeviceMesh,
-    ) -> Tensor:
-        loss, *ctx.made = _loss_and_gradients(
-            embeddings, proxies, pieces, family, counts, mesh, ctx.needs_input_grad[:2]
-        )
+    def forward(ctx: Any, embeddings: Tensor, proxies: Tensor, terms: Terms) -> Tensor:
+        loss, *ctx.made = _loss_and_gradients(embeddings, proxies, terms, ctx.needs_input_grad[:2])
         return loss
 
     @staticmethod
@@ -345,53 +324,43 @@ class _ShardLoss(torch.autograd.Function):
         if ctx.made is None:
             raise RuntimeError("the class-sharded loss gives its gradients once, got a second backward; call it again")
         made, ctx.made = ctx.made, None
-        return *handed_out(made, upstream), None, None, None, None
+        return *handed_out(made, upstream), None
 
 
 def _loss_and_gradients(
-    embeddings: Tensor,
-    proxies: Tensor,
-    pieces: Sequence[Piece],
-    family: LossOptions,
-    counts: Counts,
-    mesh: DeviceMesh,
-    wants: tuple[bool, ...],
+    embeddings: Tensor, proxies: Tensor, terms: Terms, wants: tuple[bool, ...]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, and the requested gradients in the dtypes of their inputs."""
     wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
     rows = embeddings.to(wide)
     inverse = inverse_lengths(rows)[:, None]
     units = rows * inverse
-    loss, to_units, to_proxies = _sweep(units, proxies.to(wide), pieces, family, counts, mesh, wants)
+    loss, to_units, to_proxies = _sweep(units, proxies.to(wide), terms, wants)
     if to_units is not None:
         along = (to_units * units).sum(dim=1, keepdim=True)
-        to_units = to_units.addcmul_(units, along, value=-1).mul_(inverse * mesh.size()).to(embeddings.dtype)
+        scale = inverse * terms.mesh.size()
+        to_units = to_units.addcmul_(units, along, value=-1).mul_(scale).to(embeddings.dtype)
     return loss, to_units, None if to_proxies is None else to_proxies.to(proxies.dtype)
 
 
 def _sweep(
-    units: Tensor,
-    proxies: Tensor,
-    pieces: Sequence[Piece],
-    family: LossOptions,
-    counts: Counts,
-    mesh: DeviceMesh,
-    wants: tuple[bool, ...],
+    units: Tensor, proxies: Tensor, terms: Terms, wants: tuple[bool, ...]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss, this rank's summand of the units' gradient, its proxies' gradient."""
+    pieces, options, counts, mesh = terms
     sweeps, sizes = [], []
     for piece in pieces:
         part = Part(units, proxies[piece.classes].contiguous(), piece.labels)
         size = Counts(counts.items / piece.weight, counts.classes / piece.weight, counts.present)
-        sweeps.append(forward_sweep(part, family, size, alone=True, wants=wants))
+        sweeps.append(forward_sweep(part, options, size, alone=True, wants=wants))
         sizes.append(size)
     log_sums = [work.sums() for work in sweeps]
 
     # the arguments of the item-wise logarithms, over the classes of all ranks: (B,) each, the same on every rank
     shared: dict[str, Tensor] = {}
-    if not family.pull_by_class:
+    if not options.pull_by_class:
         shared["pull"] = torch.stack([sums.pull for sums in log_sums]).logsumexp(0)
-    if not family.push_by_class:
+    if not options.push_by_class:
         weighted = [sums.push + math.log(piece.weight) for sums, piece in zip(log_sums, pieces, strict=True)]
         shared["push"] = torch.stack(weighted).logsumexp(0)
     if shared:
@@ -399,10 +368,10 @@ def _sweep(
         shared = dict(zip(shared, joined, strict=True))
 
     none = units.new_full((1,), -math.inf)
-    loss = replace(LogSums(none, none), **shared).loss(family, counts)
+    loss = replace(LogSums(none, none), **shared).loss(options, counts)
     if len(shared) < 2:
         by_class = [replace(sums, **dict.fromkeys(shared, none)) for sums in log_sums]
-        shares = [sums.loss(family, size) for sums, size in zip(by_class, sizes, strict=True)]
+        shares = [sums.loss(options, size) for sums, size in zip(by_class, sizes, strict=True)]
         loss = loss + all_reduce_sum(torch.stack(shares).sum(), mesh)
 
     done = [work.finish(replace(sums, **shared)) for work, sums in zip(sweeps, log_sums, strict=True)]

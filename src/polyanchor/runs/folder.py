@@ -19,7 +19,6 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,54 +39,20 @@ from polyanchor.types import RetrievalReport
 _LOCK, _HOLDER = "lock", "lock.json"  # two files, as an attempt to lock a file may empty it
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of a run.
+    """The files of a run, see :mod:`polyanchor.runs.folder`.
 
     Args:
         path: the folder.
     """
 
-    path: Path
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", user_path(self.path))
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
-
-    @property
-    def split(self) -> Path:
-        return self.path / "split.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def per_query(self) -> Path:
-        return self.path / "per_query.safetensors"
-
-    @property
-    def results(self) -> Path:
-        return self.path / "results.json"
-
-    @property
-    def not_finite(self) -> Path:
-        return self.path / "not_finite.safetensors"
+    def __init__(self, path: Path) -> None:
+        self.path = path = user_path(path)
+        self.config, self.split, self.results = path / "config.toml", path / "split.json", path / "results.json"
+        self.checkpoints = path / "checkpoints"
+        self.last, self.best = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
+        self.model, self.per_query = path / "model.safetensors", path / "per_query.safetensors"
+        self.not_finite = path / "not_finite.safetensors"
 
     def begin(self) -> None:
         """Create the folder; refuses one that is not empty."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,15 @@ def make_loggers(config: Config, run: Path) -> list[Logger]:
         config: of the run.
         run: its folder; logs go to ``logs/``.
     """
-    makers = {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-    loggers = [makers[name](run / "logs", run.name) for name in config.run.loggers]
+    logs = run / "logs"
+    makers: dict[str, Callable[[], Logger]] = {
+        # a CSV logger deletes an existing file, so each start of a run has its own
+        "csv": lambda: CSVLogger(logs, name="csv", version=f"part-{1 + len(list(logs.glob('csv/part-*')))}"),
+        "tensorboard": lambda: TensorBoardLogger(logs, name="tensorboard", version="", default_hp_metric=False),
+        "wandb": lambda: _wandb(logs, run.name),
+        "mlflow": lambda: _mlflow(logs, run.name),
+    }
+    loggers = [makers[name]() for name in config.run.loggers]
     for logger in loggers:
         # MLflow refuses to overwrite parameters, and those of a resumed run may have changed
         if not (isinstance(logger, MLFlowLogger) and logger.experiment.get_run(logger.run_id).data.params):
@@ -100,15 +107,6 @@ def close(loggers: Sequence[Logger], status: str) -> None:
         if isinstance(logger, WandbLogger):
             # or the next run of this process would go on in this one
             _extras.load("wandb", "loggers").finish(exit_code=0 if status == "success" else 1)
-
-
-def _csv(logs: Path, name: str) -> Logger:
-    # a CSV logger deletes an existing file, so each start of a run has its own
-    return CSVLogger(logs, name="csv", version=f"part-{1 + len(list(logs.glob('csv/part-*')))}")
-
-
-def _tensorboard(logs: Path, name: str) -> Logger:
-    return TensorBoardLogger(logs, name="tensorboard", version="", default_hp_metric=False)
 
 
 def _wandb(logs: Path, name: str) -> Logger:
