@@ -123,9 +123,8 @@ class Checkpoints(Checkpoint):
         if self.monitor is not None:
             value = float(trainer.callback_metrics[self.monitor])
             if self.best_epoch < 0 or value > self.best:
-                self.best = (
-                    value if value == value else float("-inf")
-                )  # NaN is better than no best epoch, and worse than any number
+                # NaN is better than no best epoch, and worse than any number
+                self.best = value if value == value else float("-inf")
                 self.best_epoch = self._position["epoch"] - 1
                 # before last.ckpt, which names the best epoch: after a kill in between, the epoch is repeated
                 self._save(trainer, "best.ckpt")
@@ -156,12 +155,8 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self._position, generators = state_dict["place"], state_dict["generators"]
-        self._generators = (
-            [generators] if isinstance(generators, dict) else list(generators)
-        )  # earlier versions wrote those of one process
-        self._shards = dict(state_dict.get("proxies", {}))
-        self.seconds_before = float(state_dict.get("seconds", 0.0))
+        self._position, self._generators = state_dict["place"], state_dict["generators"]
+        self._shards, self.seconds_before = dict(state_dict["proxies"]), state_dict["seconds"]
         self.batches.load_state_dict(self._position)
 
     def _save(self, trainer: Trainer, name: str) -> None:

@@ -154,10 +154,9 @@ class Learner(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.loss.include_shards(checkpoint)
-        so_far = checkpoint.get("so_far")
-        if so_far is not None:  # earlier versions wrote none
-            self._loss_sum, self._loss_items = so_far["loss_sum"], so_far["loss_items"]
-            self.skipped, self.notes = set(so_far["skipped"]), tuple(so_far["notes"])
+        so_far = checkpoint["so_far"]
+        self._loss_sum, self._loss_items = so_far["loss_sum"], so_far["loss_items"]
+        self.skipped, self.notes = set(so_far["skipped"]), tuple(so_far["notes"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an interrupted epoch needs to go on; all ranks call this."""
