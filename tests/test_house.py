@@ -19,6 +19,7 @@ ELSEWHERE = {
     "samplers.py": "test_pages.py and datasets/test_samplers.py",
     "_optional.py": "test_core_alone.py",
     "_kernels/triton.py": "_kernels/test_gpu.py",
+    "losses/base.py": "distributed/test_gradients.py and training/test_history.py",
     "distributed/comm.py": "training/test_joining.py and distributed/test_sharded_loss.py",
     "config/schema.py": "config/test_loading.py",
     "config/builders.py": "training/test_train.py",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from polyanchor import _check
 from polyanchor._optional import load
 from polyanchor.functional import unit_rows
+from polyanchor.losses.base import EmbeddingLoss
 
 BaselineName = Literal[
     "proxy-nca",
@@ -98,7 +99,7 @@ BASELINES: Mapping[str, Baseline] = {
 }
 
 
-class PmlLoss(nn.Module):
+class PmlLoss(EmbeddingLoss):
     """A loss of pytorch-metric-learning, with its miner if it has one.
 
     Args:
