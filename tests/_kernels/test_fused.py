@@ -158,22 +158,22 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("of", ["embeddings", "proxies"])
-def test_function_transforms(name, of):
+def test_function_transforms(subtests, of):
     x, p, y = (value.detach() for value in problem(5, 4, 2, 3))
     at = x if of == "embeddings" else p
 
     def loss(value: Tensor, impl: str = "auto") -> Tensor:
         return multi_proxy_anchor_loss(*((value, p) if of == "embeddings" else (x, value)), y, alpha=8.0, impl=impl)
 
-    ask, expect = TRANSFORMS[name]
     gradient = torch.autograd.functional.jacobian(lambda value: loss(value, "eager"), at)
     second = torch.autograd.functional.hessian(lambda value: loss(value, "eager"), at)
     other = at.flip(0)
-    torch.testing.assert_close(ask(loss, at, other), expect(loss, at, other, gradient, second))
-    with pytest.raises(InputError, match=r"inside torch.func .* pass impl='eager' \(or 'auto'\) there"):
-        ask(lambda value: loss(value, "fused"), at, other)
+    for name, (ask, expect) in TRANSFORMS.items():
+        with subtests.test(name):
+            torch.testing.assert_close(ask(loss, at, other), expect(loss, at, other, gradient, second))
+            with pytest.raises(InputError, match=r"inside torch.func .* pass impl='eager' \(or 'auto'\) there"):
+                ask(lambda value: loss(value, "fused"), at, other)
 
 
 def test_modules_side_by_side():

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 import polyanchor
 from polyanchor.cli.app import run
 
@@ -14,9 +12,8 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == polyanchor.__version__
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_help_shows_an_example(subtests, capsys):
+    for command in (
         "demo",
         "train",
         "evaluate",
@@ -38,11 +35,10 @@ def test_version(capsys):
         "index check",
         "index info",
         "search",
-    ],
-)
-def test_help_shows_an_example(command, capsys):
-    assert run([*command.split(), "--help"]) == 0
-    assert f"polyanchor {command}" in " ".join(capsys.readouterr().out.split())
+    ):
+        with subtests.test(command):
+            assert run([*command.split(), "--help"]) == 0
+            assert f"polyanchor {command}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_unknown_command(capsys):

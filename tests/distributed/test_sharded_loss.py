@@ -36,7 +36,7 @@ OTHERS = [
     },  # by that way, but all drawn
 ]
 CASES = [
-    *covering((2, 3), list(SIZES), list(LABELS), PLAIN),
+    *covering((2, 3), list(SIZES), list(LABELS), PLAIN, strength=3),
     *product((3,), ("uneven",), ("all",), OTHERS),
 ]
 
