@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import polyanchor
 from polyanchor.cli.app import run
 
@@ -70,6 +72,7 @@ def test_ctrl_c_says_so_wherever_it_is_heard(monkeypatch, capsys):
     assert capsys.readouterr().err.strip().endswith("polyanchor: stopped")
 
 
+@pytest.mark.slow
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "polyanchor", "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == polyanchor.__version__

@@ -110,6 +110,7 @@ def test_a_damaged_file_is_named_or_does_no_harm(subtests, name, healthy, tmp_pa
             agrees(capsys, folder, folder / name, FIRST[name], tmp_path / "o" / "out", printed.get(FIRST[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_names_the_damaged_file_that_it_reads(command, healthy, tmp_path, capsys):
     folder, printed = healthy
@@ -130,6 +131,7 @@ def test_a_configuration_that_breaks_off_is_not_filled_up_with_defaults(healthy,
         assert (code, err.startswith(f"polyanchor: {folder / 'config.toml'}")) == (2, True), err
 
 
+@pytest.mark.slow
 def test_another_runs_files_are_refused(finished_runs, tmp_path, capsys):
     for name in ("model.safetensors", "config.toml"):
         folder = tmp_path / name.partition(".")[0]

@@ -204,6 +204,7 @@ def other_data(run_folder, source, place):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_takes(finished_runs, tmp_path, capsys):
     narrow = tmp_path / "narrow.safetensors"
     save_file({"vectors": torch.randn(96, 7), "labels": torch.arange(12).repeat_interleave(8)}, narrow)
@@ -382,6 +383,7 @@ for code, words in given:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "encoding"),
     [
