@@ -41,8 +41,10 @@ CASES = {
     "ClassBalancedBatches": lambda n, _: list(ClassBalancedBatches(Y, classes=n(2), images=n(2), seed=n(3))),
     "ShuffledBatches": lambda n, _: list(ShuffledBatches(n(8), size=n(3), seed=n(0), rank=n(0), ranks=n(2))),
     "index": lambda n, folder: index(folder, n),
-    "Config": lambda n, _: Config(run={"epochs": n(3), "k": [n(1), n(2)]}, batches={"classes": n(5)}).model_dump_json(),
-    "Config, one k": lambda n, _: Config(run={"k": n(2), "select": "mrr"}).model_dump_json(),
+    "Config": lambda n, _: Config(
+        run={"epochs": n(3), "k": [n(1), n(2)]}, batches={"classes_per_batch": n(5)}
+    ).model_dump_json(),
+    "Config, one k": lambda n, _: Config(run={"k": n(2), "monitor": "mrr"}).model_dump_json(),
 }
 
 

@@ -130,7 +130,7 @@ def test_omniglot_across_its_two_sets(real_omniglot):
 
 def test_importing_the_room_loads_no_optional_package():
     code = (
-        "import sys; from polyanchor.datasets import dataset, holdout, sampling, sources, transforms; "
+        "import sys; from polyanchor.datasets import items, loading, samplers, sources, splits, transforms; "
         "names = 'torchvision', 'PIL', 'pyarrow', 'scipy', 'sklearn', 'safetensors'; "
         "print([name for name in names if name in sys.modules])"
     )
