@@ -85,8 +85,9 @@ def test_matches_the_formula(b, c, k, d, seed, anchor, pooling, alpha, delta, ga
 def test_every_member_matches_the_formula(anchor, pooling, k):
     x, p, y = problem(11, 7, k, 3)
     options = {"anchor": anchor, "pooling": pooling, "alpha": 32.0, "delta": 0.1, "gamma": 0.1}
-    got = multi_proxy_anchor_loss(x, p, y, **options)
-    assert got.item() == pytest.approx(by_hand(x.tolist(), p.tolist(), y.tolist(), **options), rel=1e-10)
+    want = by_hand(x.tolist(), p.tolist(), y.tolist(), **options)
+    for impl in ("eager", "fused"):
+        assert multi_proxy_anchor_loss(x, p, y, impl=impl, **options).item() == pytest.approx(want, rel=1e-10), impl
 
 
 def gradient_by_hand(x: Tensor, p: Tensor, y: Tensor, *, anchor: str, alpha: float, delta: float, gamma: float):
@@ -120,8 +121,10 @@ def test_closed_form_gradients(anchor, k):
     x, p, y = problem(9, 5, k, 4)
     x.requires_grad_(), p.requires_grad_()
     options = {"anchor": anchor, "alpha": 16.0, "delta": 0.1, "gamma": 0.2}
-    got = torch.autograd.grad(multi_proxy_anchor_loss(x, p, y, **options), (x, p))
-    torch.testing.assert_close(got, gradient_by_hand(x.detach(), p.detach(), y, **options))
+    want = gradient_by_hand(x.detach(), p.detach(), y, **options)
+    for impl in ("eager", "fused"):
+        got = torch.autograd.grad(multi_proxy_anchor_loss(x, p, y, impl=impl, **options), (x, p))
+        torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize(("anchor", "pooling"), list(product(ANCHORS, POOLINGS)))
