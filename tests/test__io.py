@@ -216,6 +216,7 @@ BUILD = (
 )
 
 
+@pytest.mark.slow
 def test_a_build_that_was_killed_leaves_a_place_for_a_new_one(tmp_path):
     save_file({"vectors": torch.randn(6, 4), "labels": torch.arange(6) // 2}, tmp_path / "v.safetensors")
     words = ["index", "build", str(tmp_path / "v.safetensors"), "--out", str(tmp_path / "new.index")]

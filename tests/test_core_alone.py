@@ -51,6 +51,7 @@ def test_it_has_torch_only(python):
         assert run(python, f"import {package}").returncode != 0, package
 
 
+@pytest.mark.slow
 def test_the_ten_lines_of_the_readme_train_a_model(python):
     code = re.search(r"<!-- ten lines -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10

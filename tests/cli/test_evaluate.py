@@ -8,14 +8,11 @@ import torch
 import polyanchor as pa
 from polyanchor.cli.app import run
 from polyanchor.datasets.formats.vectors import read
-from tests.tiny_runs import arguments
 
 
 @pytest.fixture
-def finished(photos, tmp_path, capsys):
-    assert run(["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+def finished(trained_on_photos):
+    return trained_on_photos
 
 
 def evaluated(capsys, *words):

@@ -21,6 +21,7 @@ def finished(photos, tmp_path, capsys):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_run_to_every_form(finished, photos, tmp_path, capsys):
     folder = tmp_path / "folder"
     assert run(["export", str(finished), "--to", "safetensors", "--out", str(folder)]) == 0

@@ -204,6 +204,7 @@ def other_data(run_folder, source, place):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_takes(finished_runs, tmp_path, capsys):
     narrow = tmp_path / "narrow.safetensors"
     save_file({"vectors": torch.randn(96, 7), "labels": torch.arange(12).repeat_interleave(8)}, narrow)
@@ -331,14 +332,18 @@ ALWAYS = {  # there is no input that they could not apply to
 }
 
 
-@pytest.mark.parametrize(("words", "option"), INAPPLICABLE, ids=lambda part: " ".join(part))
-def test_an_option_that_cannot_apply_is_an_error_that_names_it(words, option, place, monkeypatch, capsys):
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted({words[0] for words, _ in INAPPLICABLE}))
+def test_an_option_that_cannot_apply_is_an_error_that_names_it(subtests, command, place, monkeypatch, capsys):
     capsys.readouterr()
-    assert run([word.replace("{}", str(place)) for word in [*words, *option]]) == 2
-    said = capsys.readouterr()
-    name = option[0].removeprefix("--")
-    assert name in said.err or option[-1].partition("=")[0] in said.err
-    assert not said.out
+    for words, option in INAPPLICABLE:
+        if words[0] == command:
+            with subtests.test(" ".join([*words, *option])):
+                assert run([word.replace("{}", str(place)) for word in [*words, *option]]) == 2
+                said = capsys.readouterr()
+                name = option[0].removeprefix("--")
+                assert name in said.err or option[-1].partition("=")[0] in said.err
+                assert not said.out
 
 
 def test_every_option_stands_in_one_of_the_two_tables():
@@ -378,6 +383,7 @@ for code, words in given:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "encoding"),
     [

@@ -147,6 +147,7 @@ def test_a_corrupt_image(photos, tmp_path, how, capsys):
         assert "15 queries" in out
 
 
+@pytest.mark.slow
 def test_a_large_image_is_found_before_the_training_unless_it_is_allowed(photos, tmp_path, capsys):
     Image.new("RGB", (300, 300)).save(photos / "class5" / "3.png")
     command = ["train", *arguments(photos, "run.epochs=1", "data.max_pixels=80_000"), "--out", str(tmp_path / "run")]
@@ -159,6 +160,7 @@ def test_a_large_image_is_found_before_the_training_unless_it_is_allowed(photos,
     assert run([*evaluate, "--data.max_pixels", "80_000"]) == 2
 
 
+@pytest.mark.slow
 def test_bad_images_of_training_and_validation_are_counted_too(photos, tmp_path, capsys):
     for number in range(4):  # two of these classes train, two validate
         (photos / f"class{number}" / "3.png").write_bytes(b"no image")

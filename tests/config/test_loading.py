@@ -77,20 +77,19 @@ def test_every_key_says_what_it_is():
             assert field.description or (loss and name == "name"), name
 
 
-@pytest.mark.parametrize(("section", "loss", "table"), list(sections()))
-def test_the_documentation_lists_every_key_with_its_default(section, loss, table):
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    if loss:
-        page = page.partition(f'`loss.name = "{loss}"`')[2].partition("\n\n`loss.name")[0]
-    for name, field in table.model_fields.items():
-        if loss and name == "name":
-            continue
-        default = "".join(tomli_w.dumps({"x": field.default})[4:].split()).replace(",]", "]")
-        row = next((line for line in page.splitlines() if f"| `{section}.{name}` |" in line), "|||")
-        shown = row.split("|")[2].strip().strip("`").replace(" ", "")
-        same = shown == default or float(shown) == float(default)
-        assert same, f"{section}.{name}: {default}"
-        assert field.description.replace("|", "\\|") in row
+def test_the_documentation_lists_every_key_with_its_default(subtests):
+    whole = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    for section, loss, table in sections():
+        page = whole.partition(f'`loss.name = "{loss}"`')[2].partition("\n\n`loss.name")[0] if loss else whole
+        for name, field in table.model_fields.items():
+            if loss and name == "name":
+                continue
+            default = "".join(tomli_w.dumps({"x": field.default})[4:].split()).replace(",]", "]")
+            with subtests.test(f"{section}.{name}", loss=loss, default=default):
+                row = next(line for line in page.splitlines() if f"| `{section}.{name}` |" in line)
+                shown = row.split("|")[2].strip().strip("`").replace(" ", "")
+                assert shown == default or float(shown) == float(default)
+                assert field.description.replace("|", "\\|") in row
 
 
 @pytest.mark.parametrize(
@@ -276,12 +275,10 @@ def test_one_value_is_a_list_of_one():
     assert load_config(settings=["run.loggers=csv"]).run.loggers == ("csv",)
 
 
-@pytest.mark.parametrize(
-    "key", ["run.epochs", "loss.proxies_per_class", "batches.classes_per_batch", "model.embedding_dim"]
-)
-def test_numbers_beyond_any_machine_are_refused(key):
-    with pytest.raises(ConfigError, match=key):
-        load_config(settings=[f"{key}=9999999999999"])
+def test_counts_beyond_any_machine_are_refused(subtests):
+    for key in ("run.epochs", "loss.proxies_per_class", "batches.classes_per_batch", "model.embedding_dim"):
+        with subtests.test(key), pytest.raises(ConfigError, match=key):
+            load_config(settings=[f"{key}=9999999999999"])
 
 
 def test_a_file_may_begin_with_a_mark_and_a_fault_in_it_names_it(tmp_path):
@@ -306,8 +303,8 @@ def numeric_keys():
                 yield f"loss.{key}", (f"loss.name={name}",)
 
 
-@pytest.mark.parametrize(("key", "others"), list(numeric_keys()))
-def test_no_number_is_taken_that_is_none_or_beyond_any_machine(key, others):
-    for value in ("nan", "inf", "-inf", "9" * 40, "1e400"):
-        with pytest.raises(ConfigError, match=key):
-            load_config(settings=[*others, f"{key}={value}"])
+def test_no_number_is_taken_that_is_none_or_beyond_any_machine(subtests):
+    for key, others in numeric_keys():
+        for value in ("nan", "inf", "-inf", "9" * 40, "1e400"):
+            with subtests.test(key, others=others, value=value), pytest.raises(ConfigError, match=key):
+                load_config(settings=[*others, f"{key}={value}"])

@@ -16,6 +16,7 @@ from polyanchor.distributed import sharded_loss as shard_sweep
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss, _sweep
 from polyanchor.functional import center_regularizer
 from polyanchor.losses.proxies import fixed_lengths
+from tests.covering import covering
 from tests.distributed.ranks import on_ranks
 
 CLASSES, WIDTH, DIM = 7, 6, 5
@@ -35,7 +36,7 @@ OTHERS = [
     },  # by that way, but all drawn
 ]
 CASES = [
-    *product((2, 3), SIZES, LABELS, PLAIN),
+    *covering((2, 3), list(SIZES), list(LABELS), PLAIN, strength=3),
     *product((3,), ("uneven",), ("all",), OTHERS),
 ]
 

@@ -37,6 +37,7 @@ def at_call(number, function):
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3, 4])
 @pytest.mark.parametrize("moment", ["before the proxies", "between proxies and file", "before the old ones go"])
 def test_ended_in_the_writing_it_goes_on_exactly(whole, tmp_path, monkeypatch, moment, number):
@@ -68,6 +69,7 @@ def test_proxies_of_a_checkpoint_that_are_gone_are_named(whole, tmp_path):
         train(features.config(vectors, "loss.proxy_sharding=class", "run.epochs=2"), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_classes_trains_on_one_device_and_goes_on_exactly(whole, tmp_path, monkeypatch):
     vectors, exact = whole
     of = features.config(vectors, *CHANGES, "loss.negative_sample_rate=0.5", "batches.classes_per_batch=2")

@@ -66,6 +66,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_block_runs_or_says_why_not(page, prepared, tmp_path, monkeypatch):
     blocks = blocks_of(page)

@@ -28,6 +28,7 @@ def test_it_finds_nearly_all_and_says_their_cosines(kind):
     assert (found.scores.diff(dim=1) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", approximate.KINDS)
 def test_it_searches_too_where_another_library_has_changed_the_search_of_faiss(kind):
     script = (

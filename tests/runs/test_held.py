@@ -16,6 +16,7 @@ from polyanchor.training.train import fit, train
 from tests.compare import features
 
 
+@pytest.mark.slow
 def test_a_killed_process_holds_nothing(tmp_path):
     code = "import sys, time; from pathlib import Path; from polyanchor.runs.folder import held\n"
     code += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"

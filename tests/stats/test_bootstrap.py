@@ -73,19 +73,16 @@ def test_the_seed_decides():
     )
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
+def test_wrong_input_says_what_was_expected(subtests):
+    for call, words in (
         (lambda: bootstrap_interval(torch.tensor([torch.nan])), "at least one defined value"),
         (lambda: bootstrap_interval(torch.ones(3), torch.ones(2)), r"got \(3, 1\) and \(2,\)"),
         (lambda: bootstrap_interval(torch.ones(3), resamples=0), "resamples must be at least 1, got 0"),
         (lambda: bootstrap_interval(torch.ones(3), confidence=1.0), "between 0 and 1"),
         (lambda: paired_bootstrap(torch.ones(3, 1), torch.ones(2, 1)), "one shape"),
-    ],
-)
-def test_wrong_input_says_what_was_expected(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
+    ):
+        with subtests.test(words), pytest.raises(ValueError, match=words):
+            call()
 
 
 def test_a_p_that_no_resample_contradicts_is_a_bound():

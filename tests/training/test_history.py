@@ -3,6 +3,7 @@
 import json
 import math
 
+import pytest
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
@@ -31,6 +32,7 @@ def rows_of(folder):
     return json.loads((folder / "results.json").read_text())["epochs"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_has_the_rows_of_a_whole_one(tmp_path):
     path = features.write(tmp_path / "v.safetensors")
     config = features.config(path, "run.epochs=3", "optim.proxy_lr_mult=100", "data.train_share=0.9")

@@ -55,6 +55,7 @@ def run(kind, announce=lambda line: None, stop=None):
     return on_devices(CONFIG, work, {"kind": kind}, announce=announce, stop=stop or StopRequest(), folder=folder)
 
 
+@pytest.mark.slow
 def test_the_first_speaks_and_its_value_is_returned():
     said = []
     values, ranks, threads = run("fine", said.append)
@@ -62,6 +63,7 @@ def test_the_first_speaks_and_its_value_is_returned():
     assert said == ["rank 0 speaks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [
@@ -80,6 +82,7 @@ def test_an_error_that_cannot_be_sent_is_sent_in_words():
     assert isinstance(_portable(KeyError("a")), KeyError)
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_reaches_all():
     stop = StopRequest()
     said = []

@@ -30,6 +30,7 @@ def page_faults(keep: bool) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
 def test_freed_memory_is_not_asked_for_again():
     # Not none: now and then a small object lands inside a freed block, and the next request grows the heap once.

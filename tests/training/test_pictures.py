@@ -20,6 +20,7 @@ def state(folder):
     return torch.load(RunFolder(folder).last, weights_only=True)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_to_the_last_bit(photos, tmp_path):
     more = "run.epochs=2", "model.freeze_bn=false", "data.workers=0"
     train(config(photos, *more), tmp_path / "without")
@@ -35,6 +36,7 @@ def test_training_is_the_same_to_the_last_bit(photos, tmp_path):
     assert tests[0] == tests[1]
 
 
+@pytest.mark.slow
 def test_every_second_epoch_and_in_tensorboard(photos, tmp_path):
     train(config(photos, "run.epochs=3", "run.log_images=2", 'run.loggers=["tensorboard"]'), tmp_path / "run")
     folder = tmp_path / "run" / "logs"
