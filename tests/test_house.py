@@ -24,7 +24,6 @@ ELSEWHERE = {
     "viz/figures.py": "analysis/test_proxy_figures.py and its neighbours",
     "training/trainer.py": "training/test_train.py",
     "training/callbacks.py": "training/test_train.py",
-    "explore/explore.py": "cli/test_explore.py",
     "report/content.py": "report/test_write.py",
     "compare/plan.py": "compare/test_run.py",
     "compare/tables.py": "compare/test_significance.py",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from numbers import Real
 from operator import index
 from typing import SupportsIndex
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch._C import _functorch
 
 from polyanchor._errors import InputError, InputTypeError
+from polyanchor._errors import nearest as nearest
 
 _NO_INTEGER = "bool", "float", "complex", "bfloat"
 
@@ -28,12 +28,6 @@ def one_of(name: str, value: str, known: Sequence[str]) -> None:
     """Require ``value`` to be one of ``known``."""
     if not isinstance(value, str) or value not in known:
         raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{nearest(value, known)}")
-
-
-def nearest(value: object, known: Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` for the known name most like ``value``, or an empty string."""
-    close = get_close_matches(str(value), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def number(name: str, value: object) -> float:

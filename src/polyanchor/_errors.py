@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 
 class InputError(ValueError):
     """An argument, an option or a file is wrong; the message says what was expected, what came and what to do.
@@ -13,3 +16,9 @@ class InputError(ValueError):
 
 class InputTypeError(InputError, TypeError):
     """An argument is of the wrong type or dtype."""
+
+
+def nearest(value: object, known: Sequence[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name most like ``value``, or an empty string."""
+    close = get_close_matches(str(value), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

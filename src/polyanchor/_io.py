@@ -14,13 +14,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
-
-import torch
-from torch import Tensor
 
 from polyanchor import _optional as _extras
 from polyanchor._errors import InputError
+
+if TYPE_CHECKING:  # the command line reads paths before it needs torch
+    from torch import Tensor
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -257,6 +258,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> file = Path(tempfile.mkdtemp()) / "a.safetensors"
         >>> save_tensors({"a": torch.ones(2)}, file, {"unit": "m"})
         >>> read_tensors(file)
@@ -281,9 +283,12 @@ def checksum(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
     """CRC-32 over names, dtypes, shapes and bytes of tensors on the CPU, and over the texts, in the order of the names.
 
     Example:
+        >>> import torch
         >>> checksum({"a": torch.zeros(2)}, {}) == checksum({"a": torch.zeros(2, 1)}, {})
         False
     """
+    import torch
+
     found = 0
     for name, tensor in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)

@@ -8,7 +8,7 @@ import pytest
 from polyanchor.cli.app import run
 from tests.tiny_runs import arguments
 
-FEW = ["--batches", "2", "--set", "run.threads=1"]
+FEW = ["--batches", "2", "--run.threads", "1"]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_images_that_cannot_be_read(trained, photos, capsys):
     [
         (["--reference", "softriple"], "did you mean 'softtriple'?"),
         (["--batches", "0"], "--batches"),
-        (["--set", "loss.gamma=1"], "--set changes data, images, batches and run of a finished run"),
+        (["--loss.gamma", "1"], "only data, images, batches and run keys of a finished run can change, got loss.gamma"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(trained, options, words, capsys):

@@ -68,7 +68,7 @@ def test_images_that_cannot_be_read(trained, photos, tmp_path, capsys):
     [
         (["--split", "test"], "none of the 16 test items is of one (the split is zero-shot); take --split train"),
         (["--split", "tost"], "part must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
-        (["--set", "loss.gamma=1"], "--set changes data, images, batches and run of a finished run"),
+        (["--loss.gamma", "1"], "only data, images, batches and run keys of a finished run can change, got loss.gamma"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(trained, options, words, capsys):

@@ -14,7 +14,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "RUN", "--json"],
     "embed": ["embed", "RUN", "--out", "OUT.safetensors"],
     "report": ["report", "RUN", "--no-tsne", "--points", "20", "--queries", "1", "--out", "OUT.html"],
-    "explore": ["explore", "RUN", "--no-start", "--out", "OUT", "--json"],
+    "table": ["embed", "RUN", "--out", "OUT.parquet"],
     "proxies": ["analyze", "proxies", "RUN", "--out", "OUT", "--json"],
     "gradients": ["analyze", "gradients", "RUN", "--batches", "1", "--out", "OUT", "--json"],
     "export": ["export", "RUN", "--to", "safetensors", "--out", "OUT", "--json"],

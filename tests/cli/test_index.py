@@ -123,7 +123,7 @@ def test_features_go_through_the_head_that_takes_them(place, said):
         "run.epochs=1",
         "batches.classes_per_batch=2",
     )
-    words = [word for setting in (*settings, "data.val_share=0") for word in ("--set", setting)]
+    words = [f"--{setting}" for setting in (*settings, "data.val_share=0")]
     said("train", *words, "--out", "head")
     said("index", "build", "head", "features.safetensors", "--out", "head.index")
     answer = said("search", "head.index", "features.safetensors", "--k", "1", "--json")

@@ -34,14 +34,14 @@ def command(*words):
 
 
 def settings(vectors, *changes):
-    return [word for setting in features.settings(vectors, *changes) for word in ("--set", setting)]
+    return [f"--{setting}" for setting in features.settings(vectors, *changes)]
 
 
 def test_a_disk_that_fills_up_in_training(vectors, tmp_path, capsys):
     folder = RunFolder(tmp_path / "run")
     assert run(command(*settings(vectors, CONSTANT, "run.epochs=1"), "--out", str(folder.path))) == 0
     first = folder.last.read_bytes()
-    again = ["--resume", str(folder.path), "--set", "run.epochs=3"]
+    again = ["--resume", str(folder.path), "--run.epochs", "3"]
     with limited(5_000):  # as much as the configuration takes, and less than a checkpoint
         assert run(command(*again)) == 1
     err = capsys.readouterr().err
@@ -100,9 +100,9 @@ def test_a_worker_that_is_killed(photos, tmp_path, monkeypatch, capsys, moment):
     assert re.search(
         r"polyanchor: a worker process that reads the images is gone \((DataLoader worker|\[Errno).*\)", err
     )
-    assert f"--set data.workers=0 beside --resume; then go on with: polyanchor train --resume {folder}" in err
+    assert f"--workers 0 beside --resume; then go on with: polyanchor train --resume {folder}" in err
     assert "Traceback" not in err
-    assert run(command("--resume", str(folder), "--set", "data.workers=0")) == 0
+    assert run(command("--resume", str(folder), "--data.workers", "0")) == 0
     train(config(photos, *of, "data.workers=0"), tmp_path / "whole")
     same_run(tmp_path / "whole", folder)
 

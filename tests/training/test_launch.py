@@ -109,11 +109,11 @@ def test_several_nodes_need_a_launcher():
 def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     """Ctrl-C to the first leaves a checkpoint; torchrun goes on from it, and one process alone prints."""
     words = features.settings(features.write(tmp_path / "v.safetensors"), "run.devices=2", "run.accelerator=cpu")
-    arguments = ["-m", "polyanchor", "train", *(word for setting in words for word in ("--set", setting))]
+    arguments = ["-m", "polyanchor", "train", *(f"--{setting}" for setting in words)]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     begun = subprocess.Popen(
-        [sys.executable, *arguments, "--set", "run.epochs=100000", "--out", str(tmp_path / "run")], **options
+        [sys.executable, *arguments, "--run.epochs", "100000", "--out", str(tmp_path / "run")], **options
     )
     for line in begun.stderr:
         if line.startswith("epoch 2/"):
@@ -124,8 +124,8 @@ def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     assert rest.count("stopped; go on with: polyanchor train --resume") == 1
     assert "Traceback" not in rest
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--set", "run.epochs=600000"]
-    short = subprocess.run([*resume, "--set", "optim.lr=1"], timeout=120, **options)
+    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--run.epochs", "600000"]
+    short = subprocess.run([*resume, "--optim.lr", "1"], timeout=120, **options)
     assert short.returncode != 0
     assert short.stderr.count("a resumed run can change") == 1
     whole = subprocess.run([*torchrun, *arguments, "--out", str(tmp_path / "other")], timeout=120, **options)

@@ -47,7 +47,7 @@ def test_cut_offs_that_nobody_asked_for_are_cut_to_what_fits(photos, tmp_path):
     report = train(load_config(settings=[*small, "run.epochs=1"]), tmp_path / "run")  # 2 classes of 3 items each
     assert [name for name in report.means if name.startswith("ndcg")] == ["ndcg@1", "ndcg@2", "ndcg@4"]
     assert load_config(tmp_path / "run" / "config.toml").run.k == (1, 2, 4)
-    with pytest.raises(ValueError, match=r"run.k must be at most 5.*got 8; --set run.k=\[1, 2\] fits"):
+    with pytest.raises(ValueError, match=r"run.k must be at most 5.*got 8; --run.k '\[1, 2\]' fits"):
         train(config(photos, "run.epochs=1"), tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.toml").exists()
 

@@ -179,7 +179,9 @@ def report_gradients(
     for name in reference:
         _check.one_of("--reference", name, tuple(LOSSES))
     if len(reference) > len(LINES) - 4:
-        raise InputError(f"--reference takes at most {len(LINES) - 4} losses, as many as a figure shows, got {reference}")
+        raise InputError(
+            f"--reference takes at most {len(LINES) - 4} losses, as many as a figure shows, got {reference}"
+        )
     load("matplotlib", "report")  # before the work rather than after it
     trained = open_trained(run, settings)
     loss = CosineLoss(trained.loss)

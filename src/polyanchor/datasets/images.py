@@ -24,6 +24,7 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._optional import load
+from polyanchor.datasets.spec import MAX_PIXELS as MAX_PIXELS
 from polyanchor.datasets.transforms import Cut, ImageTransform
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-MAX_PIXELS = 178_956_970
-"""Pixels of an image above which it is refused unless something else is asked for; Pillow's own limit."""
-
 NO_DECODER = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow lists and opens, and has no decoder of its own for."""
 

@@ -15,8 +15,9 @@ from polyanchor._io import user_path
 from polyanchor.datasets.benchmarks import cars196, cifar100, cub200, digits, inshop, sop
 from polyanchor.datasets.formats import csv as csv_list
 from polyanchor.datasets.formats import folder, parquet, vectors
-from polyanchor.datasets.images import MAX_PIXELS, limited
+from polyanchor.datasets.images import limited
 from polyanchor.datasets.items import Items, Split
+from polyanchor.datasets.spec import KINDS, MAX_PIXELS, source_spec
 from polyanchor.datasets.splits import SourceItems, checked
 
 
@@ -111,7 +112,6 @@ _OFFICIAL: Mapping[str, Callable[..., SourceItems]] = {
 }
 BENCHMARKS = (*_OFFICIAL, "cifar100")
 """Sources that lie in ``root`` and have official numbers."""
-_PLACES = ("folder", "csv", "parquet", "features")
 
 
 def open_source(
@@ -129,8 +129,8 @@ def open_source(
 
     Args:
         spec: ``digits``, ``cub200``, ``cars196``, ``sop``, ``inshop``, ``cifar100``, ``folder:DIR``,
-            ``csv:FILE``, ``parquet:FILE-or-DIR`` or ``features:FILE``. Paths start from the working
-            directory.
+            ``csv:FILE``, ``parquet:FILE-or-DIR`` or ``features:FILE``, or a bare path, see
+            :func:`~polyanchor.datasets.spec.source_spec`. Paths start from the working directory.
         root: folder that holds the benchmark data sets (the first six), or the data set itself.
         allow_partial: accept a copy of a benchmark that is not complete, and lists that name missing images;
             ``Split.notes`` then says so.
@@ -194,10 +194,11 @@ def _limited(listing: SourceItems, max_pixels: int) -> SourceItems:
 
 
 def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclassed: bool = False) -> SourceItems:
+    spec = source_spec(spec)
     kind, colon, place = spec.partition(":")
     if labels != "fine" and spec != "cifar100":
         raise InputError(f"labels={labels!r} is for cifar100 alone, got it with {spec!r}; leave it out")
-    if colon and kind in _PLACES:
+    if colon and kind in KINDS:
         if not place:
             raise InputError(f"{spec!r} names no path; write {kind}:PATH")
         path = user_path(place)
@@ -214,8 +215,6 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclass
         return _OFFICIAL[spec](root, allow_partial=allow_partial)
     names = [info.name for info in KNOWN]
     near = _check.nearest(kind, [name.partition(":")[0] for name in names])
-    if Path(spec).is_dir():
-        near = f"; for a folder of images write folder:{spec}"
     raise InputError(f"the data source must be one of {', '.join(names)}; got {spec!r}{near}")
 
 

@@ -16,10 +16,10 @@ from polyanchor._errors import InputError, InputTypeError
 from polyanchor._io import user_path
 from polyanchor.config.builders import open_parts
 from polyanchor.datasets.formats._tables import encodable
-from polyanchor.datasets.formats.vectors import SUFFIXES
 from polyanchor.datasets.images import BadImageError, ImageFiles, Images, Look, file_of
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.sources import open_items
+from polyanchor.datasets.spec import VECTOR_SUFFIXES as SUFFIXES
 from polyanchor.index.index import Index, about_of, absolute, unit_vectors
 from polyanchor.index.types import About, Added, Entries, Hit
 from polyanchor.runs.folder import RunFolder

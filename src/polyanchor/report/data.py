@@ -138,7 +138,7 @@ def _disagreement(folder: RunFolder, report: RetrievalReport) -> list[str]:
         return []
     before = folder.read_per_query()
     for name, values in report.per_query.items():
-        if name not in before:  # another --set run.k
+        if name not in before:  # another run.k
             continue
         if before[name].shape != values.shape:
             return [

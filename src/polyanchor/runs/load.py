@@ -52,12 +52,12 @@ def evaluate_run(
         settings: changes to its ``data``, ``images`` and ``run`` keys.
         k: cut-offs; those of the run if empty.
     """
-    split = _split(split, data)
+    split = own_split(split, data)
     config, model = _open(run, settings)
     gallery: Items | None = None
     notes: tuple[str, ...]
     if data:
-        items, notes = _all_of(data, config), (f"all items of {data}",)
+        items, notes = all_of(data, config), (f"all items of {data}",)
         require_fitting(model, data, items, of=str(run))
     else:
         _check.one_of("split", split, ("test", "train", "validation"))
@@ -81,7 +81,8 @@ def evaluate_run(
     )
 
 
-def _split(split: str, data: str) -> str:
+def own_split(split: str, data: str) -> str:
+    """``"test"`` if empty; refused beside ``data``, which has no splits of the run."""
     if split and data:
         raise InputError(f"--split takes a part of the run's own data, and all of {data} is used; leave --split out")
     return split or "test"
@@ -150,14 +151,14 @@ def embed_run(
         announce: receives a line if the weights are random, or were chosen among several.
     """
     if out.suffix != ".safetensors":
-        raise InputError(f"--out must end in .safetensors, got {out}")
-    split = _split(split, data)
+        raise InputError(f"--out must end in .safetensors, or in .parquet for a table with thumbnails, got {out}")
+    split = own_split(split, data)
     if run is not None and run.is_dir():
         config, model = _open(run, settings)
     else:
         config, model = _untrained(run, settings, features=features)
         if not config.model.weights:
-            announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
+            announce("the weights of the backbone are random; --weights hub, or a file, for pretrained ones")
         for line in model.notes:
             announce(line)
     network: nn.Module = model
@@ -195,7 +196,7 @@ def embed_run(
 def _wanted(config: Config, data: str, split: str) -> list[tuple[int, Items]]:
     """What to embed, each with the number of its part in the file."""
     if data:
-        return [(1, _all_of(data, config))]
+        return [(1, all_of(data, config))]
     _check.one_of("split", split, PARTS)
     parts = open_parts(config)
     if split != "all":
@@ -205,7 +206,8 @@ def _wanted(config: Config, data: str, split: str) -> list[tuple[int, Items]]:
     return [(number, items) for number, items in numbered if items is not None]
 
 
-def _all_of(data: str, config: Config) -> Items:
+def all_of(data: str, config: Config) -> Items:
+    """All items of a data source, opened as the configuration opens its own."""
     return open_items(
         data,
         root=config.data.root,
@@ -229,7 +231,8 @@ def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> Non
 def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
     for setting in settings:
         if not setting.startswith(("data.", "images.", "run.")):
-            raise InputError(f"--set changes data, images and run of a finished run, got {setting!r}")
+            key = setting.partition("=")[0]
+            raise InputError(f"only data, images and run keys of a finished run can change, got {key}")
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
@@ -297,7 +300,8 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
     """
     for setting in settings:
         if not setting.startswith(("data.", "images.", "batches.", "run.")):
-            raise InputError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
+            key = setting.partition("=")[0]
+            raise InputError(f"only data, images, batches and run keys of a finished run can change, got {key}")
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:

@@ -422,7 +422,7 @@ def _failed(reason: str, folder: Path) -> JobFailedError:
 def _worker_gone(text: str) -> str:
     return (
         f"a worker process that reads the images is gone ({text.rstrip('. ')}). Often memory had run out: give the "
-        "run less to hold, for example --set data.workers=0 beside --resume"
+        "run less to hold, for example --workers 0 beside --resume"
     )
 
 

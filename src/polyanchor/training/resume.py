@@ -71,7 +71,7 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
             f"the items of {split['source']} have the names that they had when {folder.path} was begun, and other "
             f"contents (sizes of files, values of vectors); files changed since are listed by: find FOLDER -newer "
             f"{folder.split}. Put the data back as it was, begin a new run, or go on all the same with "
-            "--set data.on_changed=accept"
+            "--on-changed accept"
         )
     return True
 

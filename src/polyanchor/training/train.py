@@ -344,7 +344,7 @@ def _fitting_cutoffs(config: Config, parts: Parts) -> tuple[Config, str]:
     if "k" in config.run.model_fields_set or not fits or (measured.isdigit() and int(measured) > size):
         raise InputError(
             f"run.k must be at most {size}, as many items as there are to find something in among the {name}, "
-            f"got {max(config.run.k)}; --set run.k={list(fits) or [1]} fits"
+            f"got {max(config.run.k)}; --run.k '{list(fits) or [1]}' fits"
         )
     run = config.run.model_copy(update={"k": fits})
     return config.model_copy(update={"run": run}), f"run.k is {fits}: the {name} have {size:,} items to search in"

@@ -19,9 +19,8 @@ from polyanchor._io import read_tensors, reading, what_was_refused
 from polyanchor._optional import load
 from polyanchor.datasets.formats._tables import encode_labels, measured_val, part_numbers
 from polyanchor.datasets.items import Items
+from polyanchor.datasets.spec import VECTOR_SUFFIXES as SUFFIXES
 from polyanchor.datasets.splits import SourceItems
-
-SUFFIXES = (".safetensors", ".npz", ".npy", ".pt", ".pth")
 
 # What each array may be called, in any case of letters; the first name is the documented one.
 _KEYS: Mapping[str, tuple[str, ...]] = {
