@@ -1,8 +1,8 @@
 """What the site needs beyond the pages in docs/: a hook of mkdocs.
 
 README, CHANGELOG and CONTRIBUTING stand at the root for those who read the repository, the full tables beside their
-result files; here they become pages, their links with them. The page of the commands is made from their own help. Formulas become MathML, which
-browsers show by themselves: no script, no font, no other machine.
+result files; here they become pages, their links with them. The pages of the commands and of the configuration are made
+from the program. Formulas become MathML, which browsers show by themselves: no script, no font, no other machine.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in AS_THEY_ARE:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
+    files.append(File.generated(config, "reference/configuration.md", content=configuration()))
     return files
 
 
@@ -61,6 +62,35 @@ def commands() -> str:
             visit(command.get_command(context, child), child, context)
 
     visit(typer.main.get_command(app), "polyanchor", None)
+    return "\n\n".join(sections) + "\n"
+
+
+def configuration() -> str:
+    """Every key of a configuration with its default, from the schema."""
+    import tomli_w
+
+    from polyanchor.config.schema import LOSSES, Config
+
+    sections = [
+        "# Configuration\n\nThe keys of `polyanchor train` and `compare`. `loss.name` is `multi-proxy-anchor` unless "
+        "it is set; the other losses are those of pytorch-metric-learning (extra `compare`), with proxies that start "
+        "at length 1."
+    ]
+
+    def table(section: str, title: str, model: Any) -> None:
+        rows = [f"## {title}\n\n{model.__doc__}\n\n| key | default | |\n| --- | --- | --- |"]
+        for name, field in model.model_fields.items():
+            default = " ".join(tomli_w.dumps({"x": field.default})[4:].split())
+            meaning = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{section}.{name}` | `{default}` | {meaning} |")
+        sections.append("\n".join(rows))
+
+    for name, field in Config.model_fields.items():
+        if name == "loss":
+            for loss, model in LOSSES.items():
+                table("loss", f"loss: {loss}", model)
+        else:
+            table(name, name, field.annotation)
     return "\n\n".join(sections) + "\n"
 
 
