@@ -94,7 +94,7 @@ def print_comparison(result: ComparisonResult) -> None:
     print_table(["method", "runs", *shown, "s/run"], rows, simple=True)
     tested = [tests_of(line, result) for line in result.lines if line.tests]
     if tested:
-        difference = f"{result.select} less {result.reference}"
+        difference = f"{result.monitor} less {result.reference}"
         print_table(["method", difference, "p seeds", "p queries", "p classes"], tested, simple=True)
     print(
         "± is half of the 95 % interval over seeds. p: of no difference, corrected for the number of methods (Holm), "
