@@ -196,7 +196,7 @@ def test_the_same_commands_on_a_server(place, said, monkeypatch):
     ("words", "message"),
     [
         (["index", "build", "run", "folder:photos", "--out", "photos"], "photos holds class0, so no index can begin"),
-        (["index", "build", "run", "photos", "--out", "a"], "for a folder of images write folder:photos"),
+        (["index", "build", "run", "nowhere", "--out", "a"], "the data source must be one of"),
         (["index", "build", "run", "--out", "a", "--split", "tests"], "did you mean 'test'"),
         (["index", "build", "run", "--out", "a", "--kind", "flat"], "kind must be one of 'exact', 'hnsw', 'ivf'"),
         (["index", "build", "run", "--out", "a", "--on-bad-image", "skp"], "did you mean 'skip'"),
