@@ -18,6 +18,7 @@ ELSEWHERE = {
     "_errors.py": "cli/test_app.py",
     "_optional.py": "test_core_alone.py",
     "_kernels/triton.py": "_kernels/test_gpu.py",
+    "losses/base.py": "distributed/test_gradients.py and training/test_history.py",
     "distributed/comm.py": "training/test_joining.py and distributed/test_sharded_loss.py",
     "config/schema.py": "config/test_loading.py",
     "config/builders.py": "training/test_train.py",

@@ -56,8 +56,8 @@ def test_what_cannot_fit_is_said_with_its_size_and_its_key():
 def test_the_bound_is_the_memory_of_the_machine(monkeypatch):
     config = load_config(settings=["loss.proxies_per_class=1000", "batches.samples_per_class=1"])
     size = 10 * 1000 * config.model.embedding_dim * 16
-    monkeypatch.setattr(memory, "_physical", lambda: size)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: size)
     require_room(config, VECTORS)
-    monkeypatch.setattr(memory, "_physical", lambda: size - 1)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: size - 1)
     with pytest.raises(InputError, match="the proxies in training"):
         require_room(config, VECTORS)

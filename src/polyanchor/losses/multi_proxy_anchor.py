@@ -12,10 +12,11 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.functional import Anchor, Impl, Pooling, center_regularizer, multi_proxy_anchor_loss
 from polyanchor.losses.async_checks import AsyncChecks
+from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.losses.proxies import Init, draw_proxies
 
 
-class MultiProxyAnchorLoss(nn.Module):
+class MultiProxyAnchorLoss(EmbeddingLoss):
     r"""Multi Proxy Anchor loss with K learnable proxies (local centres) for each of C classes.
 
     ``"class"`` with ``proxies_per_class=1`` and ``init="kaiming"`` is Proxy Anchor as published. The formulas

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from polyanchor import _check
 from polyanchor import _optional as _extras
 from polyanchor.functional import unit_rows
+from polyanchor.losses.base import EmbeddingLoss
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ BASELINES: Mapping[str, Baseline] = {
 }
 
 
-class PmlLoss(nn.Module):
+class PmlLoss(EmbeddingLoss):
     """A loss of pytorch-metric-learning, with its miner if it has one.
 
     Args:

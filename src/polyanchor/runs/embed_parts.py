@@ -15,24 +15,24 @@ from polyanchor._errors import InputError
 from polyanchor._io import replacing
 from polyanchor._optional import load
 from polyanchor._progress import progress
-from polyanchor.config.builders import device_of, make_transforms, require_fitting
+from polyanchor.config.builders import device_of, embed_options, require_fitting
 from polyanchor.datasets.items import Items
 from polyanchor.runs.embed import embed
 from polyanchor.runs.evaluate import evaluate_embeddings
-from polyanchor.runs.load import PARTS, Trained, all_of, open_trained, own_split
+from polyanchor.runs.load import PARTS, Trained, all_of, items_by_part, open_trained, own_split
 from polyanchor.types import Embeddings
 from polyanchor.viz.sheets import thumbnails
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Items of one part of a run's data, row for row.
+    """The items of a split of a run's data, row for row.
 
     Attributes:
         split: ``"train"``, ``"validation"``, ``"test"`` or ``"gallery"``.
         items: those that could be read.
         embeddings: their vectors.
-        ndcg: ``(N,)`` float64, nDCG of each as a query, NaN where undefined; None for a part that does not search.
+        ndcg: ``(N,)`` float64, nDCG of each as a query, NaN where undefined; None for a split without queries.
     """
 
     split: str
@@ -85,37 +85,27 @@ def open_rows(
 
 
 def embed_parts(trained: Trained, names: Sequence[str]) -> tuple[dict[str, Rows], tuple[str, ...]]:
-    """Embed parts of a run's data, without measuring.
+    """Embed parts of a run's data, without evaluating them.
 
     Args:
         trained: the run, opened.
-        names: of the parts; those that it does not have are left out.
+        names: of the parts; those that the run lacks are left out.
 
     Returns:
         Name -> rows, in the order of training, validation, test, gallery; the names of images that could not be read.
     """
-    parts, split = trained.parts, trained.parts.split
-    known = {"train": parts.train, "validation": parts.validation, "test": split.test, "gallery": split.gallery}
-    embedded: dict[str, Rows] = {}
+    rows: dict[str, Rows] = {}
     skipped: tuple[str, ...] = ()
-    for name, items in known.items():
+    for name, items in items_by_part(trained.parts).items():
         if items is not None and name in names:
-            embedded[name], bad = _embed(trained, name, items)
+            rows[name], bad = _embed(trained, name, items)
             skipped += bad
-    return embedded, skipped
+    return rows, skipped
 
 
 def _embed(trained: Trained, name: str, items: Items) -> tuple[Rows, tuple[str, ...]]:
-    config = trained.config
-    embeddings, skipped = embed(
-        trained.model.to(device_of(config)),
-        items,
-        make_transforms(config, trained.model.statistics)[1],
-        workers=config.data.workers,
-        on_bad=config.data.on_bad_image,
-        channels_last=config.run.channels_last,
-        description=name,
-    )
+    options = embed_options(trained.config, trained.model.statistics)
+    embeddings, skipped = embed(trained.model.to(device_of(trained.config)), items, description=name, **options)
     return Rows(name, items.without(skipped), embeddings, None), skipped
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polyanchor.distributed import sharded_proxies
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.runs.folder import RunFolder
+from polyanchor.training import callbacks
 from polyanchor.training.resume import CheckpointFiles
 from polyanchor.training.train import train
 from tests.compare import features
@@ -27,11 +28,11 @@ def at_call(number, function):
     """The function, in whose n-th call the process ends instead of doing it."""
     calls = []
 
-    def ended(*given, **options):
+    def ended(*args, **options):
         calls.append(0)
         if len(calls) == number:
             raise KeyboardInterrupt
-        return function(*given, **options)
+        return function(*args, **options)
 
     return ended
 
@@ -41,9 +42,9 @@ def at_call(number, function):
 def test_ended_in_the_writing_it_goes_on_exactly(whole, tmp_path, monkeypatch, moment, number):
     vectors, want = whole
     home, name = {
-        "before the proxies": (sharded_proxies, "save"),
+        "before the proxies": (ShardedMultiProxyAnchorLoss, "save_shards"),
         "between proxies and file": (CheckpointFiles, "save_checkpoint"),
-        "before the old ones go": (sharded_proxies, "tidy"),
+        "before the old ones go": (callbacks, "remove_unused_shards"),
     }[moment]
     with monkeypatch.context() as patch:
         patch.setattr(home, name, at_call(number, getattr(home, name)))
@@ -53,8 +54,7 @@ def test_ended_in_the_writing_it_goes_on_exactly(whole, tmp_path, monkeypatch, m
     got = load_file(RunFolder(tmp_path / "run").model)
     assert all(torch.equal(got[name], tensor) for name, tensor in want.items())
     named = {
-        torch.load(file, weights_only=True)[sharded_proxies.KEY]
-        for file in (tmp_path / "run/checkpoints").glob("*.ckpt")
+        torch.load(file, weights_only=True)[callbacks.SHARDS] for file in (tmp_path / "run/checkpoints").glob("*.ckpt")
     }
     assert {folder.name for folder in Path(tmp_path / "run/checkpoints").glob("proxies-*")} == named
 
