@@ -105,8 +105,7 @@ def embed_parts(trained: Trained, names: Sequence[str]) -> tuple[dict[str, Rows]
 
 def _embed(trained: Trained, name: str, items: Items) -> tuple[Rows, tuple[str, ...]]:
     options = embed_options(trained.config, trained.model.statistics)
-    model = trained.model.to(device_of(trained.config))
-    embeddings, skipped = embed(model, items, description=name, **options)
+    embeddings, skipped = embed(trained.model.to(device_of(trained.config)), items, description=name, **options)
     return Rows(name, items.without(skipped), embeddings, None), skipped
 
 
