@@ -102,7 +102,7 @@ _GROUP = 1_000  # rows in memory at once, with their thumbnails
 def write_parquet(rows: Sequence[Rows], file: Path, *, k: int) -> None:
     """Write a row for each item; the file is replaced in one step.
 
-    Columns: ``name``, ``label`` (class id), ``class_name``, ``part``, ``ndcg_at_k`` (null where the item is no
+    Columns: ``name``, ``label`` (class id), ``class_name``, ``split``, ``ndcg_at_k`` (null where the item is no
     query, or has nothing to find), ``sublabel`` where known, ``vector`` (list of float32), and for images ``image``,
     the struct ``{bytes, path}`` of Hugging Face, with a JPEG of at most 128 pixels.
 
