@@ -18,7 +18,7 @@ def test_a_part_alone(run):
 def test_unknown_and_absent_parts(run):
     with pytest.raises(ValueError, match=r"did you mean 'gallery'\?"):
         open_rows(run, split="galery")
-    with pytest.raises(ValueError, match="has no gallery part in this run"):
+    with pytest.raises(ValueError, match="has no gallery split in this run"):
         open_rows(run, split="gallery")
 
 
