@@ -183,7 +183,7 @@ def test_steps_of_the_optimizer_are_those_of_one_process(found, name):
         ("rows of the last rank", "embeddings must be finite, got NaN or infinity in 3 of 9 rows, first in row 6"),
         ("nobody has rows", "at least one row"),
         ("too few classes", "num_classes must leave no rank without a class, got 2 for 3 ranks"),
-        ("a rank without", "got 4 for 3 ranks: in pieces of 2 they go to 2; take 2 ranks"),
+        ("a rank without", "got 4 for 3 ranks: in chunks of 2 they go to 2; take 2 ranks"),
         ("option", "did you mean 'data'"),
     ],
 )
