@@ -18,7 +18,7 @@ from polyanchor.datasets.splits import OFFICIAL, SourceItems
 # Name of a split in a column or a folder, casefolded -> its number in `SourceItems.parts`.
 PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2, "val": 3, "valid": 3, "validation": 3}
 
-VAL_IS_MEASURED = "its split has no test part: {} is what the measures are taken on, and it chooses nothing"
+_VAL_IS_MEASURED = "its split has no test part: {} is what the measures are taken on, and it chooses nothing"
 
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
@@ -59,15 +59,15 @@ def _is_id(text: str) -> bool:
     return bool(_DIGITS.fullmatch(text)) and str(int(text)) == text and -(2**63) <= int(text) < 2**63
 
 
-def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
-    """Part numbers of a split column, whose names may be in any case.
+def part_numbers(values: Sequence[object], *, what: str) -> tuple[list[int], tuple[str, ...]]:
+    """Part numbers of a split column, whose names may be in any case, and notes of :func:`one_word_a_part`.
 
     Raises:
         InputError: an unknown name, or two names for one part.
 
     Example:
         >>> part_numbers(["train", "Test", "val"], what="list.csv")
-        [0, 1, 3]
+        ([0, 1, 3], ())
     """
     words = [str(value).strip() for value in values]
     unknown = sorted({word for word in words if word.casefold() not in PARTS})
@@ -75,15 +75,15 @@ def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
         raise InputError(
             f"{what}: the split column may hold {', '.join(PARTS)}; got {', '.join(map(repr, unknown[:3]))}"
         )
-    numbers = one_word_a_part(sorted({word.casefold() for word in words}), what=what)
-    return [numbers[word.casefold()] for word in words]
+    numbers, notes = one_word_a_part(sorted({word.casefold() for word in words}), what=what)
+    return [numbers[word.casefold()] for word in words], notes
 
 
-def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
-    """Casefolded name -> part number, for the names of :data:`PARTS` that a source uses.
+def one_word_a_part(words: Sequence[str], *, what: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Casefolded name -> part number, for the names of :data:`PARTS` that a source uses; and notes.
 
-    Where a source has ``train`` and ``val`` alone, ``val`` is the test part: a part that is measured must not choose
-    the epoch as well.
+    Where a source has ``train`` and ``val`` alone, ``val`` is the test part, which is noted: a part that is measured
+    must not choose the epoch as well.
 
     Raises:
         InputError: two of the names mean one part.
@@ -96,15 +96,9 @@ def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
             raise InputError(f"{what}: its split has both {other} and {word}, which are one part; keep one of them")
         numbers[word.casefold()] = number
     if set(numbers.values()) == {PARTS["train"], PARTS["val"]}:
-        numbers = {word: PARTS["test"] if number == PARTS["val"] else number for word, number in numbers.items()}
-    return numbers
-
-
-def measured_val(words: Sequence[object]) -> tuple[str, ...]:
-    """Note about a validation part that serves as the test part; see :func:`one_word_a_part`."""
-    used = sorted({str(word).strip().casefold() for word in words})
-    numbers = one_word_a_part(used, what="")
-    return tuple(VAL_IS_MEASURED.format(word) for word in used if numbers[word] != PARTS[word])
+        measured = next(word for word in words if PARTS[word.casefold()] == PARTS["val"])
+        return numbers | {measured.casefold(): PARTS["test"]}, (_VAL_IS_MEASURED.format(measured),)
+    return numbers, ()
 
 
 def encodable(paths: Sequence[str], *, what: str) -> None:

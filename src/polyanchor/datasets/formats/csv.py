@@ -8,7 +8,7 @@ from pathlib import Path
 
 from polyanchor._errors import InputError
 from polyanchor._io import reading
-from polyanchor.datasets.formats._tables import encode_labels, measured_val, missing_rows, of_files, part_numbers
+from polyanchor.datasets.formats._tables import encode_labels, missing_rows, of_files, part_numbers
 from polyanchor.datasets.splits import SourceItems
 
 # Our name of a column -> the names it may have, in any case.
@@ -41,8 +41,10 @@ def read(file: Path, *, allow_partial: bool) -> SourceItems:
         text = file.read_text(encoding="utf-8-sig")
         columns, rows, quoted = _table(name, text)
     labels, class_names = encode_labels(_labels(name, columns["label"], rows, quoted))
-    words = [row[columns["split"]] for row in rows] if "split" in columns else []
-    parts = part_numbers(words, what=name) if words else None
+    parts, notes = None, _alike(list(class_names.values()))
+    if "split" in columns:
+        parts, more = part_numbers([row[columns["split"]] for row in rows], what=name)
+        notes += more
     listing = of_files(
         name,
         file.parent,
@@ -52,7 +54,7 @@ def read(file: Path, *, allow_partial: bool) -> SourceItems:
         class_names=class_names,
         allow_partial=allow_partial,
     )
-    return listing.noted(_alike(list(class_names.values())) + (measured_val(words) if parts is not None else ()))
+    return listing.noted(notes)
 
 
 def _table(name: str, text: str) -> tuple[dict[str, int], list[list[str]], list[list[bool]]]:

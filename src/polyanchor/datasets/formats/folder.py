@@ -12,7 +12,7 @@ import torch
 
 from polyanchor._errors import InputError
 from polyanchor._optional import load
-from polyanchor.datasets.formats._tables import PARTS, VAL_IS_MEASURED, encodable, one_word_a_part
+from polyanchor.datasets.formats._tables import PARTS, encodable, one_word_a_part
 from polyanchor.datasets.images import NO_DECODER, ImageFiles
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.splits import SourceItems
@@ -104,9 +104,7 @@ def _split_level(source: str, images: Sequence[str]) -> tuple[int | None, Mappin
         at = Counter(path[depth] if len(path) > depth else "" for path in folders)
         known = sorted(name for name in at if name.casefold() in PARTS)
         if known and len(known) == len(at) and (depth == 0 or len(known) > 1):
-            words = one_word_a_part(known, what=source)
-            measured = [name for name in known if words[name.casefold()] != PARTS[name.casefold()]]
-            return depth, words, tuple(map(VAL_IS_MEASURED.format, measured))
+            return depth, *one_word_a_part(known, what=source)
         if _beside_each_other(folders, depth) and (depth == 0 or len(at) > len(known)):
             strange = next(
                 path

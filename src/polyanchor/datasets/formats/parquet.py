@@ -13,7 +13,7 @@ import torch
 from polyanchor._errors import InputError
 from polyanchor._io import reading
 from polyanchor._optional import load
-from polyanchor.datasets.formats._tables import PARTS, encodable, encode_labels, measured_val, of_files, part_numbers
+from polyanchor.datasets.formats._tables import PARTS, encodable, encode_labels, of_files, part_numbers
 from polyanchor.datasets.images import ImageBytes
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.splits import SourceItems
@@ -56,9 +56,10 @@ def read(place: Path, *, allow_partial: bool = False) -> SourceItems:
             words = table[split[0]].to_pylist()
         elif len({_part_of(file) for file in files}) > 1:  # one part alone, however many files, divides nothing
             words = [_part_of(file) for file, rows in zip(files, tables, strict=True) for _ in range(rows.num_rows)]
-        parts = part_numbers(words, what=name) if words else None
+        parts = None
         if words:
-            notes += measured_val(words)
+            parts, more = part_numbers(words, what=name)
+            notes += more
         if _holds_paths(table[image]):
             labels, class_names = _labels(table, label)
             root = place if place.is_dir() else place.parent

@@ -17,7 +17,7 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._io import read_tensors, reading, what_was_refused
 from polyanchor._optional import load
-from polyanchor.datasets.formats._tables import encode_labels, measured_val, part_numbers
+from polyanchor.datasets.formats._tables import encode_labels, part_numbers
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.spec import VECTOR_SUFFIXES as SUFFIXES
 from polyanchor.datasets.splits import SourceItems
@@ -92,12 +92,12 @@ def _listing(name: str, stored: Mapping[str, Any], metadata: Mapping[str, Any]) 
 
 def _parts(array: Any, rows: int) -> tuple[Tensor, tuple[str, ...]]:
     """Part number of each row, and notes."""
-    words = _texts("split", array) if _is_text(array) else []
-    parts = torch.tensor(part_numbers(words, what="split")) if words else _tensor("split", array)
+    numbers, notes = part_numbers(_texts("split", array), what="split") if _is_text(array) else ((), ())
+    parts = torch.tensor(numbers) if numbers else _tensor("split", array)
     parts = _check.integer_labels("split", parts, rows)
     if not bool(torch.isin(parts, torch.arange(4)).all()):
         raise InputError(f"split may hold 0 train, 1 test, 2 gallery, 3 validation; got {parts.unique()[:5].tolist()}")
-    return parts, measured_val(words)
+    return parts, notes
 
 
 def _by_role(stored: Mapping[str, Any]) -> dict[str, Any]:
