@@ -128,7 +128,7 @@ def test_bad_input(run, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="the run is not finished; go on with: polyanchor train --resume"):
         report_proxies(folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="part must be one of 'train', 'test', got 'tset'"):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'test', got 'tset'"):
         report_proxies(folder, tmp_path / "out", split="tset")
     with pytest.raises(ValueError, match="--merged-above must be a cosine, from -1 to 1, got 95"):
         report_proxies(folder, tmp_path / "out", merged_above=95)
