@@ -53,7 +53,7 @@ def test_what_is_written_and_what_it_says(run, tmp_path):
     found = report_proxies(folder, out, classes=2)
     assert found == json.loads((out / "proxies.json").read_text())
     assert {file.name for file in out.iterdir()} == {"proxies.json", *FIGURES}
-    assert (found["items"], found["proxies_per_class"], found["gamma"], found["part"]) == (72, 3, 0.2, "train")
+    assert (found["items"], found["proxies_per_class"], found["gamma"], found["split"]) == (72, 3, 0.2, "train")
     assert [one["class_id"] for one in found["classes"]] == [10, 11, 12]
     assert all(one["agreement"]["sub_classes"] == 2 for one in found["classes"])
     assert 0 < found["means"]["purity"] <= 1
@@ -128,7 +128,7 @@ def test_bad_input(run, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="the run is not finished; go on with: polyanchor train --resume"):
         report_proxies(folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="part must be one of 'train', 'test', got 'tset'"):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'test', got 'tset'"):
         report_proxies(folder, tmp_path / "out", split="tset")
     with pytest.raises(ValueError, match="--merged-above must be a cosine, from -1 to 1, got 95"):
         report_proxies(folder, tmp_path / "out", merged_above=95)

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import torch
 
-from polyanchor.report.figures import class_data, class_labels, map_data
+from polyanchor.report.figures import class_data, class_labels, map_data, templates
 from polyanchor.report.map import layers, views
 from polyanchor.report.scores import class_scores, confusion
 
@@ -63,3 +64,11 @@ def test_what_is_said_of_a_class():
         "confused": [["five", 0.5], ["eight", 0.25]],
     }
     assert said[2:] == [{"name": "seven", "queries": 0, "undefined": 1}, {"name": "eight"}]
+
+
+def test_figures_have_the_colours_of_the_page():
+    style = (resources.files("polyanchor.report") / "assets" / "page.css").read_text()
+    for template in templates().values():
+        layout = template["layout"]
+        assert f"--soft: {layout['font']['color']}" in style and f"--line: {layout['xaxis']['gridcolor']}" in style
+        assert f"--panel: {layout['hoverlabel']['bgcolor']}" in style

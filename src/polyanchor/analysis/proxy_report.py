@@ -228,7 +228,8 @@ def _show(study: ProxyStudy, items: Items, centres: ClassCentres, out: Path) -> 
 
 
 def _as_json(centres: ClassCentres) -> dict[str, Any]:
-    return asdict(centres) | {"in_use": centres.in_use, "spread": _number(centres.spread)}
+    lists = {"usage": [*centres.usage], "counts": [*centres.counts], "merged": [[*group] for group in centres.merged]}
+    return asdict(centres) | lists | {"in_use": centres.in_use, "spread": _number(centres.spread)}
 
 
 def _number(value: float) -> float | None:
