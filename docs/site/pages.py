@@ -80,6 +80,8 @@ def configuration() -> str:
     def table(section: str, title: str, model: Any) -> None:
         rows = [f"## {title}\n\n{model.__doc__}\n\n| key | default | |\n| --- | --- | --- |"]
         for name, field in model.model_fields.items():
+            if field.is_required():  # the name of a baseline, which is the heading
+                continue
             default = " ".join(tomli_w.dumps({"x": field.default})[4:].split())
             meaning = (field.description or "").replace("|", "\\|")
             rows.append(f"| `{section}.{name}` | `{default}` | {meaning} |")
