@@ -318,7 +318,10 @@ INAPPLICABLE = [  # a command, and the option that cannot apply to what it is gi
     (["data", "verify", "folder:{}/photos"], ["--allow-partial"]),
 ]
 ALWAYS = {  # there is no input that they could not apply to
-    "train": {"--json", "--resume", "--config"},
+    "train": {
+        *("--json", "--resume", "--config", "--backbone", "--weights", "--loss", "--proxies-per-class", "--epochs"),
+        *("--micro-batch-size", "--lr", "--image-size", "--device", "--precision", "--seed", "--workers"),
+    },
     "compare": {"--config", "--method", "--seeds", "--out", "--json"},
     "analyze gradients": {"--out", "--over-training", "--batches", "--json"},
     "analyze proxies": {"--out", "--classes", "--json"},
@@ -374,7 +377,7 @@ given = [
     (0, "index build {odd}.safetensors --out {odd}.index"), (0, "index info {odd}.index"),
     (0, "index check {odd}.index"),
     (0, "search {odd}.index {odd}.safetensors --k 2"), (2, "index remove {odd}.index {odd}"),
-    (2, "evaluate {odd}"), (2, "evaluate {odd}.none"), (2, "train --{odd}"), (2, "{odd}"), (2, "data verify {odd}"),
+    (2, "evaluate {odd}"), (2, "evaluate {odd}.none"), (2, "train --{odd}"), (2, "{odd}"), (0, "data verify {odd}"),
     (0, "index --help"),
 ]
 for code, words in given:
