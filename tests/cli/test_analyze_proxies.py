@@ -68,7 +68,7 @@ def test_images_that_cannot_be_read(trained, photos, tmp_path, capsys):
     ("options", "words"),
     [
         (["--split", "test"], "none of the 16 test items is of one (the split is zero-shot); take --split train"),
-        (["--split", "tost"], "part must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
+        (["--split", "tost"], "split must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
         (["--loss.gamma", "1"], "only data, images, batches and run keys of a finished run can change, got loss.gamma"),
     ],
 )

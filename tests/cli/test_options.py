@@ -123,8 +123,8 @@ def test_letters_that_the_output_lacks_are_escaped_in_json(encoding, monkeypatch
 def test_nothing_that_is_installed_names_a_file_that_is_not():
     """Help, messages, docstrings, comments, templates: the wheel holds src alone."""
     installed = [file for file in (ROOT / "src").rglob("*") if file.suffix in (".py", ".html", ".js", ".css")]
-    assert len(installed) > 150
-    assert not [file for file in installed if re.search(r"\bdocs/|\b(?!table|README)\w+\.md\b", file.read_text())]
+    assert len(installed) > 140
+    assert not [file for file in installed if re.search(r"\bdocs/|\b(?!table|README)\w+\.md\b(?!\.jinja)", file.read_text())]
 
 
 def _names(tree):
@@ -161,8 +161,8 @@ def test_whatever_is_imported_is_declared():
         for name in found
         if not (names := {canonicalize_name(one) for one in owners.get(name, [name])}) & declared
     }
-    # whose version is torch's to choose, imported only where torch brings it or by type checkers
-    assert set(undeclared) == {"triton", "typing_extensions"}
+    # whose version is torch's to choose, imported only where torch brings it
+    assert set(undeclared) == {"triton"}
     assert all(names & with_torch for names in undeclared.values())
 
 

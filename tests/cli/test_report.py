@@ -47,7 +47,7 @@ def test_the_file_to_stdout_and_the_rest_to_stderr(trained, tmp_path, capsys):
 def test_bad_input_is_one_message(trained, tmp_path, capsys):
     cases = {
         ("--split", "tests"): "did you mean 'test'",
-        ("--split", "gallery"): "part must be one of 'test', 'validation', 'train'",
+        ("--split", "gallery"): "split must be one of 'test', 'validation', 'train'",
         ("--class", "class9"): "--class must be a class of the test or of the training items, got 'class9'",
         ("--loss.alpha", "3"): "only data, images, batches and run keys",
         ("--run.k", "[99]"): "99",
