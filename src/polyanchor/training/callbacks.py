@@ -110,8 +110,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save on a request to stop, or when it is time; after the last batch the epoch's own save follows."""
         self._position = {"epoch": trainer.current_epoch, "position": batch_idx + 1}
+        requested = self.stop.made
         if batch_idx + 1 < len(self.batches):
-            stop, save = self.ranks.all_max(self.stop.made, self.ranks.first and self._is_time())
+            stop, save = self.ranks.all_max(requested, self.ranks.first and self._is_time())
             if stop or save:
                 self._save(trainer, "last.ckpt")
             if stop:
@@ -129,7 +130,8 @@ class Checkpoints(Checkpoint):
                 # before last.ckpt, which names the best epoch: after a kill in between, the epoch is repeated
                 self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        if self._position["epoch"] < (trainer.max_epochs or 0) and self.ranks.all_max(self.stop.made)[0]:
+        requested = self.stop.made
+        if self._position["epoch"] < (trainer.max_epochs or 0) and self.ranks.all_max(requested)[0]:
             raise Interrupted
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
