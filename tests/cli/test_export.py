@@ -63,7 +63,10 @@ def test_the_table(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{saved}", "--to", "onxx", "--out", "a.onnx"], "'onxx' is not one of 'onnx', 'pt2', 'safetensors'; did you mean 'onnx'?"),
+        (
+            ["{saved}", "--to", "onxx", "--out", "a.onnx"],
+            "'onxx' is not one of 'onnx', 'pt2', 'safetensors'; did you mean 'onnx'",
+        ),
         (["{saved}", "--to", "onnx", "--out", "a.pt"], "--out must end in .onnx"),
         (["{saved}", "--to", "pt2", "--out", "a.pt2", "--pixels", "rgb"], "'rgb' is not one of 'uint8', 'float'"),
         (["{saved}", "--to", "safetensors", "--out", "{saved}"], "is not an empty folder"),

@@ -124,7 +124,9 @@ def test_nothing_that_is_installed_names_a_file_that_is_not():
     """Help, messages, docstrings, comments, templates: the wheel holds src alone."""
     installed = [file for file in (ROOT / "src").rglob("*") if file.suffix in (".py", ".html", ".js", ".css")]
     assert len(installed) > 140
-    assert not [file for file in installed if re.search(r"\bdocs/|\b(?!table|README)\w+\.md\b(?!\.jinja)", file.read_text())]
+    assert not [
+        file for file in installed if re.search(r"\bdocs/|\b(?!table|README)\w+\.md\b(?!\.jinja)", file.read_text())
+    ]
 
 
 def _names(tree):
