@@ -3,15 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 BENCH := .venv-bench/bin/python
 
-.PHONY: help demo test lint docs bench scaling clean
+.PHONY: help demo test test-all lint docs bench scaling clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/.train  ## train on handwritten digits and print the table of measures (some minutes, mostly installing)
 	$(BIN)/polyanchor demo --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-test: .venv/.all lint  ## lint, types, layers, tests
+test: .venv/.all lint  ## lint, types, layers, and the tests that take seconds (a few minutes)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: .venv/.all lint  ## the same with the slow tests, as the CI runs it
 	$(BIN)/python -m pytest -n 2
 
 lint: .venv/.all  ## ruff, mypy
@@ -23,12 +26,12 @@ docs: .venv/.all  ## build the documentation site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'open build/site/index.html; with its search: $(BIN)/mkdocs serve'
 
-bench: .venv-bench/.done  ## time and memory beside other libraries (ten minutes): prints the table, fills docs/performance.md
+bench: .venv-bench/.done  ## time and memory beside other libraries (ten minutes): prints the table, fills benchmarks/README.md
 	$(BENCH) -m benchmarks
 	$(BENCH) docs/performance_tables.py
 	$(BENCH) docs/figures/performance.py
 
-scaling: .venv-bench/.done  ## a million classes, and one rank beside two (half an hour, two cores): fills docs/scaling.md
+scaling: .venv-bench/.done  ## a million classes, and one rank beside two (half an hour, two cores): fills benchmarks/README.md
 	$(BENCH) -m benchmarks.million_classes
 	$(BENCH) -m benchmarks.data_parallel
 	$(BENCH) -m benchmarks.sharded_loss

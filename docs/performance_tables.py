@@ -1,13 +1,41 @@
-"""Writes the tables of performance.md and scaling.md from benchmarks/results/: python docs/performance_tables.py."""
+"""Writes the tables of benchmarks/README.md, docs/performance.md and README.md from benchmarks/results/.
+
+Run: python docs/performance_tables.py
+"""
 
 import json
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = ROOT / "docs" / "performance.md", ROOT / "docs" / "scaling.md"
+PAGES = ROOT / "benchmarks" / "README.md", ROOT / "docs" / "performance.md", ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 VERSIONS = "torch", "numpy", "pytorch-metric-learning", "open-metric-learning", "torchmetrics", "faiss-cpu"
+
+# the short table: what is measured, file, first words of the case, ours, the other
+OVERVIEW = [
+    (
+        "loss and gradients, 11,318 classes, batch 180",
+        ("loss_time", "B 180, D 512, C 11,318, K 1", "polyanchor class", "pytorch-metric-learning ProxyAnchorLoss"),
+    ),
+    (
+        "memory beyond the gradients, 100,000 classes",
+        ("loss_memory", "B 180, D 512, C 100,000, K 1", "polyanchor class", "pytorch-metric-learning ProxyAnchorLoss"),
+    ),
+    (
+        "exact evaluation of 20,000 items",
+        (
+            "evaluation_time",
+            "N 20,000, D 512, items per class 5",
+            "polyanchor evaluate_retrieval",
+            "pytorch-metric-learning AccuracyCalculator",
+        ),
+    ),
+    (
+        "training on Stanford Cars, 128 px, batch 120",
+        ("training_throughput", "Stanford Cars, B 120, pixels 128", "polyanchor train", "bare loop"),
+    ),
+]
 
 
 def rows(question: str) -> list[dict]:
@@ -33,7 +61,7 @@ def number(value: float) -> str:
 
 
 def limit(aim: dict, unit: str) -> str:
-    """What is to be reached: ``at most 1.0 x three products``."""
+    """A target in words: ``at most 1.0 x three products``."""
     word, bound = ("at most", aim["at_most"]) if "at_most" in aim else ("at least", aim["at_least"])
     return f"{word} {bound:g} x {aim['of']}" if aim["of"] else f"{word} {bound:g} {unit}"
 
@@ -49,31 +77,33 @@ def table(question: str) -> str:
     if not (RESULTS / f"{question}.json").is_file():
         return f"Not measured yet: `python -m benchmarks.{question}`."
     cells = [["case", "subject", "median", "quartiles", "ratio"]]
-    found = rows(question)
-    for row in found:
+    measured = rows(question)
+    for row in measured:
         for index, (name, figures) in enumerate(row["subjects"].items()):
             low, high = (shown(figures[key], row["unit"]) for key in ("q1", "q3"))
             spread = f"{low} to {high}" if row["rounds"] > 1 else "one run"
             ratio = number(figures["ratio"]) if "ratio" in figures else ""
             cells.append([case(row) * (index == 0), name, shown(figures["median"], row["unit"]), spread, ratio])
-    notes = dict.fromkeys(note for row in found for note in row["notes"])
+    notes = dict.fromkeys(note for row in measured for note in row["notes"])
     about = "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
-    reference = "".join(f"Ratios are to {name}. " for name in dict.fromkeys(row["reference"] for row in found) if name)
-    return f"{lines(cells, 2)}\n\n{reference}{origins(found)}{about}"
+    reference = "".join(
+        f"Ratios are to {name}. " for name in dict.fromkeys(row["reference"] for row in measured) if name
+    )
+    return f"{lines(cells, 2)}\n\n{reference}{origins(measured)}{about}"
 
 
-def origins(found: list[dict]) -> str:
+def origins(measured: list[dict]) -> str:
     """Command, commit, machine, versions: once if all rows have the same."""
-    said = dict.fromkeys(
+    unique = dict.fromkeys(
         f"`{origin['command']}`, commit `{origin['commit']}`, {origin['processor']}, {origin['machine']}, "
         + ", ".join(f"{package} {origin[package]}" for package in VERSIONS if package in origin)
-        for origin in (row["origin"] for row in found)
+        for origin in (row["origin"] for row in measured)
     )
-    return "; ".join(said) + "."
+    return "; ".join(unique) + "."
 
 
 def targets() -> str:
-    """Every number to reach and what was found, those that are missed first."""
+    """Every target and what was measured, missed ones first."""
     cells = []
     for file in sorted(RESULTS.glob("*.json")):
         for row in rows(file.stem):
@@ -84,20 +114,30 @@ def targets() -> str:
                 cells.append([name, aim["subject"], limit(aim, row["unit"]), f"{number(aim['value'])}{unit}", met])
     met = sum(line[-1] == "met" for line in cells)
     cells.sort(key=lambda line: line[-1] == "met")
-    head = ["what", "subject", "to reach", "found", ""]
+    head = ["what", "subject", "target", "measured", ""]
     return f"{lines([head, *cells], 3)}\n\n{met} of {len(cells)} are met."
 
 
+def overview(count: int) -> str:
+    """The first ``count`` rows of the short table."""
+    cells = [["measured on two CPU cores", "polyanchor", "other", "file"]]
+    for title, (question, shapes, ours, other) in OVERVIEW[:count]:
+        row = next(row for row in rows(question) if case(row) == shapes)
+        values = [shown(row["subjects"][name]["median"], row["unit"]) for name in (ours, other)]
+        about = other.replace("pytorch-metric-learning", "PML")
+        cells.append([title, f"**{values[0]}**", f"{values[1]} ({about})", f"`benchmarks/results/{question}.json`"])
+    return lines(cells, 1)
+
+
 def render(page: str) -> str:
-    """The page with every ``<!-- table: QUESTION -->`` and ``<!-- targets -->`` filled anew."""
-    page = re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-        lambda found: found[1] + table(found[2]) + "\n<!-- end -->",
+    """The page with what stands between its markers written anew."""
+    fill = {"table": table, "overview": lambda count: overview(int(count)), "targets": lambda _: targets()}
+    return re.sub(
+        r"(<!-- (table|overview|targets): (\w+) -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{fill[match[2]](match[3])}\n<!-- end -->",
         page,
         flags=re.DOTALL,
     )
-    head, tail = "<!-- targets -->\n", "<!-- end -->"
-    return re.sub(f"{head}.*?{tail}", lambda _: f"{head}{targets()}\n{tail}", page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

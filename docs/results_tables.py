@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md from the files in results/. Run: python docs/results_tables.py."""
+"""Writes the tables of docs/results.md and results/*/README.md from the result files: python docs/results_tables.py."""
 
 import json
 import re
@@ -9,11 +9,29 @@ from polyanchor.stats.intervals import Paired
 from polyanchor.types import Interval
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "results.md"
+PAGES = ROOT / "docs" / "results.md", *sorted((ROOT / "results").glob("*/README.md"))
 COLUMNS = {"recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "ndcg@8": "nDCG@8"}
 LENGTH = re.compile(r"(\w+)-k(\d+)-(\w+)-x(\d+)(?:-decay(.+))?")  # label of a row of the length study
+REPEATS = {"deviation": ".4f", "discrimination": ".1f", "agreement": ".2f"}
 REACH = ("all_own_class", "all_other_classes")
 COLUMNS |= {"map@r": "MAP@R", "r_precision": "R-precision", "mrr": "MRR"}
+# the table of docs/results.md: a column is a result file and a measure, a row the label of one loss in each file
+OVERVIEW = {
+    "Cars 64 px, R@1": ("cars196_half_64px", "recall@1"),
+    "Cars 64 px, MAP@R": ("cars196_half_64px", "map@r"),
+    "Cars features, MAP@R": ("cars196_half_features", "map@r"),
+    "CIFAR-100 coarse, MAP@R": ("cifar100_coarse", "map@r"),
+    "CIFAR-100 fine, MAP@R": ("cifar100_coarse", "sub/map@r"),
+    "digits, MAP@R": ("digits", "map@r"),
+}
+LOSSES = {
+    'Proxy Anchor = `"class"`, K 1': ("class-k1",),
+    '`"class"`, K 10': ("class-k10", "class"),
+    '`"data"`, K 10': ("data-k10", "data"),
+    '`"mixed"`, K 10': ("mixed-k10", "mixed"),
+    "SoftTriple, K 10": ("softtriple-k10", "softtriple"),
+    "NormSoftmax": ("normsoftmax",),
+}
 
 
 def describe(results: dict) -> tuple[str, str]:
@@ -49,9 +67,11 @@ def rows_of(cells: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (cells[0], rule, *cells[1:]))
 
 
-def plus_minus(found: dict) -> str:
+def plus_minus(interval: dict) -> str:
     """Mean and half of the interval."""
-    return f"{found['mean']:.3f}" + ("" if found["high"] is None else f" ± {found['high'] - found['mean']:.3f}")
+    return f"{interval['mean']:.3f}" + (
+        "" if interval["high"] is None else f" ± {interval['high'] - interval['mean']:.3f}"
+    )
 
 
 def p_value(kind: str, test: dict, methods: int) -> str:
@@ -62,26 +82,26 @@ def p_value(kind: str, test: dict, methods: int) -> str:
     return shown_p(Paired(Interval(**test["difference"]), test["p"], resolution))
 
 
-def comparison(said: dict) -> str:
+def comparison(results: dict) -> str:
     """A row a method: means over seeds, difference to the reference with its three p-values."""
-    select, against = said["select"], said["reference"]
+    monitor, reference = results["monitor"], results["reference"]
     names = ["recall@1", "ndcg@8", "map@r"]
-    names += [f"sub/{name}" for name in names if f"sub/{name}" in said["lines"][0]["means"]]
-    judged = next((name for name in reversed(names) if name.endswith(select)), select)
+    names += [f"sub/{name}" for name in names if f"sub/{name}" in results["lines"][0]["means"]]
+    judged = next((name for name in reversed(names) if name.endswith(monitor)), monitor)
     titles = [("fine " if name.startswith("sub/") else "") + COLUMNS[name.removeprefix("sub/")] for name in names]
-    held_out = [f"{COLUMNS[select]}, held-out classes"] if said["lines"][0]["validation"] else []
+    held_out = [f"{COLUMNS[monitor]}, held-out classes"] if results["lines"][0]["validation"] else []
     head = [
         "method",
         "seeds",
         *held_out,
         *titles,
-        f"{titles[names.index(judged)]} less {against}",
+        f"{titles[names.index(judged)]} less {reference}",
         "p seeds",
         "p queries",
         "p classes",
     ]
-    cells, methods = [head], sum(bool(line["tests"]) for line in said["lines"])
-    for line in sorted(said["lines"], key=lambda line: -line["means"][judged]["mean"]):
+    cells, methods = [head], sum(bool(line["tests"]) for line in results["lines"])
+    for line in sorted(results["lines"], key=lambda line: -line["means"][judged]["mean"]):
         test = line["tests"].get(judged)
         ends = ["", "", "", ""]
         if test:
@@ -90,12 +110,31 @@ def comparison(said: dict) -> str:
         shown = [plus_minus(line["means"][name]) for name in names]
         judge = [plus_minus(line["validation"])] if held_out else []
         cells.append([line["label"], str(line["runs"]), *judge, *shown, *ends])
-    return rows_of(cells) + "\n\n" + origin(said)
+    return rows_of(cells) + "\n\n" + origin(results)
 
 
-def lengths(said: dict) -> str:
+def overview() -> str:
+    """A row a loss, a column for each data set and measure: means over seeds."""
+    cells = [["loss", *OVERVIEW]]
+    for title, labels in LOSSES.items():
+        row = [title]
+        for folder, measure in OVERVIEW.values():
+            results = read(f"{folder}/comparison.json")
+            lines = {line["label"]: line for line in results["lines"]}
+            label = next(label for label in labels if label in lines)
+            row.append(f"{lines[label]['means'][measure]['mean']:.3f}")
+        cells.append(row)
+    return rows_of(cells)
+
+
+def read(name: str) -> dict:
+    """One result file."""
+    return json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
+
+
+def lengths(results: dict) -> str:
     """Validation by rate, with the turn of the proxies in the first and the last epoch and their length at the end."""
-    lines = {line["label"]: line for line in said["lines"]}
+    lines = {line["label"]: line for line in results["lines"]}
     parts = {label: LENGTH.fullmatch(label).groups("") for label in lines}
     rates = sorted({rate for *_, rate, _ in parts.values()}, key=int)
     rows: dict[tuple, dict[str, str]] = {}
@@ -104,70 +143,70 @@ def lengths(said: dict) -> str:
         turn, length = line["proxies"]["turn"], line["proxies"]["length"]
         shown = f"{line['validation']['mean']:.4f} ({turn[0]:.0f}°, {turn[-1]:.1f}°, {length[-1]:.1f})"
         rows.setdefault((anchor, k, kind + (f", decay {decay}" if decay else "")), {})[rate] = shown
-    order = {name: place for place, name in enumerate(dict.fromkeys(row[:2] for row in rows))}
+    order = {name: number for number, name in enumerate(dict.fromkeys(row[:2] for row in rows))}
     cells = [["anchor, K, length", *(f"rate x {rate}" for rate in rates)]]
     for name in sorted(rows, key=lambda row: (order[row[:2]], row[2])):
         cells.append([", ".join(name), *(rows[name].get(rate, "") for rate in rates)])
-    return rows_of(cells) + "\n\n" + origin(said)
+    return rows_of(cells) + "\n\n" + origin(results)
 
 
-def steadiness(said: dict) -> str:
+def steadiness(results: dict) -> str:
     """A row a measure: deviation, discrimination and agreement for each kind of repeat."""
-    deepest = max(int(name[7:]) for name in said["means"] if name.startswith("recall@"))
-    wanted = ["recall@1", f"recall@{deepest}", f"ndcg@{deepest}", "r_precision", "map@r", "mrr"]
-    wanted += [f"sub/{name}" for name in wanted if f"sub/{name}" in said["means"]]
+    deepest = max(int(name[7:]) for name in results["means"] if name.startswith("recall@"))
+    measures = ["recall@1", f"recall@{deepest}", f"ndcg@{deepest}", "r_precision", "map@r", "mrr"]
+    measures += [f"sub/{name}" for name in measures if f"sub/{name}" in results["means"]]
     kinds = {"seeds": "over_seeds", "queries": "over_queries", "classes": "over_classes"}
     head = ["measure", "mean"]
     head += [f"{kind}: {what}" for kind in kinds for what in ("deviation", "discrimination", "tau")]
-    parts = [share for share in sorted(said["galleries"], key=float, reverse=True) if share != "1"]
+    parts = [share for share in sorted(results["galleries"], key=float, reverse=True) if share != "1"]
     head += [f"{float(share):.0%} of the gallery: mean, tau" for share in parts]
     cells = [head]
-    for name in wanted:
-        row = [name.replace("sub/", "fine "), f"{said['means'][name]:.3f}"]
+    for name in measures:
+        row = [name.replace("sub/", "fine "), f"{results['means'][name]:.3f}"]
         for key in kinds.values():
-            one = said[key][name]
-            row += [f"{one['deviation']:.4f}", f"{one['discrimination']:.1f}", f"{one['agreement']:.2f}"]
-        row += [gallery(said, share, name) for share in parts]
+            repeats = results[key][name]
+            row += [f"{repeats[part]:{form}}" for part, form in REPEATS.items()]
+        row += [gallery(results, share, name) for share in parts]
         cells.append(row)
-    for name in (
-        one for one in said["galleries"].get("1", {}) if one.startswith("graded") and one.endswith(f"@{deepest}")
-    ):
-        whole = said["galleries"]["1"][name]["mean"]
-        cells.append([name, f"{whole:.3f}", *[""] * 9, *(gallery(said, share, name) for share in parts)])
-    return rows_of(cells) + "\n\n" + origin(said)
+    whole_gallery = results["galleries"].get("1", {})
+    for name in (key for key in whole_gallery if key.startswith("graded") and key.endswith(f"@{deepest}")):
+        cells.append(
+            [name, f"{whole_gallery[name]['mean']:.3f}", *[""] * 9, *(gallery(results, share, name) for share in parts)]
+        )
+    return rows_of(cells) + "\n\n" + origin(results)
 
 
-def centres(said: dict) -> str:
+def centres(results: dict) -> str:
     """A row a method: centres in use and their agreement with the fine classes."""
     names = {"effective_distinct": "effective centres", "ami": "AMI", "kmeans_ami": "AMI of k-means"}
     names |= {"purity": "purity", "kmeans_purity": "purity of k-means", "random_purity": "purity by chance"}
     cells = [["method", "K", *names.values()]]
-    for line in sorted(said["centres"], key=lambda line: -line["means"]["ami"]["mean"]):
+    for line in sorted(results["centres"], key=lambda line: -line["means"]["ami"]["mean"]):
         cells.append([line["label"], str(line["K"]), *(plus_minus(line["means"][name]) for name in names)])
-    return rows_of(cells) + "\n\n" + origin(said)
+    return rows_of(cells) + "\n\n" + origin(results)
 
 
-def gradients(said: dict) -> str:
+def gradients(results: dict) -> str:
     """A row a method: answers of other items' gradients, and the share of items with a usable one, means over seeds."""
     head = ["method", "pull: own class", "pull: others", "push: own class", "push: others"]
-    epochs = len(said["gradients"][0]["epochs"])
+    epochs = len(results["gradients"][0]["epochs"])
     shown = sorted({0, epochs // 3, 2 * epochs // 3, epochs - 1})
     head += [f"usable, epoch {epoch + 1}" for epoch in shown] + ["usable pull, last", "usable push, last"]
     cells = [head]
-    for label in dict.fromkeys(line["label"] for line in said["gradients"]):
-        lines = [line for line in said["gradients"] if line["label"] == label]
+    for label in dict.fromkeys(line["label"] for line in results["gradients"]):
+        lines = [line for line in results["gradients"] if line["label"] == label]
         reach = [mean([line["response"][part][of] for line in lines]) for part in ("pull", "push") for of in REACH]
         usable = [mean([line["epochs"][epoch]["usable"] for line in lines]) for epoch in shown]
         usable += [mean([line["epochs"][-1][f"usable_{part}"] for line in lines]) for part in ("pull", "push")]
         cells.append([label, *(f"{value:.3f}" for value in (*reach, *usable))])
-    return rows_of(cells) + "\n\n" + origin(said)
+    return rows_of(cells) + "\n\n" + origin(results)
 
 
-def switching(said: dict) -> str:
+def switching(results: dict) -> str:
     """A row a loss: what is left of pull and push near home."""
     cells = [["loss", "pull left", "push left"]]
-    cells += [[row["label"], *(share(row[part]) for part in ("pull", "push"))] for row in said["switching"]]
-    return rows_of(cells) + "\n\nC" + place(said["environment"]).removeprefix("c")
+    cells += [[row["label"], *(share(row[part]) for part in ("pull", "push"))] for row in results["switching"]]
+    return rows_of(cells) + "\n\nC" + machine_of(results["environment"]).removeprefix("c")
 
 
 def share(value: float) -> str:
@@ -180,58 +219,69 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def gallery(said: dict, share: str, name: str) -> str:
+def gallery(results: dict, share: str, name: str) -> str:
     """Mean and tau in a part of the gallery, where the measure was taken there."""
-    one = said["galleries"][share].get(name)
-    return "" if one is None else f"{one['mean']:.3f}, {one['agreement']:.2f}"
+    measured = results["galleries"][share].get(name)
+    return "" if measured is None else f"{measured['mean']:.3f}, {measured['agreement']:.2f}"
 
 
-def origin(said: dict) -> str:
+def origin(results: dict) -> str:
     """Where the numbers come from."""
-    plan = said["plan"]
-    return f"{len(plan['methods'])} methods, {plan['trials']} trials each, {place(said['environment'])}"
+    plan = results["plan"]
+    return f"{len(plan['methods'])} methods, {plan['trials']} trials each, {machine_of(results['environment'])}"
 
 
-def frozen(said: dict) -> str:
+def frozen(results: dict) -> str:
     """One row: what the backbone finds untrained."""
-    cells = [[*COLUMNS.values()], [f"{said['test']['means'][key]:.3f}" for key in COLUMNS]]
+    cells = [[*COLUMNS.values()], [f"{results['test']['means'][key]:.3f}" for key in COLUMNS]]
     return (
         rows_of([["", *cells[0]], ["none: frozen features", *cells[1]]])
         + "\n\nC"
-        + place(said["environment"]).removeprefix("c")
+        + machine_of(results["environment"]).removeprefix("c")
     )
 
 
-def place(of: dict) -> str:
+def machine_of(environment: dict) -> str:
     """Commit and machine."""
-    return f"commit `{of['commit']}`, {of['processor']}, {of['machine']}, torch {of['torch']}."
+    return (
+        f"commit `{environment['commit']}`, {environment['processor']}, {environment['machine']}, "
+        f"torch {environment['torch']}."
+    )
 
 
 def of_file(name: str) -> str:
     """The table of one file of results."""
-    said = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
+    results = read(name)
     if name.startswith("proxy_length/"):
-        return lengths(said)
-    if "switching" in said:
-        return switching(said)
-    if "centres" in said:
-        return centres(said)
-    if "gradients" in said:
-        return gradients(said)
-    if "test" in said:
-        return frozen(said)
-    return comparison(said) if "lines" in said else steadiness(said)
+        return lengths(results)
+    if "switching" in results:
+        return switching(results)
+    if "centres" in results:
+        return centres(results)
+    if "gradients" in results:
+        return gradients(results)
+    if "test" in results:
+        return frozen(results)
+    return comparison(results) if "lines" in results else steadiness(results)
+
+
+def fill(name: str) -> str:
+    """The table that a marker names: ``overview``, a file below results/, or a folder of single runs."""
+    if name == "overview":
+        return overview()
+    return of_file(name) if name.endswith(".json") else of_folder(name)
 
 
 def render(page: str) -> str:
-    """The page with every ``<!-- table: FOLDER or FILE -->`` ... ``<!-- end -->`` filled anew."""
+    """The page with the table in every ``<!-- table: NAME -->`` ... ``<!-- end -->`` written anew."""
     return re.sub(
         r"(<!-- table: (\S+) -->\n).*?(\n?<!-- end -->)",
-        lambda found: found[1] + (of_file if found[2].endswith(".json") else of_folder)(found[2]) + "\n<!-- end -->",
+        lambda match: f"{match[1]}{fill(match[2])}\n<!-- end -->",
         page,
         flags=re.DOTALL,
     )
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")

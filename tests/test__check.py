@@ -1,5 +1,6 @@
 """Whatever stands in the place of an argument, the answer is a sentence about it, or a number, and never torch's."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,8 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pooled_deviation": (agreement.pooled_deviation, {"values": X}),
     "discrimination": (agreement.discrimination, {"values": X}),
     "mean_rank_agreement": (agreement.mean_rank_agreement, {"values": X}),
-    "bootstrap": (
-        queries.bootstrap,
+    "bootstrap_interval": (
+        queries.bootstrap_interval,
         {"values": X[:, 0], "groups": GROUPS, "resamples": 9, "confidence": 0.9, "seed": 0},
     ),
     "paired_bootstrap": (queries.paired_bootstrap, {"first": X, "second": X + 1, "groups": GROUPS, "resamples": 9}),
@@ -82,29 +83,25 @@ def instead_of(value: Any) -> dict[str, Any]:
     return {"two": torch.ones(2), "one": torch.tensor(1.0), "word": "3", "NaN": float("nan"), "i": 1j, "yes": True}
 
 
-PLACES = [(call, name) for call, (_, given) in CALLS.items() for name in given]
-
-
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR")
-@pytest.mark.parametrize(("call", "name"), PLACES)
-def test_every_argument_is_looked_at(call, name):
-    function, given = CALLS[call]
-    function(**given)
-    wrong = instead_of(given[name])
-    if name not in NONE_IS_AN_ANSWER | {"gallery", "gallery_labels"} and (call, name) != (
-        "paired_bootstrap",
-        "resamples",
-    ):
-        wrong["None"] = None
-    if (call, name) in {("pool", "similarity"), ("unit_rows", "vectors")}:
-        del wrong["another shape"]  # these take any
-    for what, value in wrong.items():
-        try:
-            with pytest.raises(InputError) as found:
-                function(**{**given, name: value})
-        except BaseException as error:
-            raise AssertionError(f"{name} as {what}: {error!r}") from error
-        assert len(str(found.value)) < 400
+@pytest.mark.parametrize("call", CALLS)
+def test_every_argument_is_checked(subtests, call):
+    function, arguments = CALLS[call]
+    function(**arguments)
+    for name, value in arguments.items():
+        wrong = instead_of(value)
+        if name not in NONE_IS_AN_ANSWER | {"gallery", "gallery_labels"} and (call, name) != (
+            "paired_bootstrap",
+            "resamples",
+        ):
+            wrong["None"] = None
+        if (call, name) in {("pool", "similarity"), ("unit_rows", "vectors")}:
+            del wrong["another shape"]  # these take any
+        for kind, other in wrong.items():
+            with subtests.test(f"{name} as {kind}"):
+                with pytest.raises(InputError) as caught:
+                    function(**{**arguments, name: other})
+                assert len(str(caught.value)) < 400
 
 
 def test_numbers_of_numpy_are_numbers():
@@ -113,23 +110,23 @@ def test_numbers_of_numpy_are_numbers():
     assert usual == other
 
 
-@pytest.mark.parametrize("impl", ["eager", "fused"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("pooling", ["softmax", "max", "logsumexp"])
-def test_proxies_that_are_not_finite_are_named(impl, value, pooling):
-    proxies = P.clone()
-    proxies[3, 1, 2] = value
+def test_proxies_that_are_not_finite_are_named(subtests, pooling):
     words = "proxies must be finite, got NaN or infinity in 1 of 5 rows, first in row 3"
-    with pytest.raises(_check.NotFiniteError, match=words):
-        functional.multi_proxy_anchor_loss(X, proxies, Y, impl=impl, pooling=pooling)
-    with pytest.raises(_check.NotFiniteError, match=words):
-        functional.center_regularizer(proxies)
+    for impl, value in product(("eager", "fused"), (float("nan"), float("inf"))):
+        with subtests.test(impl, value=value):
+            proxies = P.clone()
+            proxies[3, 1, 2] = value
+            with pytest.raises(_check.NotFiniteError, match=words):
+                functional.multi_proxy_anchor_loss(X, proxies, Y, impl=impl, pooling=pooling)
+            with pytest.raises(_check.NotFiniteError, match=words):
+                functional.center_regularizer(proxies)
 
 
 def test_infinite_and_missing_numbers_do_not_pass_for_others():
     infinite = torch.tensor([1.0, torch.inf])
     with pytest.raises(InputError, match="finite, or NaN where undefined"):
-        queries.bootstrap(infinite)
+        queries.bootstrap_interval(infinite)
     with pytest.raises(InputError, match="gains_at_rank must be finite"):
         functional.ndcg_at_k(torch.tensor([[torch.nan]]), torch.ones(1))
     with pytest.raises(InputError, match="finite and 0 or more"):

@@ -206,8 +206,7 @@ def test_names_that_differ_in_the_suffix_alone_are_written_at_once(tmp_path):
 
 
 BUILD = (
-    "import os, signal, sys; from pathlib import Path; from polyanchor.index import folder\n"
-    "import polyanchor._io as files\n"
+    "import os, signal, sys; from pathlib import Path\n"
     "write = Path.replace\n"
     "def hang(self, to):\n"
     "    if str(self).endswith('.writing'): os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -217,6 +216,7 @@ BUILD = (
 )
 
 
+@pytest.mark.slow
 def test_a_build_that_was_killed_leaves_a_place_for_a_new_one(tmp_path):
     save_file({"vectors": torch.randn(6, 4), "labels": torch.arange(6) // 2}, tmp_path / "v.safetensors")
     words = ["index", "build", str(tmp_path / "v.safetensors"), "--out", str(tmp_path / "new.index")]

@@ -12,7 +12,6 @@ from polyanchor.search.exact import search, search_others
 
 np = pytest.importorskip("numpy", reason="extra: train")
 KINDS = {
-    "int": int,
     "np.int64": np.int64,
     "np.uint8": np.uint8,
     "np.array": np.array,
@@ -42,18 +41,21 @@ CASES = {
     "ClassBalancedBatches": lambda n, _: list(ClassBalancedBatches(Y, classes=n(2), images=n(2), seed=n(3))),
     "ShuffledBatches": lambda n, _: list(ShuffledBatches(n(8), size=n(3), seed=n(0), rank=n(0), ranks=n(2))),
     "index": lambda n, folder: index(folder, n),
-    "Config": lambda n, _: Config(run={"epochs": n(3), "k": [n(1), n(2)]}, batches={"classes": n(5)}).model_dump_json(),
-    "Config, one k": lambda n, _: Config(run={"k": n(2), "select": "mrr"}).model_dump_json(),
+    "Config": lambda n, _: Config(
+        run={"epochs": n(3), "k": [n(1), n(2)]}, batches={"classes_per_batch": n(5)}
+    ).model_dump_json(),
+    "Config, one k": lambda n, _: Config(run={"k": n(2), "monitor": "mrr"}).model_dump_json(),
 }
 
 
-@pytest.mark.parametrize("kind", list(KINDS)[1:])
 @pytest.mark.parametrize("name", CASES)
-def test_integers_of_other_libraries(name, kind, tmp_path):
-    places = [tmp_path / part for part in ("want", "got")]
-    for place in places:
-        place.mkdir()
-    assert CASES[name](KINDS[kind], places[1]) == CASES[name](int, places[0])
+def test_integers_of_other_libraries(subtests, name, tmp_path):
+    (tmp_path / "int").mkdir()
+    want = CASES[name](int, tmp_path / "int")
+    for kind, integer in KINDS.items():
+        with subtests.test(kind):
+            (tmp_path / kind).mkdir()
+            assert CASES[name](integer, tmp_path / kind) == want
 
 
 def test_floats_of_other_libraries_in_a_configuration():
@@ -63,13 +65,12 @@ def test_floats_of_other_libraries_in_a_configuration():
         assert made.model_dump_json() == Config(optim={"lr": 0.5}, images={"scale": (0.5, 1.0)}).model_dump_json()
 
 
-@pytest.mark.parametrize(
-    "value", [True, np.True_, torch.tensor(True), 1.0, np.float64(1), torch.tensor(1.0), "1", None]
-)
-def test_no_integers(value):
-    for check in (_check.count, _check.at_least_0, _check.integer):
-        with pytest.raises(TypeError, match="k must be an integer, got"):
-            check("k", value)
+def test_no_integers(subtests):
+    for value in (True, np.True_, torch.tensor(True), 1.0, np.float64(1), torch.tensor(1.0), "1", None):
+        with subtests.test(repr(value)):
+            for check in (_check.count, _check.at_least_0, _check.integer):
+                with pytest.raises(TypeError, match="k must be an integer, got"):
+                    check("k", value)
 
 
 def test_bounds():

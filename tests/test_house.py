@@ -16,19 +16,21 @@ ROOT = TESTS.parent
 ELSEWHERE = {
     "__main__.py": "cli/test_app.py",
     "_errors.py": "cli/test_app.py",
+    "samplers.py": "test_pages.py and datasets/test_samplers.py",
     "_optional.py": "test_core_alone.py",
     "_kernels/triton.py": "_kernels/test_gpu.py",
+    "losses/base.py": "distributed/test_gradients.py and training/test_history.py",
     "distributed/comm.py": "training/test_joining.py and distributed/test_sharded_loss.py",
     "config/schema.py": "config/test_loading.py",
     "config/builders.py": "training/test_train.py",
     "viz/figures.py": "analysis/test_proxy_figures.py and its neighbours",
     "training/trainer.py": "training/test_train.py",
     "training/callbacks.py": "training/test_train.py",
-    "explore/explore.py": "cli/test_explore.py",
     "report/content.py": "report/test_write.py",
     "compare/plan.py": "compare/test_run.py",
     "compare/tables.py": "compare/test_significance.py",
     "cli/_common.py": "cli/test_train.py and its own example",
+    "cli/_flags.py": "cli/test_app.py",
     "cli/analyze.py": "cli/test_analyze_gradients.py and cli/test_compare.py",
 }
 
@@ -60,9 +62,25 @@ def modules_after(code: str) -> set[str]:
     return set(listing.stdout.split())
 
 
-def test_help_does_not_import_torch():
-    code = "import sys; from polyanchor.cli.app import run; assert run(['train', '--help']) == 0"
-    assert not modules_after(code) & {"torch", "lightning", "timm", "numpy", "torchvision"}
+def test_help_and_configuration_do_not_import_torch():
+    code = """
+import contextlib, io, typer
+from polyanchor.cli.app import app, run
+
+def commands(command, words=()):
+    yield words
+    for name, part in getattr(command, "commands", {}).items():
+        if not part.hidden:
+            yield from commands(part, (*words, name))
+
+with contextlib.redirect_stdout(io.StringIO()):
+    for words in commands(typer.main.get_command(app)):
+        assert run([*words, "--help"]) == 0, words
+    assert run(["config", "photos/", "--loss", "arcface", "--lr", "1"]) == 0
+assert run(["train", "--optim.lrr", "1"]) == 2
+"""
+    heavy = {"torch", "lightning", "timm", "numpy", "torchvision", "PIL", "sklearn", "rich"}
+    assert not modules_after(code) & heavy
 
 
 def test_importing_the_package_imports_nothing_else():

@@ -29,7 +29,7 @@ def config(photos, *changes):
 
 
 def arguments(photos, *changes):
-    return [word for setting in settings(photos, *changes) for word in ("--set", setting)]
+    return [f"--{setting}" for setting in settings(photos, *changes)]
 
 
 def write_photos(folder):

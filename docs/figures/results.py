@@ -1,4 +1,4 @@
-"""Draws the figures of docs/results.md from the files in results/. Run: python docs/figures/results.py."""
+"""Draws the figures of the pages of results from the files in results/. Run: python docs/figures/results.py."""
 
 import json
 from pathlib import Path

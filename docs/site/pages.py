@@ -1,8 +1,8 @@
 """What the site needs beyond the pages in docs/: a hook of mkdocs.
 
-README, CHANGELOG and CONTRIBUTING stand at the root for those who read the repository; here they become pages, their
-links into docs/ with them. The page of the commands is made from their own help. Formulas become MathML, which
-browsers show by themselves: no script, no font, no other machine.
+README, CHANGELOG and CONTRIBUTING stand at the root for those who read the repository, the full tables beside their
+result files; here they become pages, their links with them. The pages of the commands and of the configuration are made
+from the program. Formulas become MathML, which browsers show by themselves: no script, no font, no other machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
@@ -24,15 +25,26 @@ AS_THEY_ARE = "LICENSE", "CITATION.cff"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, page in PAGES.items():
         files.append(File.generated(config, page, content=in_docs((ROOT / name).read_text(encoding="utf-8"))))
+    for path in [ROOT / "benchmarks" / "README.md", *sorted((ROOT / "results").glob("*/README.md"))]:
+        name, content = path.relative_to(ROOT).as_posix(), in_docs(path.read_text(encoding="utf-8"))
+        files.append(File.generated(config, name, content=content, inclusion=InclusionLevel.NOT_IN_NAV))
     for name in AS_THEY_ARE:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
+    files.append(File.generated(config, "reference/configuration.md", content=configuration()))
     return files
 
 
 def in_docs(text: str) -> str:
-    """A page of the root as it reads from docs/: ``docs/losses.md`` is ``losses.md``, README the home page."""
-    return re.sub(r"\]\(README\.md", "](index.md", re.sub(r"\]\(docs/", "](", text))
+    """A page outside docs/ with links as from inside: ``docs/losses.md`` is ``losses.md``, README the home page."""
+    return re.sub(r"\]\(README\.md", "](index.md", re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", text))
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Links of docs/ to pages outside it, which stand one level higher in the repository than in the site."""
+    if page.file.generated_by:
+        return markdown
+    return re.sub(r"\]\(\.\./((?:\.\./)*(?:results/|benchmarks/|CONTRIBUTING\.md))", r"](\1", markdown)
 
 
 def commands() -> str:
@@ -50,6 +62,37 @@ def commands() -> str:
             visit(command.get_command(context, child), child, context)
 
     visit(typer.main.get_command(app), "polyanchor", None)
+    return "\n\n".join(sections) + "\n"
+
+
+def configuration() -> str:
+    """Every key of a configuration with its default, from the schema."""
+    import tomli_w
+
+    from polyanchor.config.schema import LOSSES, Config
+
+    sections = [
+        "# Configuration\n\nThe keys of `polyanchor train` and `compare`. `loss.name` is `multi-proxy-anchor` unless "
+        "it is set; the other losses are those of pytorch-metric-learning (extra `compare`), with proxies that start "
+        "at length 1."
+    ]
+
+    def table(section: str, title: str, model: Any) -> None:
+        rows = [f"## {title}\n\n{model.__doc__}\n\n| key | default | |\n| --- | --- | --- |"]
+        for name, field in model.model_fields.items():
+            if field.is_required():  # the name of a baseline, which is the heading
+                continue
+            default = " ".join(tomli_w.dumps({"x": field.default})[4:].split())
+            meaning = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{section}.{name}` | `{default}` | {meaning} |")
+        sections.append("\n".join(rows))
+
+    for name, field in Config.model_fields.items():
+        if name == "loss":
+            for loss, model in LOSSES.items():
+                table("loss", f"loss: {loss}", model)
+        else:
+            table(name, name, field.annotation)
     return "\n\n".join(sections) + "\n"
 
 

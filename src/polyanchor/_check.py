@@ -1,8 +1,7 @@
-"""Argument checks and their wording: what was expected, what came, what to do.
+"""Argument checks, whose messages say what was expected, what came and what to do.
 
-Checks of shape and dtype cost nothing. Checks of values (label range, NaN) read the tensor, which on an
-accelerator would stop the step until the device has caught up; they are made here only for CPU tensors. For
-the rest see :mod:`polyanchor.losses.multi_proxy_anchor`.
+Checks of shape and dtype are free. Checks of values (label range, NaN) read the tensor, which would stall an
+accelerator, so they are made for CPU tensors only; see :mod:`polyanchor.losses.async_checks` for the others.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from numbers import Real
 from operator import index
 from typing import SupportsIndex
@@ -20,24 +18,20 @@ from torch import Tensor
 from torch._C import _functorch
 
 from polyanchor._errors import InputError, InputTypeError
+from polyanchor._errors import nearest as nearest
 
 _NO_INTEGER = "bool", "float", "complex", "bfloat"
 
 
-def one_of(name: str, value: str, known: Sequence[str]) -> None:
-    """Require ``value`` to be one of ``known``."""
-    if not isinstance(value, str) or value not in known:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{nearest(value, known)}")
-
-
-def nearest(value: object, known: Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` for the known name most like ``value``, or an empty string."""
-    close = get_close_matches(str(value), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    """Require ``value`` to be one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise InputError(f"{name} must be one of {listed}, got {value!r}{nearest(value, choices)}")
 
 
 def number(name: str, value: object) -> float:
-    """Require one real number, of Python or of numpy; returned as a float, infinite where it is beyond the floats."""
+    """Require a real number of Python or numpy; returned as a float, infinite if too large for one."""
     if isinstance(value, bool) or not isinstance(value, Real):
         got = (
             f"of shape {tuple(value.shape)}; call .item() on one element" if isinstance(value, Tensor) else repr(value)
@@ -51,38 +45,38 @@ def number(name: str, value: object) -> float:
 
 def positive(name: str, value: float) -> float:
     """Require a number above 0 (NaN and infinity are not)."""
-    found = number(name, value)
-    if not 0 < found < math.inf:
+    checked = number(name, value)
+    if not 0 < checked < math.inf:
         raise InputError(f"{name} must be a finite number above 0, got {value!r}")
-    return found
+    return checked
 
 
 def finite_number(name: str, value: float) -> float:
     """Require a number that is neither NaN nor infinite."""
-    found = number(name, value)
-    if not math.isfinite(found):
+    checked = number(name, value)
+    if not math.isfinite(checked):
         raise InputError(f"{name} must be a finite number, got {value!r}")
-    return found
+    return checked
 
 
 def numbers(name: str, values: object) -> list[float]:
-    """Require several numbers, each as :func:`number` has it; those of a tensor or an array are taken out of it."""
-    found = values if isinstance(values, Sequence) else getattr(values, "tolist", lambda: None)()
-    if isinstance(values, str) or not isinstance(found, Sequence):
+    """Require a sequence, tensor or array of numbers, see :func:`number`."""
+    listed = values if isinstance(values, Sequence) else getattr(values, "tolist", lambda: None)()
+    if isinstance(values, str) or not isinstance(listed, Sequence):
         raise InputTypeError(f"{name} must be a sequence of numbers, got {type(values).__name__} {values!r:.60}")
-    return [number(f"{name}[{place}]", value) for place, value in enumerate(found)]
+    return [number(f"{name}[{row}]", value) for row, value in enumerate(listed)]
 
 
 def share(name: str, value: float) -> float:
     """Require a number above 0 and below 1."""
-    found = number(name, value)
-    if not 0 < found < 1:
+    checked = number(name, value)
+    if not 0 < checked < 1:
         raise InputError(f"{name} must lie between 0 and 1, both excluded, got {value!r}")
-    return found
+    return checked
 
 
 def dense(name: str, value: Tensor, of: str) -> None:
-    """Require a torch tensor whose numbers lie in memory, one beside the other."""
+    """Require a strided torch tensor with memory: not sparse, nested, quantized or on the meta device."""
     if not isinstance(value, Tensor):
         raise InputTypeError(
             f"{name} must be a torch tensor of {of}, got {type(value).__name__}; use torch.as_tensor(...)"
@@ -107,7 +101,7 @@ def real(name: str, value: Tensor, shape: str) -> None:
 
 
 def floating(name: str, value: Tensor, shape: str) -> None:
-    """Require a dense floating tensor of a dtype that can be computed with: 16 bits or more."""
+    """Require a dense floating tensor of 16 bits or more, as torch cannot compute with less."""
     dense(name, value, f"shape {shape}")
     if not value.is_floating_point() or value.dtype.itemsize < 2:
         raise InputTypeError(f"{name} must be floating point, got {value.dtype}; call .float() on it")
@@ -130,14 +124,14 @@ def centres(proxies: Tensor) -> None:
 
 
 def readable(*values: Tensor) -> bool:
-    """Whether looking at the values costs no wait and has one answer: they are on a CPU, and not batched by a vmap."""
+    """Whether values can be read without a wait: they are on a CPU, and not batched by a vmap."""
     return all(value.device.type == "cpu" for value in values) and (
         _functorch.maybe_current_level() is None or not any(map(_batched, values))
     )
 
 
 def capturing() -> bool:
-    """Whether a CUDA graph is being captured: a look at anything on the device would break that off."""
+    """Whether a CUDA graph is being captured, which any read from the device would abort."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()  # without a driver, an error
 
 
@@ -150,13 +144,13 @@ def _batched(value: Tensor) -> bool:
 
 
 class NotFiniteError(InputError):
-    """A value is NaN or infinite: in a training, the rates are too high rather than the input wrong."""
+    """A value is NaN or infinite; in training the learning rate is too high rather than the input wrong."""
 
 
 def finite(name: str, value: Tensor) -> None:
     """Require a tensor without NaN or infinity; reads every value."""
     if value.detach().sum().isfinite():
-        return  # one pass instead of five; a sum that overflows decides nothing
+        return  # one pass instead of five; where the sum overflows, the rest decides
     bad = ~value.isfinite().flatten(1).all(dim=1)
     if bad.any():
         raise NotFiniteError(
@@ -169,9 +163,9 @@ LOST = "proxies must be finite, got a loss that is NaN or infinite from finite e
 
 
 def finite_proxies(proxies: Tensor, loss: Tensor) -> None:
-    """Require finite proxies: looked at only where the loss is not finite, as a pass over all of them is dear."""
+    """Require finite proxies; they are read only where the loss is not finite, as reading all of them is expensive."""
     if torch.compiler.is_compiling():
-        return  # one more break in the graph, and in a traced transform of torch.func one too many
+        return  # it would break the graph, which a traced transform of torch.func does not allow
     if readable(proxies, loss) and not loss.detach().isfinite():
         finite("proxies", proxies.detach())
 
@@ -199,12 +193,12 @@ def class_range(labels: Tensor, classes: int, *, advice: str = _NUMBER_FROM_0) -
 
 
 def class_range_message(low: int, high: int, classes: int, *, advice: str = _NUMBER_FROM_0) -> str:
-    """What to say about labels from ``low`` to ``high``."""
+    """The message about labels from ``low`` to ``high``."""
     return f"labels must be class numbers in [0, {classes}), got numbers from {low} to {high}. {advice}"
 
 
 def integer(name: str, value: SupportsIndex) -> int:
-    """Require an integer of any library (NumPy's, a tensor without dimensions), but no bool; returned as int."""
+    """Require an integer, also NumPy's or a 0-dim tensor, but no bool; returned as int."""
     if not isinstance(value, bool) and not str(getattr(value, "dtype", "")).endswith("bool"):
         with suppress(TypeError):
             return index(value)
@@ -247,7 +241,7 @@ def one_device(first_name: str, first: Tensor, second_name: str, second: Tensor)
 
 
 def loss_inputs(embeddings: Tensor, proxies: Tensor, labels: Tensor) -> Tensor:
-    """Require ``(B, D)``, ``(C, K, D)`` and ``(B,)`` that fit together; the labels come back as int64."""
+    """Require ``(B, D)``, ``(C, K, D)`` and ``(B,)`` that fit together; returns the labels as int64."""
     vectors("embeddings", embeddings)
     centres(proxies)
     if embeddings.shape[1] != proxies.shape[2]:

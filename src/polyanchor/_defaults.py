@@ -1,4 +1,4 @@
-"""torch's default device and dtype are the caller's; what the package makes for itself is on the CPU, in float32."""
+"""Independence of torch's default device and dtype, which are the caller's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ import torch
 
 @contextmanager
 def own_defaults() -> Iterator[None]:
-    """Within it tensors are made on the CPU and in float32 where nothing else is said; also a decorator.
+    """Make new tensors on the CPU and in float32 by default, within a block or as a decorator.
 
-    Does nothing where that is so already: a device as a context costs every call to torch some time.
-
-    Example:
-        >>> with torch.device("meta"), own_defaults():
-        ...     torch.zeros(1).device
-        device(type='cpu')
+    Does nothing if those are the defaults already, because a device context slows every call to torch.
     """
     dtype = torch.get_default_dtype()
     if dtype == torch.float32 and torch.get_default_device().type == "cpu":

@@ -12,7 +12,7 @@ from polyanchor._errors import InputError
 
 Anchor = Literal["class", "data", "mixed"]
 Pooling = Literal["softmax", "max", "logsumexp"]
-Announce = Callable[[str], None]  # receives a line about what is being done
+Announce = Callable[[str], None]  # receives a line about the current work
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Neighbours:
 
     Attributes:
         ids: ``(Q, k)`` int64, row numbers in the gallery.
-        scores: ``(Q, k)`` floating, cosine similarity, never increasing along a row; equal scores stand in
+        scores: ``(Q, k)`` floating, cosine similarity, never increasing along a row; equal scores are in
             order of their ids.
     """
 
@@ -31,14 +31,14 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of labelled items, as a model wrote them.
+    """Embedded items of a data set.
 
     Attributes:
         vectors: ``(N, D)`` floating.
         labels: ``(N,)`` int64, the data source's own class ids.
         names: one name per row (a path, a row number of a table); empty if the rows have none.
-        class_names: class id -> name, for those classes that have one.
-        sublabels: ``(N,)`` int64, known finer classes within the classes, or None.
+        class_names: class id -> name, for classes that have one.
+        sublabels: ``(N,)`` int64, finer classes within the classes, or None.
     """
 
     vectors: Tensor
@@ -50,11 +50,11 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and what is known of it.
+    """A mean and its confidence interval.
 
     Attributes:
         mean: of the sample.
-        low: lower end of the interval; NaN where the sample says nothing about it.
+        low: lower end of the interval; NaN for a sample of one.
         high: upper end.
         n: size of the sample.
     """
@@ -73,13 +73,13 @@ class RetrievalReport:
         per_query: measure name -> ``(Q,)`` float64, NaN where the measure is undefined for that query. Names:
             ``recall@k precision@k ndcg@k`` for each k asked for, ``mrr r_precision map@r``.
         means: measure name -> mean over the queries where it is defined; NaN if there is none.
-        undefined: number of queries whose ideal DCG is 0: nothing in the gallery is worth finding. They are
-            left out of nDCG; see :meth:`undefined_of` for the other measures.
+        undefined: queries whose ideal DCG is 0, as no gallery item has a gain. They are left out of nDCG; see
+            :meth:`undefined_of` for the other measures.
         queries: number of queries, Q.
-        gallery: number of gallery items that each query was searched in.
-        notes: what a reader of the numbers has to know, for example that the data set was not complete.
+        gallery: number of gallery items that each query was compared with.
+        notes: caveats, for example that the data set was incomplete.
         labels: ``(Q,)`` int64, class of each query: queries of one class are not independent of each other.
-        sub: the same search judged by known finer classes, where the items have them.
+        sub: the same search evaluated with the finer classes, where the items have them.
     """
 
     per_query: Mapping[str, Tensor]
@@ -94,18 +94,18 @@ class RetrievalReport:
     def undefined_of(self, measure: str) -> int:
         """Number of queries left out of the mean of one measure.
 
-        With a table of gains it need not be the same for all: nDCG leaves out queries for which nothing is
-        worth finding, the others queries without an item of their own class.
+        With a table of gains it differs: nDCG leaves out queries without any gain, the other measures queries
+        without an item of their class.
 
         Raises:
-            ValueError: no such measure was taken.
+            ValueError: no such measure.
         """
         if measure not in self.per_query:
             raise InputError(f"measure must be one of {', '.join(map(repr, self.per_query))}, got {measure!r}")
         return int(self.per_query[measure].isnan().sum())
 
     def __str__(self) -> str:
-        """The means, a line each, and what they were taken over."""
+        """The means, a line each, and the queries and gallery behind them."""
         lines = [f"{name:13} {mean:.4f}" for name, mean in self.means.items()]
         without = f", {self.undefined} of them with nothing to find" if self.undefined else ""
         lines.append(f"{self.queries} queries{without}, each searched among {self.gallery} items")

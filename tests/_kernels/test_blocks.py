@@ -16,9 +16,9 @@ def test_every_class_once_and_every_pair_where_its_class_is(monkeypatch):
     monkeypatch.setattr(blocks, "FEWEST_PROXIES", 6)
     held = part([6, -1, 0, 6, 7, 2, 3], 7)  # -1 and 7 are classes held elsewhere
     found, inverse = cut(held)
-    assert [(block.here.start, len(block.proxies)) for block in found] == [(0, 3), (3, 3), (6, 1)]
+    assert [(block.span.start, len(block.proxies)) for block in found] == [(0, 3), (3, 3), (6, 1)]
     for block in found:
-        here = range(*block.here.indices(7))
+        here = range(*block.span.indices(7))
         want = {(row, int(label)) for row, label in enumerate(held.labels) if label in here}
         assert {(int(r), int(c) + here[0]) for r, c in zip(block.rows, block.classes, strict=True)} == want
         assert block.flat.tolist() == (block.classes * 7 + block.rows).tolist()
@@ -38,7 +38,7 @@ def test_scores_are_scaled_cosines_and_wait_in_the_gradients_memory(monkeypatch)
     torch.testing.assert_close(torch.cat(first), 7 * unit_rows(held.proxies) @ held.units.T)
     held.proxies.zero_()  # a second look does not come here
     for block, old in zip(found, first, strict=True):
-        assert scores.of(block).data_ptr() == old.data_ptr() == gradient[block.here].data_ptr()
+        assert scores.of(block).data_ptr() == old.data_ptr() == gradient[block.span].data_ptr()
         assert old.abs().max() > 0
 
 

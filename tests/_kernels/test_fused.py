@@ -15,9 +15,11 @@ from polyanchor._kernels import LossOptions, blocks, fused_loss
 from polyanchor._kernels import fused as autograd
 from polyanchor._kernels.sweep import sweep as plain_sweep
 from polyanchor.functional import multi_proxy_anchor_loss
+from tests.covering import covering
 
 ANCHORS = "class", "data", "mixed"
 POOLINGS = "softmax", "max", "logsumexp"
+BLOCKS = "many blocks", "one block"
 
 
 def problem(b: int, c: int, k: int, d: int, *, seed: int = 0, dtype=torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,23 +39,35 @@ def same(x: Tensor, p: Tensor, y: Tensor, *, rtol: float = 1e-9, **options) -> N
         torch.testing.assert_close(got, want, rtol=rtol, atol=rtol * float(want.detach().abs().max()) + 1e-10)
 
 
-@pytest.fixture(params=[0, 10**9], ids=["many blocks", "one block"])
-def _blocks(request, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_SCORES", request.param)
+@pytest.fixture
+def many_or_one(request, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_SCORES", {"many blocks": 0, "one block": 10**9}[request.param])
     monkeypatch.setattr(blocks, "FEWEST_PROXIES", 6)
 
 
-@pytest.mark.usefixtures("_blocks")
-@pytest.mark.parametrize(("anchor", "pooling", "k"), list(product(ANCHORS, POOLINGS, (1, 2, 3))))
-@pytest.mark.parametrize(("b", "c"), [(11, 7), (5, 23), (40, 13), (1, 3), (4, 1), (1, 1)])
-@pytest.mark.parametrize("alpha", [8.0, 32.0, 1000.0])
-def test_equals_the_eager_twin(anchor, pooling, k, b, c, alpha):
+@pytest.mark.parametrize(
+    ("anchor", "pooling", "k", "shape", "alpha", "many_or_one"),
+    covering(
+        ANCHORS,
+        POOLINGS,
+        (1, 2, 3),
+        [(11, 7), (5, 23), (40, 13), (1, 3), (4, 1), (1, 1)],
+        (32.0, 1000.0),
+        BLOCKS,
+        strength=3,
+    ),
+    indirect=["many_or_one"],
+)
+@pytest.mark.usefixtures("many_or_one")
+def test_equals_the_eager_twin(anchor, pooling, k, shape, alpha):
     """Awkward shapes: more rows than columns and fewer, uneven last blocks, absent classes, no negatives."""
-    same(*problem(b, c, k, 9), anchor=anchor, pooling=pooling, alpha=alpha)
+    same(*problem(*shape, k, 9), anchor=anchor, pooling=pooling, alpha=alpha)
 
 
-@pytest.mark.usefixtures("_blocks")
-@pytest.mark.parametrize(("anchor", "pooling"), list(product(ANCHORS, POOLINGS)))
+@pytest.mark.parametrize(
+    ("anchor", "pooling", "many_or_one"), covering(ANCHORS, POOLINGS, BLOCKS), indirect=["many_or_one"]
+)
+@pytest.mark.usefixtures("many_or_one")
 def test_float32_and_a_narrow_assignment(anchor, pooling):
     x, p, y = problem(12, 9, 3, 5, dtype=torch.float32)
     same(x, p, y, anchor=anchor, pooling=pooling, rtol=2e-5)
@@ -144,22 +158,22 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("of", ["embeddings", "proxies"])
-def test_function_transforms(name, of):
+def test_function_transforms(subtests, of):
     x, p, y = (value.detach() for value in problem(5, 4, 2, 3))
     at = x if of == "embeddings" else p
 
     def loss(value: Tensor, impl: str = "auto") -> Tensor:
         return multi_proxy_anchor_loss(*((value, p) if of == "embeddings" else (x, value)), y, alpha=8.0, impl=impl)
 
-    ask, expect = TRANSFORMS[name]
     gradient = torch.autograd.functional.jacobian(lambda value: loss(value, "eager"), at)
     second = torch.autograd.functional.hessian(lambda value: loss(value, "eager"), at)
     other = at.flip(0)
-    torch.testing.assert_close(ask(loss, at, other), expect(loss, at, other, gradient, second))
-    with pytest.raises(InputError, match=r"inside torch.func .* pass impl='eager' \(or 'auto'\) there"):
-        ask(lambda value: loss(value, "fused"), at, other)
+    for name, (ask, expect) in TRANSFORMS.items():
+        with subtests.test(name):
+            torch.testing.assert_close(ask(loss, at, other), expect(loss, at, other, gradient, second))
+            with pytest.raises(InputError, match=r"inside torch.func .* pass impl='eager' \(or 'auto'\) there"):
+                ask(lambda value: loss(value, "fused"), at, other)
 
 
 def test_modules_side_by_side():
@@ -263,7 +277,8 @@ def test_inside_torch_compile(anchor):
     assert max(sizes) < 20  # the checks alone are 11; the sweep is far more
 
 
-@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("many_or_one", BLOCKS, indirect=True)
+@pytest.mark.usefixtures("many_or_one")
 @pytest.mark.parametrize("anchor", ANCHORS)
 def test_rows_and_proxies_of_length_zero_and_of_extreme_length(anchor):
     x, p, y = (value.detach() for value in problem(6, 14, 2, 4, dtype=torch.float32))

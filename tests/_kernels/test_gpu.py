@@ -13,22 +13,22 @@ from polyanchor._kernels.fused import why_not
 CODE = """
 import itertools, torch
 from polyanchor.functional import multi_proxy_anchor_loss, unit_rows
-from polyanchor._kernels import gpu
+from polyanchor._kernels import fused
 from polyanchor._kernels.blocks import Part
-from polyanchor._kernels.options import Counts, Family
+from polyanchor._kernels.options import Counts, LossOptions
 
 torch.set_num_threads(1)
-gpu.BLOCK_BYTES = 4 * 19 * 3 * 3  # blocks of three classes, and a last one of one class
+fused.BLOCK_BYTES = 4 * 19 * 3 * 3  # blocks of three classes, and a last one of one class
 for anchor, pooling, k in itertools.product(("class", "data", "mixed"), ("softmax", "max", "logsumexp"), (1, 3)):
     torch.manual_seed(0)
     x, p, y = unit_rows(torch.randn(19, 6)), torch.randn(7, k, 6), torch.randint(6, (19,))
     p[2, 0] = 0
-    family, counts = Family(anchor=anchor, pooling=pooling, alpha=16.0), Counts.of(y, 7)
+    family, counts = LossOptions(anchor=anchor, pooling=pooling, alpha=16.0), Counts.of(y, 7)
     eager_x, eager_p = x.clone().requires_grad_(), p.clone().requires_grad_()
     loss = multi_proxy_anchor_loss(eager_x, eager_p, y, anchor=anchor, pooling=pooling, alpha=16.0, impl="eager")
     to_x, to_p = torch.autograd.grad(loss, (eager_x, eager_p))
     for wants in ((True, True), (True, False), (False, True), (False, False)):
-        swept = gpu.sweep(Part(x, p, y), family, counts, wants=wants)
+        swept = fused.gpu_sweep(Part(x, p, y), family, counts, wants=wants)
         torch.testing.assert_close(swept.sums.loss(family, counts), loss.detach(), rtol=1e-5, atol=1e-5)
         assert (swept.to_units is not None, swept.to_proxies is not None) == wants
         if wants[0]:

@@ -2,25 +2,25 @@
 
 from itertools import product
 
-import pytest
 import torch
 
 from polyanchor._kernels.pooling import LOG2_E, Pool
 from polyanchor.functional import pool
 
 
-@pytest.mark.parametrize(("kind", "shift", "k"), list(product(("softmax", "max", "logsumexp"), (False, True), (2, 3))))
-def test_equals_the_formula_and_its_gradient(kind, shift, k):
-    cosines = (2 * torch.rand(4, k, 5, dtype=torch.float64) - 1).requires_grad_()
-    gamma, upstream = 0.2, torch.randn(4, 5, dtype=torch.float64)
-    want = pool(cosines.movedim(1, 2), pooling=kind, gamma=gamma)
-    unit = LOG2_E / gamma
-    scores = cosines.detach() * unit
-    working = Pool(kind, shift=shift, like=torch.empty(6, k, 5, dtype=torch.float64))
-    pooled = working.forward(scores)
-    torch.testing.assert_close(pooled / unit, want.detach())
-    got = working.backward(scores, pooled.clone(), upstream.clone())
-    torch.testing.assert_close(got, torch.autograd.grad(want, cosines, upstream)[0])
+def test_equals_the_formula_and_its_gradient(subtests):
+    for kind, shift, k in product(("softmax", "max", "logsumexp"), (False, True), (2, 3)):
+        with subtests.test(kind, shift=shift, k=k):
+            cosines = (2 * torch.rand(4, k, 5, dtype=torch.float64) - 1).requires_grad_()
+            gamma, upstream = 0.2, torch.randn(4, 5, dtype=torch.float64)
+            want = pool(cosines.movedim(1, 2), pooling=kind, gamma=gamma)
+            unit = LOG2_E / gamma
+            scores = cosines.detach() * unit
+            working = Pool(kind, shift=shift, like=torch.empty(6, k, 5, dtype=torch.float64))
+            pooled = working.forward(scores)
+            torch.testing.assert_close(pooled / unit, want.detach())
+            got = working.backward(scores, pooled.clone(), upstream.clone())
+            torch.testing.assert_close(got, torch.autograd.grad(want, cosines, upstream)[0])
 
 
 def test_equal_scores_share_the_gradient_of_the_maximum():

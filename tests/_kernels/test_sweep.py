@@ -11,6 +11,7 @@ from polyanchor._kernels.blocks import Part
 from polyanchor._kernels.options import Counts, LogSums, LossOptions
 from polyanchor._kernels.sweep import sweep
 from polyanchor.functional import multi_proxy_anchor_loss, unit_rows
+from tests.covering import covering
 
 ANCHORS = "class", "data", "mixed"
 
@@ -41,7 +42,7 @@ def logaddexp(values: list[Tensor]) -> Tensor:
     return torch.stack(values).logsumexp(0)
 
 
-@pytest.mark.parametrize(("anchor", "k", "alpha"), list(product(ANCHORS, (1, 3), (16.0, 500.0))))
+@pytest.mark.parametrize(("anchor", "k", "alpha"), covering(ANCHORS, (1, 3), (16.0, 500.0)))
 def test_parts_of_the_classes(anchor, k, alpha):
     units, proxies, labels = problem(k)
     family, counts = LossOptions(anchor=anchor, alpha=alpha), Counts.of(labels, len(proxies))
@@ -62,7 +63,7 @@ def test_parts_of_the_classes(anchor, k, alpha):
     torch.testing.assert_close(LogSums(pull, push).loss(family, counts), loss)
 
 
-@pytest.mark.parametrize(("anchor", "k", "alpha"), list(product(ANCHORS, (1, 3), (16.0, 500.0))))
+@pytest.mark.parametrize(("anchor", "k", "alpha"), covering(ANCHORS, (1, 3), (16.0, 500.0)))
 def test_parts_of_the_rows(anchor, k, alpha):
     units, proxies, labels = problem(k)
     family, counts = LossOptions(anchor=anchor, alpha=alpha), Counts.of(labels, len(proxies))

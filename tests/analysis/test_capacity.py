@@ -45,6 +45,7 @@ def test_training_goes_on_as_if_it_were_not_there(photos, tmp_path):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in with_it.learner.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["multi-proxy-anchor", "triplet"])
 def test_the_last_row_is_autograds_gradient_of_the_finished_model(photos, tmp_path, loss, monkeypatch):
     monkeypatch.setattr(capacity, "USABLE", 0.5)  # so many items are on either side

@@ -50,6 +50,7 @@ def test_class_wise_and_data_wise_are_measured(photos, tmp_path, anchor):
     assert not (tmp_path / "out" / "capacity.png").exists()
 
 
+@pytest.mark.slow
 def test_over_training_is_the_same_run_again(photos, tmp_path):
     run = trained(photos, tmp_path, "run.epochs=2")
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from polyanchor.analysis.proxies import study_proxies
-from polyanchor.analysis.proxy_report import _extremes, report_proxies
+from polyanchor.analysis.proxy_report import extremes, report_proxies
 from polyanchor.config.loading import load_config
 from polyanchor.runs.load import open_trained
 from polyanchor.training.train import train
@@ -53,7 +53,7 @@ def test_what_is_written_and_what_it_says(run, tmp_path):
     found = report_proxies(folder, out, classes=2)
     assert found == json.loads((out / "proxies.json").read_text())
     assert {file.name for file in out.iterdir()} == {"proxies.json", *FIGURES}
-    assert (found["items"], found["proxies_per_class"], found["gamma"], found["part"]) == (72, 3, 0.2, "train")
+    assert (found["items"], found["proxies_per_class"], found["gamma"], found["split"]) == (72, 3, 0.2, "train")
     assert [one["class_id"] for one in found["classes"]] == [10, 11, 12]
     assert all(one["agreement"]["sub_classes"] == 2 for one in found["classes"])
     assert 0 < found["means"]["purity"] <= 1
@@ -70,7 +70,7 @@ def test_the_classes_shown_are_those_with_most_and_those_with_fewest_centres():
         0
     ]
     classes = [replace(one, class_id=number, effective_distinct=n) for number, n in enumerate((2, 5, 1, 4, 3))]
-    assert [[one.class_id for one in _extremes(classes, wanted)] for wanted in (0, 1, 2, 3, 4, 5, 9)] == [
+    assert [[one.class_id for one in extremes(classes, wanted)] for wanted in (0, 1, 2, 3, 4, 5, 9)] == [
         [],
         [1],
         [1, 2],
@@ -128,7 +128,7 @@ def test_bad_input(run, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="the run is not finished; go on with: polyanchor train --resume"):
         report_proxies(folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="part must be one of 'train', 'test', got 'tset'"):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'test', got 'tset'"):
         report_proxies(folder, tmp_path / "out", split="tset")
     with pytest.raises(ValueError, match="--merged-above must be a cosine, from -1 to 1, got 95"):
         report_proxies(folder, tmp_path / "out", merged_above=95)

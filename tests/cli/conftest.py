@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from polyanchor.training.train import train
-from tests import runs
+from tests import tiny_runs
 from tests.compare import features
 
 
@@ -23,7 +23,7 @@ class Finished:
 @pytest.fixture(scope="session")
 def finished_runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("finished")
-    photos, vectors = runs.write_photos(place / "photos"), features.write(place / "vectors.safetensors")
-    train(runs.config(photos, "run.epochs=1"), place / "on_photos")
+    photos, vectors = tiny_runs.write_photos(place / "photos"), features.write(place / "vectors.safetensors")
+    train(tiny_runs.config(photos, "run.epochs=1"), place / "on_photos")
     train(features.config(vectors, "run.epochs=1"), place / "on_vectors")
     return Finished(photos, place / "on_photos", vectors, place / "on_vectors")

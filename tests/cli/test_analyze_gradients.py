@@ -8,7 +8,7 @@ import pytest
 from polyanchor.cli.app import run
 from tests.tiny_runs import arguments
 
-FEW = ["--batches", "2", "--set", "run.threads=1"]
+FEW = ["--batches", "2", "--run.threads", "1"]
 
 
 @pytest.fixture
@@ -21,6 +21,7 @@ def trained(photos, tmp_path, capsys):
     return made
 
 
+@pytest.mark.slow
 def test_a_table_and_a_folder(trained, tmp_path, capsys):
     assert run(["analyze", "gradients", trained("loss.anchor=data"), "--over-training", *FEW]) == 0
     out, err = capsys.readouterr()
@@ -44,6 +45,7 @@ def test_json_is_what_the_file_holds_and_options_arrive(trained, tmp_path, capsy
     assert list(found["curves"]) == ["family, class", "family, data", "family, mixed", "arcface", "this run"]
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read(trained, photos, capsys):
     folder = trained()
     for name in photos.iterdir():
@@ -59,11 +61,11 @@ def test_images_that_cannot_be_read(trained, photos, capsys):
     [
         (["--reference", "softriple"], "did you mean 'softtriple'?"),
         (["--batches", "0"], "--batches"),
-        (["--set", "loss.gamma=1"], "--set changes data, images, batches and run of a finished run"),
+        (["--loss.gamma", "1"], "only data, images, batches and run keys of a finished run can change, got loss.gamma"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_code_2(trained, options, words, capsys):
-    assert run(["analyze", "gradients", trained(), *options]) == 2
+def test_bad_input_is_one_message_and_exit_code_2(trained_on_photos, options, words, capsys):
+    assert run(["analyze", "gradients", str(trained_on_photos), *options]) == 2
     err = " ".join(capsys.readouterr().err.split())
     assert words in err
     assert "Traceback" not in err

@@ -47,6 +47,7 @@ def test_json_is_what_the_file_holds_and_options_arrive(trained, tmp_path, capsy
     assert len(list((tmp_path / "x" / "sheets").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read(trained, photos, tmp_path, capsys):
     folder = trained()
     names = [path.name for path in photos.iterdir()]
@@ -67,12 +68,12 @@ def test_images_that_cannot_be_read(trained, photos, tmp_path, capsys):
     ("options", "words"),
     [
         (["--split", "test"], "none of the 16 test items is of one (the split is zero-shot); take --split train"),
-        (["--split", "tost"], "part must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
-        (["--set", "loss.gamma=1"], "--set changes data, images, batches and run of a finished run"),
+        (["--split", "tost"], "split must be one of 'train', 'test', got 'tost'; did you mean 'test'?"),
+        (["--loss.gamma", "1"], "only data, images, batches and run keys of a finished run can change, got loss.gamma"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_code_2(trained, options, words, capsys):
-    assert run(["analyze", "proxies", trained(), *options]) == 2
+def test_bad_input_is_one_message_and_exit_code_2(trained_on_photos, options, words, capsys):
+    assert run(["analyze", "proxies", str(trained_on_photos), *options]) == 2
     err = " ".join(capsys.readouterr().err.split())
     assert words in err
     assert "Traceback" not in err

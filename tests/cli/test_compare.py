@@ -16,7 +16,7 @@ def vectors(tmp_path_factory):
 
 
 def arguments(vectors, out, *more):
-    words = [word for setting in features.settings(vectors) for word in ("--set", setting)]
+    words = [f"--{setting}" for setting in features.settings(vectors)]
     methods = ["--method", "class", "--method", "arcface"]
     return ["compare", *words, *methods, "--seeds", "2", "--trials", "1", *more, "--out", str(out)]
 
@@ -44,8 +44,8 @@ def test_the_table_and_its_stability(vectors, tmp_path, capsys):
     [
         (["--method", "arcfac"], "did you mean 'arcface'?"),
         (["--reference", "x"], "to test against, must be one of class, arcface, got 'x'"),
-        (["--set", "data.val_share=0"], "set data.val_share above 0, or --trials 0"),
-        (["--set", "data.source=features:none.npz"], "no such file"),
+        (["--data.val_share", "0"], "set data.val_share above 0, or --trials 0"),
+        (["--data.source", "features:none.npz"], "no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(vectors, tmp_path, capsys, more, words):

@@ -14,7 +14,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "RUN", "--json"],
     "embed": ["embed", "RUN", "--out", "OUT.safetensors"],
     "report": ["report", "RUN", "--no-tsne", "--points", "20", "--queries", "1", "--out", "OUT.html"],
-    "explore": ["explore", "RUN", "--no-start", "--out", "OUT", "--json"],
+    "table": ["embed", "RUN", "--out", "OUT.parquet"],
     "proxies": ["analyze", "proxies", "RUN", "--out", "OUT", "--json"],
     "gradients": ["analyze", "gradients", "RUN", "--batches", "1", "--out", "OUT", "--json"],
     "export": ["export", "RUN", "--to", "safetensors", "--out", "OUT", "--json"],
@@ -98,14 +98,19 @@ def healthy(finished_runs, tmp_path):
     return folder, {"evaluate": measured, "resume": measured}
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST)
-def test_a_damaged_file_is_named_or_does_no_harm(name, kind, healthy, tmp_path, capsys):
-    folder, printed = healthy
-    harm(folder / name, kind)
-    agrees(capsys, folder, folder / name, FIRST[name], tmp_path / "o" / "out", printed.get(FIRST[name]))
+def test_a_damaged_file_is_named_or_does_no_harm(subtests, name, healthy, tmp_path, capsys):
+    whole, printed = healthy
+    for kind in DAMAGE:
+        with subtests.test(kind):
+            folder = tmp_path / kind
+            shutil.copytree(whole, folder)
+            harm(folder / name, kind)
+            agrees(capsys, folder, folder / name, FIRST[name], tmp_path / "o" / "out", printed.get(FIRST[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_names_the_damaged_file_that_it_reads(command, healthy, tmp_path, capsys):
     folder, printed = healthy
@@ -126,6 +131,7 @@ def test_a_configuration_that_breaks_off_is_not_filled_up_with_defaults(healthy,
         assert (code, err.startswith(f"polyanchor: {folder / 'config.toml'}")) == (2, True), err
 
 
+@pytest.mark.slow
 def test_another_runs_files_are_refused(finished_runs, tmp_path, capsys):
     for name in ("model.safetensors", "config.toml"):
         folder = tmp_path / name.partition(".")[0]
@@ -140,9 +146,10 @@ def test_another_runs_files_are_refused(finished_runs, tmp_path, capsys):
 HEAD = {"model.head.weight": torch.ones(6, 10), "model.head.bias": torch.ones(6)}
 
 
-@pytest.mark.parametrize("tensors", [{}, {"a": torch.ones(2)}, HEAD, HEAD | {"classes": torch.arange(5)}])
-def test_weights_that_are_not_a_runs(tensors, healthy, tmp_path, capsys):
+def test_weights_that_are_not_a_runs(subtests, healthy, tmp_path, capsys):
     folder, _ = healthy
-    save_file(tensors, folder / "model.safetensors")
-    code, _, err = said_by(capsys, COMMANDS["proxies"], folder, tmp_path / "o" / "out")
-    assert (code, err.startswith(f"polyanchor: {folder / 'model.safetensors'} ")) == (2, True), err
+    for tensors in ({}, {"a": torch.ones(2)}, HEAD, HEAD | {"classes": torch.arange(5)}):
+        with subtests.test(list(tensors)):
+            save_file(tensors, folder / "model.safetensors")
+            code, _, err = said_by(capsys, COMMANDS["proxies"], folder, tmp_path / "o" / "out")
+            assert (code, err.startswith(f"polyanchor: {folder / 'model.safetensors'} ")) == (2, True), err

@@ -1,8 +1,11 @@
 """`polyanchor demo` for one epoch; the whole of it is `make demo`."""
 
+import pytest
+
 from polyanchor.cli.app import run
 
 
+@pytest.mark.slow
 def test_it_writes_images_trains_and_prints_the_table(tmp_path, capsys):
     assert run(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
     out, err = capsys.readouterr()

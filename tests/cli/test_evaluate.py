@@ -8,14 +8,11 @@ import torch
 import polyanchor as pa
 from polyanchor.cli.app import run
 from polyanchor.datasets.formats.vectors import read
-from tests.tiny_runs import arguments
 
 
 @pytest.fixture
-def finished(photos, tmp_path, capsys):
-    assert run(["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+def finished(trained_on_photos):
+    return trained_on_photos
 
 
 def evaluated(capsys, *words):
@@ -50,8 +47,8 @@ def test_all_parts_in_one_file_are_a_features_source(finished, tmp_path, capsys)
     assert run(["embed", str(finished), "--split", "all", "--features", "--out", str(file)]) == 0
     parts = evaluated(capsys, file)
     assert (parts["queries"], parts["notes"]) == (16, ["the test part of the file, 16 of 48 rows"])
-    settings = ["--set", f"data.source=features:{file}", "--set", "model.backbone=none", "--set", "run.epochs=1"]
-    more = ["--set", "batches.classes_per_batch=2", "--set", "data.val_share=0"]
+    settings = ["--data.source", f"features:{file}", "--model.backbone", "none", "--run.epochs", "1"]
+    more = ["--batches.classes_per_batch", "2", "--data.val_share", "0"]
     assert run(["train", *settings, *more, "--out", str(tmp_path / "head")]) == 0
     assert json.loads((tmp_path / "head" / "split.json").read_text())["train_classes"] == [0, 1, 2, 3]
 
@@ -60,7 +57,10 @@ def test_all_parts_in_one_file_are_a_features_source(finished, tmp_path, capsys)
     ("command", "words"),
     [
         (["evaluate", "{run}", "--split", "tests"], "did you mean 'test'"),
-        (["evaluate", "{run}", "--set", "loss.anchor=data"], "--set changes data, images and run"),
+        (
+            ["evaluate", "{run}", "--loss.anchor", "data"],
+            "only data, images and run keys of a finished run can change, got loss.anchor",
+        ),
         (["evaluate", "{run}", "--k", "99"], "15"),
         (["embed", "{run}", "--out", "x.npy"], "--out must end in .safetensors"),
         (["embed", "{run}", "--split", "gallery", "--out", "x.safetensors"], "no gallery part"),

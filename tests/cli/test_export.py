@@ -21,6 +21,7 @@ def finished(photos, tmp_path, capsys):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_run_to_every_form(finished, photos, tmp_path, capsys):
     folder = tmp_path / "folder"
     assert run(["export", str(finished), "--to", "safetensors", "--out", str(folder)]) == 0
@@ -62,9 +63,12 @@ def test_the_table(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{saved}", "--to", "onxx", "--out", "a.onnx"], "to must be one of"),
+        (
+            ["{saved}", "--to", "onxx", "--out", "a.onnx"],
+            "'onxx' is not one of 'onnx', 'pt2', 'safetensors'; did you mean 'onnx'",
+        ),
         (["{saved}", "--to", "onnx", "--out", "a.pt"], "--out must end in .onnx"),
-        (["{saved}", "--to", "pt2", "--out", "a.pt2", "--pixels", "rgb"], "pixels must be one of"),
+        (["{saved}", "--to", "pt2", "--out", "a.pt2", "--pixels", "rgb"], "'rgb' is not one of 'uint8', 'float'"),
         (["{saved}", "--to", "safetensors", "--out", "{saved}"], "is not an empty folder"),
         (["{saved}/..", "--to", "onnx", "--out", "a.onnx"], "neither a run's folder nor a saved embedder"),
     ],

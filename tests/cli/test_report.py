@@ -47,11 +47,11 @@ def test_the_file_to_stdout_and_the_rest_to_stderr(trained, tmp_path, capsys):
 def test_bad_input_is_one_message(trained, tmp_path, capsys):
     cases = {
         ("--split", "tests"): "did you mean 'test'",
-        ("--split", "gallery"): "part must be one of 'test', 'validation', 'train'",
+        ("--split", "gallery"): "split must be one of 'test', 'validation', 'train'",
         ("--class", "class9"): "--class must be a class of the test or of the training items, got 'class9'",
-        ("--set", "loss.alpha=3"): "--set changes data, images, batches and run",
-        ("--set", "run.k=[99]"): "99",
-        ("--set", "data.source=folder:nowhere"): "nowhere",
+        ("--loss.alpha", "3"): "only data, images, batches and run keys",
+        ("--run.k", "[99]"): "99",
+        ("--data.source", "folder:nowhere"): "nowhere",
         ("--out", str(tmp_path)): "--out must be a file, got the folder",
         ("--points", "0"): "--points",
     }

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from polyanchor.cli.app import run
+from polyanchor.config.loading import dump_config
 from polyanchor.training import stopping
-from tests.tiny_runs import arguments
+from tests.tiny_runs import arguments, config
 
 
 def test_table_on_stdout_the_rest_on_stderr(photos, tmp_path, capsys):
@@ -35,8 +36,8 @@ def test_a_command_that_asks_for_nothing_says_what_it_does(tmp_path, capsys, mon
     monkeypatch.setattr("polyanchor.training.train.train", interrupted)
     out = str(tmp_path / "run")
     assert run(["train", "--out", out]) == 1
-    assert f"no CONFIG and no --set: the defaults, on digits, into {out}" in capsys.readouterr().err
-    assert run(["train", "--set", "run.epochs=1", "--out", out]) == 1
+    assert f"no SOURCE and no flags: the defaults, on digits, into {out}" in capsys.readouterr().err
+    assert run(["train", "--run.epochs", "1", "--out", out]) == 1
     assert "the defaults" not in capsys.readouterr().err
 
 
@@ -45,13 +46,15 @@ def test_json_is_what_the_run_wrote(photos, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "run" / "results.json").read_text())
 
 
-def test_an_effective_batch_is_announced_and_limited_by_the_classes(photos, tmp_path, capsys):
-    command = ["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run"), "--batch-size", "30"]
+def test_a_batch_size_is_announced_and_limited_by_the_classes(photos, tmp_path, capsys):
+    file = tmp_path / "c.toml"
+    file.write_text(dump_config(config(photos, "run.epochs=1")))
+    command = ["train", "--config", str(file), "--out", str(tmp_path / "run"), "--batch-size", "30"]
     assert run(command) == 0
     err = capsys.readouterr().err
     assert "batch     6 items (30 were asked for; there are 2 classes to train)" in err
-    more = ["data.val_share=0", "batches.micro_batch_size=4"]
-    command = ["train", *arguments(photos, *more, "run.epochs=1"), "--out", str(tmp_path / "more")]
+    more = ["--val-share", "0", "--micro-batch-size", "4"]
+    command = ["train", "--config", str(file), *more, "--out", str(tmp_path / "more")]
     assert run([*command, "--batch-size", "12"]) == 0
     assert "batch     12 items, 4 at most at once through the network" in capsys.readouterr().err
     assert run([*command, "--batch-size", "13"]) == 2
@@ -82,7 +85,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes(photos, tmp_path):
     assert "Ctrl-C again stops at once" in err
     epoch = len(re.findall(r"^epoch \d+/400", err, re.MULTILINE))
     again = subprocess.run(
-        [*command, "--resume", str(folder), "--set", f"run.epochs={epoch + 2}", "--json"],
+        [*command, "--resume", str(folder), "--run.epochs", f"{epoch + 2}", "--json"],
         capture_output=True,
         text=True,
     )
@@ -95,17 +98,18 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes(photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "loss.ancor=data"], "unknown key 'loss.ancor'; did you mean 'loss.anchor'?"),
-        (["--set", "data.source=folder:nowhere"], "nowhere"),
-        (["--set", "data.source=cars19"], "did you mean 'cars196'"),
-        (["nowhere.toml"], "does not exist"),
-        (["--resume", ".", "--out", "elsewhere"], "leave CONFIG and --out away"),
+        (["--loss.ancor", "data"], "unknown key 'loss.ancor'; did you mean 'loss.anchor'?"),
+        (["--data.source", "folder:nowhere"], "nowhere"),
+        (["--data.source", "cars19"], "did you mean 'cars196'"),
+        (["nowhere.toml"], "write polyanchor train --config nowhere.toml"),
+        (["--config", "nowhere.toml"], "does not exist"),
+        (["--resume", ".", "--out", "elsewhere"], "leave --out out, got elsewhere"),
         (["--resume", "."], "is not a run: it has no config.toml"),
-        (["--set", "model.backbone=resnet18.no_such_weights"], "no_such_weights"),
+        (["--model.backbone", "resnet18.no_such_weights"], "no_such_weights"),
         (["--no-such-option"], "--no-such-option"),
-        (["--set", "model.backbone=resnet_18"], "did you mean 'resnet18'"),
-        (["--set", "model.weights=w.pth"], "found no file 'w.pth'"),
-        (["--set", "data.source=features:f.npz"], "no such file"),
+        (["--model.backbone", "resnet_18"], "did you mean 'resnet18'"),
+        (["--model.weights", "w.pth"], "found no file 'w.pth'"),
+        (["--data.source", "features:f.npz"], "no such file"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(arguments, words, tmp_path, monkeypatch, capsys):
@@ -118,7 +122,7 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, words, tmp_path, mo
 
 
 def test_debug_shows_the_traceback(capsys):
-    assert run(["--debug", "train", "--set", "loss.ancor=data"]) == 2
+    assert run(["--debug", "train", "--loss.ancor", "data"]) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -143,18 +147,20 @@ def test_a_corrupt_image(photos, tmp_path, how, capsys):
         assert "15 queries" in out
 
 
+@pytest.mark.slow
 def test_a_large_image_is_found_before_the_training_unless_it_is_allowed(photos, tmp_path, capsys):
     Image.new("RGB", (300, 300)).save(photos / "class5" / "3.png")
     command = ["train", *arguments(photos, "run.epochs=1", "data.max_pixels=80_000"), "--out", str(tmp_path / "run")]
     assert run(command) == 2
     assert "3.png cannot be read: it has 90,000 pixels, and data.max_pixels allows 80,000" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    assert run([*command, "--set", "data.max_pixels=90_000"]) == 0
+    assert run([*command, "--data.max_pixels", "90_000"]) == 0
     evaluate = ["evaluate", str(tmp_path / "run"), "--data", f"folder:{photos}"]
     assert run(evaluate) == 0
-    assert run([*evaluate, "--set", "data.max_pixels=80_000"]) == 2
+    assert run([*evaluate, "--data.max_pixels", "80_000"]) == 2
 
 
+@pytest.mark.slow
 def test_bad_images_of_training_and_validation_are_counted_too(photos, tmp_path, capsys):
     for number in range(4):  # two of these classes train, two validate
         (photos / f"class{number}" / "3.png").write_bytes(b"no image")

@@ -62,6 +62,7 @@ def test_methods_share_held_out_classes_and_batches(finished):
     assert other["validation_classes"] != split[0]["validation_classes"]
 
 
+@pytest.mark.slow
 def test_killed_at_any_place_it_ends_in_the_same_table(finished, tmp_path):
     path, out, verdict = finished
     half = tmp_path / "half"
@@ -79,6 +80,7 @@ def test_killed_at_any_place_it_ends_in_the_same_table(finished, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_finished_comparison_computes_nothing_again_and_takes_more_seeds(finished, tmp_path, monkeypatch):
     path, out, _ = finished
     more = tmp_path / "more"
@@ -107,6 +109,7 @@ def test_trials_do_not_look_at_test_classes(finished, monkeypatch, tmp_path):
     assert seen == [tuning.SEED] * 3
 
 
+@pytest.mark.slow
 def test_the_search_goes_on_where_it_stood(finished, tmp_path):
     path, _, _ = finished
     of = plan(path)
@@ -175,6 +178,7 @@ def test_a_comparison_in_which_another_process_works_is_refused(finished, tmp_pa
     assert compare(plan(path, trials=0), tmp_path / "out").lines  # what the lock leaves makes it no other folder
 
 
+@pytest.mark.slow
 def test_a_stop_is_heard_between_runs(finished, tmp_path):
     path, _, _ = finished
     stop = StopRequest()
@@ -189,6 +193,7 @@ def test_a_stop_is_heard_between_runs(finished, tmp_path):
     assert len(heard) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_between_trainings_is_a_request_too(finished, tmp_path):
     path, _, _ = finished
     heard = []

@@ -39,7 +39,7 @@ class Watch:
     """Counts how many threads are inside of an image's ``load`` at once; each stays long enough to be met."""
 
     def __init__(self):
-        self.inside, self.all_max, self.lock = 0, 0, threading.Lock()
+        self.inside, self.most, self.lock = 0, 0, threading.Lock()
 
     def over(self, image):
         load = image.load
@@ -47,7 +47,7 @@ class Watch:
         def slow():
             with self.lock:
                 self.inside += 1
-                self.all_max = max(self.all_max, self.inside)
+                self.most = max(self.most, self.inside)
             time.sleep(0.005)
             pixels = load()
             with self.lock:

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from polyanchor.datasets import items as room
 from polyanchor.datasets.images import ImageFiles
 from polyanchor.datasets.items import Items, Split
 
@@ -75,10 +74,6 @@ def test_no_rows_are_allowed():
     assert len(Items(torch.zeros(0, 3), none)) == 0
     with pytest.raises(TypeError, match="floating point"):
         Items(torch.zeros(0, 3, dtype=torch.int64), none)
-
-
-def test_images_have_one_import_path():
-    assert not hasattr(room, "BadImageError") and not hasattr(room, "ImageFiles")
 
 
 def test_values_are_frozen():

@@ -264,6 +264,7 @@ def steps(first, last, **options):
     return [(number, rows) for number in range(first, last) for rows in expected(number, **options)[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_goes_through_the_epochs_and_resumes_in_the_right_one(tmp_path):
     pytest.importorskip("lightning", reason="extra: train")

@@ -10,17 +10,20 @@ from safetensors.torch import save_file
 from polyanchor.datasets.sources import KNOWN, open_items, open_source
 
 
-@pytest.mark.parametrize(("spec", "near"), [("cub20", "cub200"), ("cars", "cars196"), ("parqet:x", "parquet")])
-def test_an_unknown_source_names_the_nearest(spec, near):
-    with pytest.raises(ValueError, match=f"must be one of digits, .*; got '{spec}'; did you mean '{near}'") as caught:
-        open_source(spec)
-    assert all(info.name in str(caught.value) for info in KNOWN)
+def test_an_unknown_source_names_the_nearest(subtests):
+    for spec, near in (("cub20", "cub200"), ("cars", "cars196"), ("parqet:x", "parquet")):
+        with subtests.test(spec):
+            with pytest.raises(
+                ValueError, match=f"must be one of digits, .*; got '{spec}'; did you mean '{near}'"
+            ) as caught:
+                open_source(spec)
+            assert all(info.name in str(caught.value) for info in KNOWN)
 
 
-@pytest.mark.parametrize("spec", ["folder", "folder:", "csv:", "digits:x", ""])
-def test_a_source_of_the_wrong_form(spec):
-    with pytest.raises(ValueError, match=r"names no path|must be one of"):
-        open_source(spec)
+def test_a_source_of_the_wrong_form(subtests):
+    for spec in ("folder", "folder:", "csv:", "digits:x", ""):
+        with subtests.test(spec), pytest.raises(ValueError, match=r"names no path|must be one of"):
+            open_source(spec)
 
 
 def test_options_that_do_not_apply_are_refused():
@@ -127,7 +130,7 @@ def test_omniglot_across_its_two_sets(real_omniglot):
 
 def test_importing_the_room_loads_no_optional_package():
     code = (
-        "import sys; from polyanchor.datasets import dataset, holdout, sampling, sources, transforms; "
+        "import sys; from polyanchor.datasets import loading, samplers, sources, splits, transforms; "
         "names = 'torchvision', 'PIL', 'pyarrow', 'scipy', 'sklearn', 'safetensors'; "
         "print([name for name in names if name in sys.modules])"
     )

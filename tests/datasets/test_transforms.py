@@ -71,9 +71,8 @@ def test_the_scale_is_the_share_of_the_area():
     assert max(spans[(0.04, 0.04)]) < 0.25  # 23 pixels wide at most
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_errors(subtests):
+    for options, message in (
         ({"kind": "random-resize-crop"}, "kind must be one of .* did you mean 'random-resized-crop'"),
         ({"kind": "random-crop", "resize": 8}, "resize must be at least size, got resize 8 for size 16"),
         ({"kind": "random-crop", "aspect": "kep"}, "did you mean 'keep'"),
@@ -82,11 +81,9 @@ def test_the_scale_is_the_share_of_the_area():
         ({"mean": (0.5,)}, "mean must hold one number per colour, 3, got 1"),
         ({"std": (1, 0, 1)}, "std must be a finite number above 0"),
         ({"size": 0}, "size must be a finite number above 0"),
-    ],
-)
-def test_errors(options, message):
-    with pytest.raises(ValueError, match=message):
-        transforms.train_transform(**{"size": 16, "resize": 20, **PLAIN, **options})
+    ):
+        with subtests.test(message), pytest.raises(ValueError, match=message):
+            transforms.train_transform(**{"size": 16, "resize": 20, **PLAIN, **options})
 
 
 def test_a_cut_larger_than_the_image_is_refused():

@@ -17,15 +17,12 @@ from polyanchor.deploy.description import Description
 from polyanchor.deploy.embedder import Embedder, open_embedder
 from polyanchor.models.embedding import create_model
 from polyanchor.runs.load import embed_run
-from polyanchor.training.train import train
 from tests.deploy.embedders import image_embedder, vector_embedder
-from tests.tiny_runs import config
 
 
 @pytest.fixture
-def finished(photos, tmp_path):
-    train(config(photos, "run.epochs=1"), tmp_path / "run")
-    return tmp_path / "run"
+def finished(trained_on_photos):
+    return trained_on_photos
 
 
 def by_hand(embedder, files):

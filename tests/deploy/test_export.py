@@ -33,6 +33,7 @@ def onnx(tmp_path_factory):
     return embedder, done, folder
 
 
+@pytest.mark.slow
 def test_onnxruntime_gives_the_embedders_vectors(onnx):
     embedder, done, folder = onnx
     assert done.files == (folder / "photos.onnx", folder / "photos.onnx.json")
@@ -51,6 +52,7 @@ def test_onnxruntime_gives_the_embedders_vectors(onnx):
     assert done.about["compared_with"].startswith("onnxruntime ")
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_gives_the_embedders_vectors(onnx, monkeypatch):
     embedder, _, folder = onnx
     monkeypatch.chdir(folder)
@@ -61,6 +63,7 @@ def test_the_code_of_the_page_gives_the_embedders_vectors(onnx, monkeypatch):
     torch.testing.assert_close(torch.from_numpy(namespace["vectors"]), want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_file_describes_itself(onnx):
     embedder, done, folder = onnx
     beside = json.loads((folder / "photos.onnx.json").read_text())
@@ -83,6 +86,7 @@ def test_vectors_to_onnx(tmp_path):
         torch.testing.assert_close(torch.from_numpy(got), embedder.embed(vectors), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", ["uint8", "float"])
 def test_pt2(tmp_path, pixels):
     embedder = image_embedder()

@@ -81,12 +81,14 @@ def found(folder):
     return on_ranks(3, two_then_three, str(folder))
 
 
+@pytest.mark.slow
 def test_three_ranks_go_on_from_two_exactly(found):
     for rank in found:
         assert rank["three, read"] == found[0]["two"]
     assert set(found[0]["two"]) == {"proxies", "exp_avg", "exp_avg_sq", "step"}
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_from_three_exactly(found, folder):
     loss, optimizer = training(None)
     load_sharded(folder / "by three", loss, optimizer)
@@ -102,6 +104,7 @@ def test_one_process_goes_on_from_three_exactly(found, folder):
         torch.testing.assert_close(held(loss, optimizer)[name], value, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_files_are_safetensors_alone_and_each_holds_a_part(found, folder):
     files = sorted((folder / "by three").iterdir())
     assert [file.suffix for file in files] == [".safetensors"] * 3
@@ -111,19 +114,19 @@ def test_the_files_are_safetensors_alone_and_each_holds_a_part(found, folder):
     assert not list(folder.glob("*.writing"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_lost_file_is_named(found, folder, tmp_path, lost):
     copy = shutil.copytree(folder / "by three", tmp_path / "copy")
     sorted(copy.iterdir())[lost].unlink()
     loss, optimizer = training(None)
     before = loss.proxies.detach().clone()
-    with pytest.raises(
-        (FileNotFoundError, ValueError), match=r"a file of one of the ranks is missing|of shape \(7, 2, 5\)"
-    ):
+    with pytest.raises((FileNotFoundError, ValueError), match=r"the file of a rank is missing|of shape \(7, 2, 5\)"):
         load_sharded(copy, loss, optimizer)
     assert torch.equal(loss.proxies, before)
 
 
+@pytest.mark.slow
 def test_killed_between_two_renamings_the_one_before_is_read(found, folder, tmp_path, monkeypatch):
     copy = shutil.copytree(folder / "by three", tmp_path / "copy")
     loss, optimizer = training(None)
@@ -146,6 +149,7 @@ def test_killed_between_two_renamings_the_one_before_is_read(found, folder, tmp_
     assert sorted(each.name for each in tmp_path.iterdir()) == ["copy"]
 
 
+@pytest.mark.slow
 def test_other_proxies_and_no_folder_are_refused(found, folder):
     with pytest.raises(ValueError, match=r"must hold proxies of shape \(8, 2, 5\), got \(7, 2, 5\)"):
         load_sharded(folder / "by three", MultiProxyAnchorLoss(8, DIM, **OPTIONS))

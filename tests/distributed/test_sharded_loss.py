@@ -16,6 +16,7 @@ from polyanchor.distributed import sharded_loss as shard_sweep
 from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss, _sweep
 from polyanchor.functional import center_regularizer
 from polyanchor.losses.proxies import fixed_lengths
+from tests.covering import covering
 from tests.distributed.ranks import on_ranks
 
 CLASSES, WIDTH, DIM = 7, 6, 5
@@ -35,7 +36,7 @@ OTHERS = [
     },  # by that way, but all drawn
 ]
 CASES = [
-    *product((2, 3), SIZES, LABELS, PLAIN),
+    *covering((2, 3), list(SIZES), list(LABELS), PLAIN, strength=3),
     *product((3,), ("uneven",), ("all",), OTHERS),
 ]
 
@@ -182,7 +183,7 @@ def test_steps_of_the_optimizer_are_those_of_one_process(found, name):
         ("rows of the last rank", "embeddings must be finite, got NaN or infinity in 3 of 9 rows, first in row 6"),
         ("nobody has rows", "at least one row"),
         ("too few classes", "num_classes must leave no rank without a class, got 2 for 3 ranks"),
-        ("a rank without", "got 4 for 3 ranks: in pieces of 2 they go to 2; take 2 ranks"),
+        ("a rank without", "got 4 for 3 ranks: in chunks of 2 they go to 2; take 2 ranks"),
         ("option", "did you mean 'data'"),
     ],
 )

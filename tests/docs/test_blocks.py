@@ -20,8 +20,8 @@ from polyanchor.config.loading import load_config
 from polyanchor.datasets.benchmarks.digits import write_digits
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 
-TINY = ["model.backbone=test_resnet", "model.weights=", "model.embedding_dim=16", "images.size=16", "images.resize=16"]
-QUICK = ["run.epochs=1", "run.threads=1"]
+TINY = ["--backbone=test_resnet", "--weights=", "--embedding-dim=16", "--image-size=16", "--resize=16"]
+QUICK = ["--epochs=1", "--threads=1"]
 
 # What is appended to a command: one epoch of a tiny network with random weights, as weights cannot be fetched.
 CHEAP = {
@@ -29,23 +29,21 @@ CHEAP = {
     "compare": [*QUICK, "--seeds=2", "--trials=0", "--method=class", "--method=data"],
     "embed": TINY,
     "demo": ["--epochs=1"],
-    "explore": ["--no-start"],
 }
 
 
 def appended(words: list[str]) -> list[str]:
-    """The words that make a command cheap enough; settings of images do not go to vectors."""
+    """The words that make a command cheap enough; flags of images do not go to vectors."""
     command = words[0]
     if "--resume" in words or (command == "embed" and "--features" not in words):
         return []
-    vectors = any(word.startswith("data.source=features:") for word in words)
+    vectors = "none" in words  # the backbone
     chosen = "--method" in words
-    extra = [
+    return [
         word
         for word in CHEAP.get(command, [])
         if not (vectors and word in TINY) and not (chosen and word.startswith("--method"))
     ]
-    return [part for word in extra for part in ([word] if word.startswith("--") else ["--set", word])]
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +59,14 @@ def prepared(tmp_path_factory):
     for name in ("a.jpg", "b.jpg", "query.jpg"):
         Image.open(folder / "photos" / "7" / "0007.png").convert("RGB").save(folder / name)
     (folder / "CONFIG.toml").write_text('[data]\nsource = "folder:photos"\n')
-    settings = [word for name in [*TINY, *QUICK] for word in ("--set", name)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run(["train", "--set", "data.source=folder:photos", *settings, "--out", "runs/photos"]) == 0
-        assert run(["index", "build", "runs/photos", "folder:photos", "--out", "photos.index"]) == 0
+        assert run(["train", "photos", *TINY, *QUICK, "--out", "runs/photos"]) == 0
+        assert run(["index", "build", "runs/photos", "photos/", "--out", "photos.index"]) == 0
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_block_runs_or_says_why_not(page, prepared, tmp_path, monkeypatch):
     blocks = blocks_of(page)

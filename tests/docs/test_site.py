@@ -9,6 +9,8 @@ import pytest
 
 from tests.docs.blocks import ROOT
 
+pytestmark = pytest.mark.slow
+
 FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
 
 
@@ -66,3 +68,10 @@ def test_every_command_has_its_help(site):
     for command in ("train", "index build", "analyze gradients", "export"):
         assert f"polyanchor {command}" in page
         assert f"Usage: polyanchor {command}" in page
+
+
+def test_every_key_of_a_configuration_has_its_row(site):
+    page = (site / "reference" / "configuration.html").read_text()
+    for row in ("optim.lr", "loss.proxies_per_class", "loss.scale", "data.source"):
+        assert f"<td><code>{row}</code></td>" in page
+    assert page.count("<td><code>loss.proxies_per_class</code></td>") == 3  # a row for each loss that has it

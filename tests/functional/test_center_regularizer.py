@@ -47,18 +47,19 @@ def test_first_and_second_gradient():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("turned", [0.0, 1e-8, 1e-5, 1e-3])
-def test_gradients_stay_bounded_where_two_centres_coincide(dtype, turned):
-    proxies = drawn(2, 3, 64).to(dtype)
-    proxies[0, 1] = 3 * proxies[0, 0]
-    proxies[0, 1, 0] += turned
-    proxies.requires_grad_()
-    value = center_regularizer(proxies)
-    value.backward()
-    assert value.item() == pytest.approx(by_hand(proxies), rel=1e-3)
-    # Each of K - 1 = 2 partners turns a proxy with at most 1 / length; and 1 / (C K (K - 1)).
-    steps = proxies.grad.norm(dim=2) * proxies.detach().norm(dim=2)
-    assert steps.isfinite().all() and steps.max() <= 2.1 / 12
+def test_gradients_stay_bounded_where_two_centres_coincide(subtests, dtype):
+    for turned in (0.0, 1e-8, 1e-5, 1e-3):
+        with subtests.test(turned=turned):
+            proxies = drawn(2, 3, 64).to(dtype)
+            proxies[0, 1] = 3 * proxies[0, 0]
+            proxies[0, 1, 0] += turned
+            proxies.requires_grad_()
+            value = center_regularizer(proxies)
+            value.backward()
+            assert value.item() == pytest.approx(by_hand(proxies), rel=1e-3)
+            # Each of K - 1 = 2 partners turns a proxy with at most 1 / length; and 1 / (C K (K - 1)).
+            steps = proxies.grad.norm(dim=2) * proxies.detach().norm(dim=2)
+            assert steps.isfinite().all() and steps.max() <= 2.1 / 12
 
 
 @pytest.mark.parametrize("place", [(1.0, 2.0, 3.0), (0.0, 1.0, 0.0)])  # cosine 1 up to rounding, and exactly 1
@@ -102,15 +103,12 @@ def test_narrow_proxies_are_widened_and_autocast_changes_nothing(dtype):
     assert value == center_regularizer(narrow.float())
 
 
-@pytest.mark.parametrize(
-    ("proxies", "error", "words"),
-    [
+def test_bad_proxies(subtests):
+    for proxies, error, words in (
         (torch.ones(3, 4), ValueError, r"proxies must have shape \(C, K, D\).*got \(3, 4\)"),
         (torch.ones(3, 0, 4), ValueError, r"got \(3, 0, 4\)"),
         (torch.ones(3, 2, 4).long(), TypeError, "must be floating point, got torch.int64"),
         ([[[1.0]]], TypeError, "got list"),
-    ],
-)
-def test_bad_proxies(proxies, error, words):
-    with pytest.raises(error, match=words):
-        center_regularizer(proxies)
+    ):
+        with subtests.test(words), pytest.raises(error, match=words):
+            center_regularizer(proxies)

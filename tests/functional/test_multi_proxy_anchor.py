@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from polyanchor.functional import anchor_loss, log1p_sum_exp, multi_proxy_anchor_loss
+from tests.covering import covering
 
 ANCHORS = "class", "data", "mixed"
 POOLINGS = "softmax", "max", "logsumexp"
@@ -80,12 +81,13 @@ def test_matches_the_formula(b, c, k, d, seed, anchor, pooling, alpha, delta, ga
     assert got.item() == pytest.approx(by_hand(x.tolist(), p.tolist(), y.tolist(), **options), rel=1e-9)
 
 
-@pytest.mark.parametrize(("anchor", "pooling", "k"), list(product(ANCHORS, POOLINGS, (1, 2, 5))))
+@pytest.mark.parametrize(("anchor", "pooling", "k"), covering(ANCHORS, POOLINGS, (1, 2, 5)))
 def test_every_member_matches_the_formula(anchor, pooling, k):
     x, p, y = problem(11, 7, k, 3)
     options = {"anchor": anchor, "pooling": pooling, "alpha": 32.0, "delta": 0.1, "gamma": 0.1}
-    got = multi_proxy_anchor_loss(x, p, y, **options)
-    assert got.item() == pytest.approx(by_hand(x.tolist(), p.tolist(), y.tolist(), **options), rel=1e-10)
+    want = by_hand(x.tolist(), p.tolist(), y.tolist(), **options)
+    for impl in ("eager", "fused"):
+        assert multi_proxy_anchor_loss(x, p, y, impl=impl, **options).item() == pytest.approx(want, rel=1e-10), impl
 
 
 def gradient_by_hand(x: Tensor, p: Tensor, y: Tensor, *, anchor: str, alpha: float, delta: float, gamma: float):
@@ -119,8 +121,10 @@ def test_closed_form_gradients(anchor, k):
     x, p, y = problem(9, 5, k, 4)
     x.requires_grad_(), p.requires_grad_()
     options = {"anchor": anchor, "alpha": 16.0, "delta": 0.1, "gamma": 0.2}
-    got = torch.autograd.grad(multi_proxy_anchor_loss(x, p, y, **options), (x, p))
-    torch.testing.assert_close(got, gradient_by_hand(x.detach(), p.detach(), y, **options))
+    want = gradient_by_hand(x.detach(), p.detach(), y, **options)
+    for impl in ("eager", "fused"):
+        got = torch.autograd.grad(multi_proxy_anchor_loss(x, p, y, impl=impl, **options), (x, p))
+        torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize(("anchor", "pooling"), list(product(ANCHORS, POOLINGS)))
@@ -218,17 +222,15 @@ def test_data_wise_and_class_wise_gradients():
         assert pull_of_first(anchor, near).norm() > 100 * pull_of_first(anchor, far).norm()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32]
-)
-def test_labels_of_every_integer_dtype(dtype):
-    x, p, y = problem(5, 3, 2, 4)
-    assert multi_proxy_anchor_loss(x, p, y.to(dtype)) == multi_proxy_anchor_loss(x, p, y)
+def test_labels_of_every_integer_dtype(subtests):
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32):
+        with subtests.test(str(dtype)):
+            x, p, y = problem(5, 3, 2, 4)
+            assert multi_proxy_anchor_loss(x, p, y.to(dtype)) == multi_proxy_anchor_loss(x, p, y)
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
+def test_errors_say_what_was_expected_and_what_came(subtests):
+    for change, error, words in (
         ({"labels": torch.tensor([0, 3])}, ValueError, r"\[0, 3\), got numbers from 0 to 3"),
         ({"labels": torch.tensor([-1, 0])}, ValueError, "from -1 to 0"),
         ({"labels": torch.tensor([0.0, 1.0])}, TypeError, "integer dtype, got torch.float32"),
@@ -247,16 +249,15 @@ def test_labels_of_every_integer_dtype(dtype):
         ({"delta": math.nan}, ValueError, "delta must be a finite number"),
         ({"alpha": 0.0}, ValueError, "alpha must be a finite number above 0"),
         ({"gamma": -1.0}, ValueError, "gamma must be a finite number above 0"),
-    ],
-)
-def test_errors_say_what_was_expected_and_what_came(change, error, words):
-    arguments = {
-        "embeddings": torch.ones(2, 4),
-        "proxies": torch.ones(3, 2, 4),
-        "labels": torch.tensor([0, 1]),
-    }
-    with pytest.raises(error, match=words):
-        multi_proxy_anchor_loss(**{**arguments, **change})
+    ):
+        with subtests.test(words):
+            arguments = {
+                "embeddings": torch.ones(2, 4),
+                "proxies": torch.ones(3, 2, 4),
+                "labels": torch.tensor([0, 1]),
+            }
+            with pytest.raises(error, match=words):
+                multi_proxy_anchor_loss(**{**arguments, **change})
 
 
 def test_the_push_competes_across_items_or_across_classes():

@@ -62,11 +62,12 @@ def test_the_ideal_is_that_of_the_gallery_not_of_the_list():
     assert round(got, 3) == 0.469
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 8, 100])
-def test_a_perfect_list_scores_one_exactly(k):
-    n_relevant = torch.arange(1, 130)
-    hits = torch.arange(k) < n_relevant[:, None]
-    assert (ndcg_at_k(hits, ideal_dcg_binary(n_relevant, k=k)) == 1).all()
+def test_a_perfect_list_scores_one_exactly(subtests):
+    for k in (1, 2, 5, 8, 100):
+        with subtests.test(k=k):
+            n_relevant = torch.arange(1, 130)
+            hits = torch.arange(k) < n_relevant[:, None]
+            assert (ndcg_at_k(hits, ideal_dcg_binary(n_relevant, k=k)) == 1).all()
 
 
 @pytest.mark.parametrize("high", [2, 5])
@@ -80,12 +81,13 @@ def test_agrees_with_scikit_learn(high, k):
     assert got.mean().item() == pytest.approx(ndcg_score(gains.tolist(), scores.tolist(), k=k))
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16])
-def test_any_dtype_is_summed_in_float64(dtype):
-    gains = torch.tensor([[1, 0, 1]]).to(dtype)
-    got = ndcg_at_k(gains, torch.tensor([2.0], dtype=torch.float16))
-    assert got.dtype == torch.float64
-    assert got.item() == 0.75
+def test_any_dtype_is_summed_in_float64(subtests):
+    for dtype in (torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16):
+        with subtests.test(str(dtype)):
+            gains = torch.tensor([[1, 0, 1]]).to(dtype)
+            got = ndcg_at_k(gains, torch.tensor([2.0], dtype=torch.float16))
+            assert got.dtype == torch.float64
+            assert got.item() == 0.75
 
 
 def test_undefined_is_nan():
@@ -130,12 +132,13 @@ def test_refuses():
         ideal_dcg_binary([1, 1], k=1)
 
 
-@pytest.mark.parametrize("k", [2.5, True, "2"])
-def test_k_is_an_integer(k):
-    with pytest.raises(TypeError, match=f"k must be an integer, got {type(k).__name__}"):
-        ideal_dcg_binary(torch.tensor([1]), k=k)
-    with pytest.raises(TypeError, match=f"k must be an integer, got {type(k).__name__}"):
-        ideal_gains(torch.ones(1, 2), torch.tensor([1, 1]), k=k)
+def test_k_is_an_integer(subtests):
+    for k in (2.5, True, "2"):
+        with subtests.test(repr(k)):
+            with pytest.raises(TypeError, match=f"k must be an integer, got {type(k).__name__}"):
+                ideal_dcg_binary(torch.tensor([1]), k=k)
+            with pytest.raises(TypeError, match=f"k must be an integer, got {type(k).__name__}"):
+                ideal_gains(torch.ones(1, 2), torch.tensor([1, 1]), k=k)
 
 
 def test_unchecked_is_the_same():

@@ -79,13 +79,14 @@ def test_reciprocal_rank():
     assert got.dtype == torch.float64
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
-def test_counts_of_any_integer_dtype(dtype):
-    hits = torch.tensor([[True, True], [False, False]])
-    n_relevant = torch.tensor([2, 0], dtype=dtype)
-    for measure in ON_HITS:
-        assert measure(hits, n_relevant).tolist() == [1.0, NAN]
-    assert reciprocal_rank(n_relevant).tolist() == [0.5, NAN]
+def test_counts_of_any_integer_dtype(subtests):
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        with subtests.test(str(dtype)):
+            hits = torch.tensor([[True, True], [False, False]])
+            n_relevant = torch.tensor([2, 0], dtype=dtype)
+            for measure in ON_HITS:
+                assert measure(hits, n_relevant).tolist() == [1.0, NAN]
+            assert reciprocal_rank(n_relevant).tolist() == [0.5, NAN]
 
 
 @pytest.mark.parametrize("measure", [r_precision, map_at_r])

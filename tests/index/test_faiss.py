@@ -28,11 +28,12 @@ def test_it_finds_nearly_all_and_says_their_cosines(kind):
     assert (found.scores.diff(dim=1) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", approximate.KINDS)
 def test_it_searches_too_where_another_library_has_changed_the_search_of_faiss(kind):
     script = (
         "import faiss, faiss.contrib.torch_utils, torch\n"  # pytorch-metric-learning imports it, for the whole process
-        "from polyanchor.index import approximate\n"
+        "from polyanchor.index import faiss as approximate\n"
         f"index = approximate.build(torch.eye(8), {kind!r})\n"
         "assert approximate.search(index, torch.eye(8)[[5]], 1, search_effort=8).ids.tolist() == [[5]]"
     )

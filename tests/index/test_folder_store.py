@@ -71,6 +71,7 @@ class Killed(BaseException):
     """Nothing in the code under test may catch it."""
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("change", changes())
 def test_killed_at_any_step_the_old_or_the_new_index_is_left(kind, change, tmp_path, monkeypatch):
@@ -292,6 +293,7 @@ def test_the_number_of_items_does_not_change_the_scores_of_equal_rows(tmp_path):
     assert torch.tensor([hit.id for hit in hits]).equal(torch.arange(100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [1000, 2000])
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_copies_of_one_vector_hide_nothing(kind, copies, tmp_path):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyanchor.index.sheet import APART, GAP, SIDE, WORDS, picture, write_picture
+from polyanchor.index.sheet import APART, SIDE, WORDS, picture, write_picture
 from polyanchor.index.types import Hit
+from polyanchor.viz.sheets import GAP
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 
@@ -33,7 +34,7 @@ def test_queries_first_then_their_hits(shown):
     assert [middle(sheet, 0, column) for column in (-1, 0, 1)] == [COLOURS[name] for name in ("blue", "red", "green")]
     grey = (224, 224, 224)
     assert [middle(sheet, 1, column) for column in (-1, 0, 1)] == [grey, grey, grey]
-    assert sheet.width == GAP + SIDE + APART + 2 * (SIDE + GAP)
+    assert sheet.width == GAP + 3 * (SIDE + GAP) + APART
 
 
 def test_words_stay_below_their_own_image(shown):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
+from polyanchor._kernels import LossOptions
 from polyanchor.functional import multi_proxy_anchor_loss
 from polyanchor.functional.multi_proxy_anchor import batch_is_usable, guarded_loss
 from polyanchor.losses.async_checks import AsyncChecks
@@ -126,7 +127,7 @@ def test_a_bad_batch_on_a_device_gives_nan_and_zero_gradients(bad):
     x.requires_grad_()
     usable = batch_is_usable(x, y, 5)
     assert not usable
-    loss = guarded_loss(x, p, y, anchor="class", alpha=32.0, delta=0.1, gamma=0.1, pooling="softmax")
+    loss = guarded_loss(x, p, y, LossOptions())
     loss.backward()
     assert loss.isnan()
     assert x.grad.eq(0).all()
@@ -135,5 +136,5 @@ def test_a_bad_batch_on_a_device_gives_nan_and_zero_gradients(bad):
 
 def test_a_good_batch_on_a_device_gives_the_same_as_on_the_cpu():
     x, p, y = torch.randn(3, 4), torch.randn(5, 2, 4), torch.tensor([0, 1, 2])
-    got = guarded_loss(x, p, y, anchor="data", alpha=32.0, delta=0.1, gamma=0.1, pooling="softmax")
+    got = guarded_loss(x, p, y, LossOptions(anchor="data"))
     assert got == multi_proxy_anchor_loss(x, p, y, anchor="data")

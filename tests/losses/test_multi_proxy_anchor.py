@@ -49,11 +49,12 @@ def test_merging_gives_an_unusable_batch_no_gradient(monkeypatch):
     assert not loss.proxies.grad.any()
 
 
-@pytest.mark.parametrize(("classes", "centres"), list(itertools.product((1, 98, 1000), (1, 10))))
-def test_proxies_start_at_length_one_whatever_c_and_k(classes, centres):
-    loss = pa.MultiProxyAnchorLoss(classes, 16, proxies_per_class=centres)
-    assert loss.proxies.shape == (classes, centres, 16)
-    torch.testing.assert_close(loss.proxies.norm(dim=2), torch.ones(classes, centres))
+def test_proxies_start_at_length_one_whatever_c_and_k(subtests):
+    for classes, centres in itertools.product((1, 98, 1000), (1, 10)):
+        with subtests.test(classes=classes, centres=centres):
+            loss = pa.MultiProxyAnchorLoss(classes, 16, proxies_per_class=centres)
+            assert loss.proxies.shape == (classes, centres, 16)
+            torch.testing.assert_close(loss.proxies.norm(dim=2), torch.ones(classes, centres))
 
 
 def test_kaiming_is_the_published_initialisation():
@@ -123,9 +124,8 @@ def test_out_of_range_labels_and_nan_raise_on_the_cpu_at_once():
         loss(x.index_fill(0, torch.tensor(2), torch.nan), y)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
+def test_bad_options(subtests):
+    for options, error, words in (
         ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
         ({"embedding_dim": 8.0}, TypeError, "embedding_dim must be an integer, got float"),
         ({"proxies_per_class": True}, TypeError, "proxies_per_class must be an integer"),
@@ -134,11 +134,9 @@ def test_out_of_range_labels_and_nan_raise_on_the_cpu_at_once():
         ({"gamma": 0}, ValueError, "gamma must be"),
         ({"center_reg": -0.1}, ValueError, "center_reg must be a finite number of 0 or more, got -0.1"),
         ({"center_reg": float("nan")}, ValueError, "center_reg must be"),
-    ],
-)
-def test_bad_options(options, error, words):
-    with pytest.raises(error, match=words):
-        pa.MultiProxyAnchorLoss(**{"num_classes": 4, "embedding_dim": 8, **options})
+    ):
+        with subtests.test(words), pytest.raises(error, match=words):
+            pa.MultiProxyAnchorLoss(**{"num_classes": 4, "embedding_dim": 8, **options})
 
 
 def test_state_dict_holds_the_proxies_alone_and_the_module_copies_and_pickles():

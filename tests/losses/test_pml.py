@@ -94,15 +94,19 @@ def test_proxies_start_at_length_one_and_belong_to_their_classes(name):
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_batch_of_another_dtype_does_not_change_the_proxies(name, dtype):
-    loss = pml_loss(name, 4, 5, **defaults(name))
-    x, y = torch.eye(5, dtype=dtype)[[0, 1, 2, 2]].requires_grad_(), torch.tensor([0, 1, 2, 1], dtype=torch.int32)
-    loss(x, y).backward()
-    assert all(weight.dtype == weight.grad.dtype == torch.float32 for weight in loss.parameters())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert loss(torch.eye(5)[:3], torch.tensor([0, 1, 2])).dtype == torch.float32
+def test_a_batch_of_another_dtype_does_not_change_the_proxies(subtests, name):
+    for dtype in (torch.float64, torch.bfloat16):
+        with subtests.test(str(dtype)):
+            loss = pml_loss(name, 4, 5, **defaults(name))
+            x, y = (
+                torch.eye(5, dtype=dtype)[[0, 1, 2, 2]].requires_grad_(),
+                torch.tensor([0, 1, 2, 1], dtype=torch.int32),
+            )
+            loss(x, y).backward()
+            assert all(weight.dtype == weight.grad.dtype == torch.float32 for weight in loss.parameters())
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert loss(torch.eye(5)[:3], torch.tensor([0, 1, 2])).dtype == torch.float32
 
 
 def test_one_centre_has_no_regulariser():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from polyanchor.metrics.retrieval import evaluate_retrieval
 from polyanchor.search import scores, symmetric
 from polyanchor.search.scores import padded_unit_rows
+from tests.covering import covering
 from tests.exact_vectors import VECTORS, cosine
 from tests.search.live_memory import LiveMemory
 from tests.search.small_tiles import small_tiles
@@ -102,9 +103,14 @@ def test_the_symmetric_search_with_graded_gains(data, table):
     assert_report(report, by_hand(*data, *data, k, table, leave_one_out=True), k)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize("noise", [0.7, 8.0])  # hits at the top; hits anywhere
-@pytest.mark.parametrize("sizes", [[1, 2, 5, 40, 300], [1] * 30 + [2] * 150, [500]])
+@pytest.mark.parametrize(
+    ("sizes", "noise", "dtype"),
+    covering(
+        [[1, 2, 5, 40, 300], [1] * 30 + [2] * 150, [500]],
+        [0.7, 8.0],  # hits at the top; hits anywhere
+        [torch.float16, torch.float32, torch.float64],
+    ),
+)
 def test_the_symmetric_search_gives_the_same_numbers(sizes, noise, dtype):
     """To the last bit, for classes of any size, the lists of one block being of several depths."""
     random = torch.Generator().manual_seed(0)
@@ -371,10 +377,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("error", "message", "given", "options"), BAD.values(), ids=BAD.keys())
-def test_refuses(error, message, given, options):
-    with pytest.raises(error, match=message):
-        evaluate_retrieval(*given, **options)
+def test_refuses(subtests):
+    for error, message, arguments, options in BAD.values():
+        with subtests.test(message), pytest.raises(error, match=message):
+            evaluate_retrieval(*arguments, **options)
 
 
 def test_needs_torch_alone():

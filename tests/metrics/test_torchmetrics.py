@@ -159,6 +159,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_has_no_data(tmp_path):
     """A real process group, labels beyond float32, float64 vectors, and an item that the sampler repeated."""
     file = tmp_path / "store"

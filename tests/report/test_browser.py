@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.slow
-SHOWN = "return state.shown.map((i) => [M.layers[kinds[i]].kind, D.classes[classes[i]].name])"
+SHOWN = "return state.shown.map((i) => [M.layers[kinds[i]].kind, D.classes[M.classes[i]].name])"
 RANGE = "return document.getElementById('points')._fullLayout.xaxis.range"
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from polyanchor.report.thumbnails import typical, with_hits, worst
+from polyanchor.report.scores import typical, with_hits, worst
 
 
 def test_the_worst_of_each_class_first():

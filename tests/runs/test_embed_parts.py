@@ -11,14 +11,14 @@ from tests.tiny_runs import config
 
 def test_a_part_alone(run):
     rows, k, skipped = open_rows(run, split="validation")
-    assert [(one.part, len(one.items), one.ndcg) for one in rows] == [("validation", 16, None)]
+    assert [(one.split, len(one.items), one.ndcg) for one in rows] == [("validation", 16, None)]
     assert (k, skipped) == (8, ())
 
 
 def test_unknown_and_absent_parts(run):
     with pytest.raises(ValueError, match=r"did you mean 'gallery'\?"):
         open_rows(run, split="galery")
-    with pytest.raises(ValueError, match="has no gallery part in this run"):
+    with pytest.raises(ValueError, match="has no gallery split in this run"):
         open_rows(run, split="gallery")
 
 
@@ -43,6 +43,6 @@ def test_queries_are_searched_in_the_gallery(photos, tmp_path):
     true = RunFolder(tmp_path / "run").read_per_query()["ndcg@8"]
     for part in "test", "all":
         rows, _, _ = open_rows(tmp_path / "run", split=part)
-        found = {one.part: one.ndcg for one in rows}
+        found = {one.split: one.ndcg for one in rows}
         assert torch.allclose(found["test"], true)
         assert ("gallery" in found) == (part == "all")

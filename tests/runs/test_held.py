@@ -16,6 +16,7 @@ from polyanchor.training.train import fit, train
 from tests.compare import features
 
 
+@pytest.mark.slow
 def test_a_killed_process_holds_nothing(tmp_path):
     code = "import sys, time; from pathlib import Path; from polyanchor.runs.folder import held\n"
     code += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -58,7 +59,7 @@ def test_what_is_no_run_gets_no_lock(tmp_path):
 def test_a_second_command_says_who_is_at_work(tmp_path, capsys, devices):
     run, vectors = RunFolder(tmp_path / "run"), features.write(tmp_path / "v.safetensors")
     words = features.settings(vectors, f"run.devices={devices}", "run.accelerator=cpu", "run.epochs=100000")
-    command = ["train", *(word for setting in words for word in ("--set", setting))]
+    command = ["train", *(f"--{setting}" for setting in words)]
     first = subprocess.Popen(
         [sys.executable, "-m", "polyanchor", *command, "--out", str(run.path)],
         stderr=subprocess.DEVNULL,
@@ -71,7 +72,7 @@ def test_a_second_command_says_who_is_at_work(tmp_path, capsys, devices):
         pid = json.loads((run.path / "lock.json").read_text())["pid"]
         assert (pid == first.pid) == (devices == 1)
         for way in (["train", "--resume", str(run.path)], [*command, "--out", str(run.path)]):
-            assert command_line([*way, "--set", "run.devices=1"]) == 2
+            assert command_line([*way, "--run.devices", "1"]) == 2
             said = " ".join(capsys.readouterr().err.split())
             assert f"in use by process {pid} on {platform.node()}" in said
     finally:

@@ -25,7 +25,7 @@ def table(run, tmp_path):
 
 def test_rows_belong_together(table, photos):
     found, _ = table
-    assert found.num_rows == 48 and found["part"].to_pylist() == ["train"] * 16 + ["validation"] * 16 + ["test"] * 16
+    assert found.num_rows == 48 and found["split"].to_pylist() == ["train"] * 16 + ["validation"] * 16 + ["test"] * 16
     for row in found.to_pylist():
         assert row["name"].partition("/")[0] == row["class_name"] == f"class{row['label']}"
         seen = Image.open(io.BytesIO(row["image"]["bytes"]))
@@ -83,7 +83,7 @@ def test_vectors_undefined_queries_and_sub_classes(tmp_path):
     ndcg = torch.tensor([1.0, 0.5, float("nan")], dtype=torch.float64)
     write_parquet([Rows("test", items, found, ndcg)], tmp_path / "e.parquet", k=4)
     assert pq.read_table(tmp_path / "e.parquet").drop_columns(["vector"]).to_pylist() == [
-        {"name": "a", "label": 3, "class_name": "three", "part": "test", "ndcg_at_4": 1.0, "sublabel": 0},
-        {"name": "b", "label": 3, "class_name": "three", "part": "test", "ndcg_at_4": 0.5, "sublabel": 1},
-        {"name": "c", "label": 9, "class_name": "9", "part": "test", "ndcg_at_4": None, "sublabel": 2},
+        {"name": "a", "label": 3, "class_name": "three", "split": "test", "ndcg_at_4": 1.0, "sublabel": 0},
+        {"name": "b", "label": 3, "class_name": "three", "split": "test", "ndcg_at_4": 0.5, "sublabel": 1},
+        {"name": "c", "label": 9, "class_name": "9", "split": "test", "ndcg_at_4": None, "sublabel": 2},
     ]

@@ -5,6 +5,7 @@ from polyanchor.search import first_match
 from polyanchor.search.exact import search, search_others, walk
 from polyanchor.search.first_match import first_match_rank, first_matches
 from polyanchor.search.scores import leave_one_out, query_gallery
+from tests.covering import covering
 from tests.search.live_memory import LiveMemory
 
 
@@ -36,16 +37,17 @@ def ranks(task, labels, gallery_labels, block_bytes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("block_bytes", [1, 30_000, 10**9])
-def test_matches_full_rankings(seed, block_bytes):
-    vectors, labels = problem(70, 20, seed)
-    others = search_others(vectors, 69).ids
-    got = ranks(leave_one_out(vectors), labels, labels, block_bytes)
-    assert got.tolist() == by_hand(others, labels, labels.tolist())
-    queries, wanted = vectors[:30], labels[:30]
-    got = ranks(query_gallery(queries, vectors[30:]), wanted, labels[30:], block_bytes)
-    assert got.tolist() == by_hand(search(queries, vectors[30:], 40).ids, wanted, labels[30:].tolist())
-    assert (got == 0).any()
+def test_matches_full_rankings(subtests, seed):
+    for block_bytes in (1, 30_000, 10**9):
+        with subtests.test(block_bytes=block_bytes):
+            vectors, labels = problem(70, 20, seed)
+            others = search_others(vectors, 69).ids
+            got = ranks(leave_one_out(vectors), labels, labels, block_bytes)
+            assert got.tolist() == by_hand(others, labels, labels.tolist())
+            queries, wanted = vectors[:30], labels[:30]
+            got = ranks(query_gallery(queries, vectors[30:]), wanted, labels[30:], block_bytes)
+            assert got.tolist() == by_hand(search(queries, vectors[30:], 40).ids, wanted, labels[30:].tolist())
+            assert (got == 0).any()
 
 
 def test_some_rows():
@@ -72,9 +74,7 @@ def test_takes_a_part_of_the_block_at_a_time():
     assert memory.peak <= scores.nbytes * (3 * 4 + 8) / 4 / 8 + 200_000  # what rows_per_block counts; the columns
 
 
-@pytest.mark.parametrize("together", [1, 10, 192])
-@pytest.mark.parametrize("at_once", [48, 1008])
-@pytest.mark.parametrize("classes", [1, 3, 40])
+@pytest.mark.parametrize(("classes", "at_once", "together"), covering([1, 3, 40], [48, 1008], [1, 10, 192]))
 def test_first_matches_are_the_best_classmates(monkeypatch, classes, at_once, together):
     monkeypatch.setattr(first_match, "_TOGETHER", together)
     monkeypatch.setattr(first_match, "_AT_ONCE", at_once)

@@ -1,7 +1,7 @@
 import math
 from dataclasses import replace
+from itertools import product
 
-import pytest
 import torch
 
 from polyanchor.search import threshold_lists as module
@@ -9,18 +9,16 @@ from polyanchor.search.scores import leave_one_out
 from polyanchor.search.threshold_lists import Plan, order_statistic, plan, score_thresholds
 
 
-@pytest.mark.parametrize("depth", [1, 12, 300])
-@pytest.mark.parametrize("sample", [256, 1024])
-def test_place_is_the_first_with_a_small_tail(depth, sample):
-    size = 20_000
-    share = sample / size
+def tail(j, depth, share):
+    """P(at least j of the depth items are sampled), term by term."""
+    return sum(math.comb(depth, i) * share**i * (1 - share) ** (depth - i) for i in range(j, depth + 1))
 
-    def tail(j):
-        """P(at least j of the depth items are sampled), term by term."""
-        return sum(math.comb(depth, i) * share**i * (1 - share) ** (depth - i) for i in range(j, depth + 1))
 
-    j = order_statistic(depth, sample, size)
-    assert tail(j) <= 2e-4 < tail(j - 1)
+def test_place_is_the_first_with_a_small_tail(subtests):
+    for depth, sample in product((1, 12, 300), (256, 1024)):
+        with subtests.test(depth=depth, sample=sample):
+            j = order_statistic(depth, sample, 20_000)
+            assert tail(j, depth, sample / 20_000) <= 2e-4 < tail(j - 1, depth, sample / 20_000)
 
 
 def test_a_depth_beyond_the_sample_takes_its_last():
@@ -30,8 +28,8 @@ def test_a_depth_beyond_the_sample_takes_its_last():
 def test_each_row_has_the_place_of_its_depth():
     depth = torch.tensor([5, 900, 5]).repeat(4000)
     chosen = plan(depth)
-    assert chosen.place[0] == chosen.place[2] == order_statistic(5, chosen.sample, 12_000)
-    assert chosen.place[1] == order_statistic(900, chosen.sample, 12_000)
+    assert chosen.rank[0] == chosen.rank[2] == order_statistic(5, chosen.sample, 12_000)
+    assert chosen.rank[1] == order_statistic(900, chosen.sample, 12_000)
     assert chosen.longest > chosen.length > chosen.longest / 3
 
 

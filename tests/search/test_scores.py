@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -21,21 +22,19 @@ def test_padded_unit_rows_of_any_length():
     torch.testing.assert_close(padded_unit_rows(wide)[:2], want[:2].double())
 
 
-@pytest.mark.parametrize(
-    ("given", "computed"),
-    [
+def test_precision(subtests):
+    for given, computed in (
         (torch.float16, torch.float32),
         (torch.bfloat16, torch.float32),
         (torch.float32, torch.float32),
         (torch.float64, torch.float64),
-    ],
-)
-def test_precision(given, computed):
-    vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).to(given)
-    found = all_scores(query_gallery(vectors, vectors), 16)
-    assert found.dtype == computed
-    unit = torch.nn.functional.normalize(vectors.double(), dim=1)
-    torch.testing.assert_close(found.double(), unit @ unit.T, atol=3e-7, rtol=0)
+    ):
+        with subtests.test(str(given)):
+            vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).to(given)
+            found = all_scores(query_gallery(vectors, vectors), 16)
+            assert found.dtype == computed
+            unit = torch.nn.functional.normalize(vectors.double(), dim=1)
+            torch.testing.assert_close(found.double(), unit @ unit.T, atol=3e-7, rtol=0)
 
 
 def test_mixed_precision_takes_the_wider():
@@ -43,18 +42,18 @@ def test_mixed_precision_takes_the_wider():
     assert all_scores(query_gallery(queries, gallery), 16).dtype == torch.float64
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("dim", [3, 64, 513])
 @pytest.mark.parametrize("size", [2, 5, 37, 1001])
-def test_equal_vectors_get_equal_scores(size, dim, dtype):
+def test_equal_vectors_get_equal_scores(subtests, size):
     """Without padding this fails in the last columns, where another kernel finishes the product."""
-    random = torch.Generator().manual_seed(size + dim)
-    one = torch.randn(1, dim, generator=random, dtype=dtype)
-    queries = torch.randn(35, dim, generator=random, dtype=dtype)
-    found = all_scores(query_gallery(queries, one.expand(size, dim)), 32)
-    assert (found == found[:, :1]).all()
-    few = all_scores(query_gallery(queries[:3], one.expand(size, dim)), 16)
-    assert (few == found[:3]).all()
+    for dim, dtype in product((3, 64, 513), (torch.float32, torch.float64)):
+        with subtests.test(dim=dim, dtype=dtype):
+            random = torch.Generator().manual_seed(size + dim)
+            one = torch.randn(1, dim, generator=random, dtype=dtype)
+            queries = torch.randn(35, dim, generator=random, dtype=dtype)
+            scores = all_scores(query_gallery(queries, one.expand(size, dim)), 32)
+            assert (scores == scores[:, :1]).all()
+            few = all_scores(query_gallery(queries[:3], one.expand(size, dim)), 16)
+            assert (few == scores[:3]).all()
 
 
 def test_the_query_meets_itself_at_minus_infinity():
@@ -65,14 +64,15 @@ def test_the_query_meets_itself_at_minus_infinity():
     assert found.isneginf().sum() == 40
 
 
-@pytest.mark.parametrize("budget", [1, 50_000, 100_000, 10**9])
-def test_rows_per_block(budget):
-    task = leave_one_out(torch.eye(96))
-    rows = rows_per_block(task, 7, budget)
-    assert rows % 16 == 0
-    assert rows >= 16
-    assert rows == 16 or rows * (96 * (4 + 3) + 8 * (4 + 8 + 24)) <= budget
-    assert rows_per_block(task, 95, 10**6) < rows_per_block(task, 7, 10**6)
+def test_rows_per_block(subtests):
+    for budget in (1, 50_000, 100_000, 10**9):
+        with subtests.test(budget=budget):
+            task = leave_one_out(torch.eye(96))
+            rows = rows_per_block(task, 7, budget)
+            assert rows % 16 == 0
+            assert rows >= 16
+            assert rows == 16 or rows * (96 * (4 + 3) + 8 * (4 + 8 + 24)) <= budget
+            assert rows_per_block(task, 95, 10**6) < rows_per_block(task, 7, 10**6)
 
 
 @pytest.mark.parametrize("given", [torch.float16, torch.float32, torch.float64])

@@ -71,7 +71,7 @@ def test_floors_too_high_or_too_low(monkeypatch, floor):
     """Every row is searched the plain way, the lists being too short or too long to be built."""
     vectors = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
     plain = search_others(vectors, 5)
-    monkeypatch.setattr(symmetric, "floors", lambda task, *_: torch.full((task.size,), floor))
+    monkeypatch.setattr(symmetric, "score_thresholds", lambda task, *_: torch.full((task.size,), floor))
     with small_tiles(tile=48, sample=64):
         found = search_others(vectors, 5)
     assert torch.equal(found.ids, plain.ids)

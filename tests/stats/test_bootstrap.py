@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from polyanchor.stats.bootstrap import bootstrap, paired_bootstrap, resampled_means
+from polyanchor.stats.bootstrap import bootstrap_interval, paired_bootstrap, resampled_means
 
 
 def test_means_of_resampled_classes_are_those_of_a_loop():
@@ -23,7 +23,7 @@ def test_means_of_resampled_classes_are_those_of_a_loop():
 
 def test_the_interval_is_scipys():
     values = torch.rand(300, dtype=torch.float64) ** 3
-    found = bootstrap(values, resamples=20_000)
+    found = bootstrap_interval(values, resamples=20_000)
     want = stats.bootstrap((values.numpy(),), np.mean, n_resamples=20_000, method="percentile", rng=0)
     low, high = want.confidence_interval
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
@@ -34,7 +34,7 @@ def test_whole_classes_say_less_than_their_queries():
     value_of_class = torch.randn(20, dtype=torch.float64)
     classes = torch.arange(20).repeat_interleave(30)
     values = value_of_class[classes]
-    alone, together = bootstrap(values), bootstrap(values, classes)
+    alone, together = bootstrap_interval(values), bootstrap_interval(values, classes)
     assert together.mean == alone.mean and together.n == 20
     ratio = (together.high - together.low) / (alone.high - alone.low)
     assert ratio == pytest.approx(math.sqrt(30), rel=0.15)  # 20 independent numbers, not 600
@@ -57,33 +57,32 @@ def test_a_difference_is_seen_and_signed():
 
 def test_undefined_queries_are_left_out():
     values = torch.tensor([0.0, 1.0, torch.nan, 1.0])
-    assert bootstrap(values).mean == pytest.approx(2 / 3) and bootstrap(values).n == 3
-    assert bootstrap(values, torch.tensor([0, 0, 1, 2])).n == 2
+    assert bootstrap_interval(values).mean == pytest.approx(2 / 3) and bootstrap_interval(values).n == 3
+    assert bootstrap_interval(values, torch.tensor([0, 0, 1, 2])).n == 2
 
 
 def test_one_class_has_no_interval():
-    found = bootstrap(torch.tensor([0.0, 1.0]), torch.tensor([4, 4]))
+    found = bootstrap_interval(torch.tensor([0.0, 1.0]), torch.tensor([4, 4]))
     assert found.mean == 0.5 and math.isnan(found.low)
 
 
 def test_the_seed_decides():
     values = torch.rand(50)
-    assert bootstrap(values, seed=1) == bootstrap(values, seed=1) != bootstrap(values, seed=2)
+    assert (
+        bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+    )
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: bootstrap(torch.tensor([torch.nan])), "at least one defined value"),
-        (lambda: bootstrap(torch.ones(3), torch.ones(2)), r"got \(3, 1\) and \(2,\)"),
-        (lambda: bootstrap(torch.ones(3), resamples=0), "resamples must be at least 1, got 0"),
-        (lambda: bootstrap(torch.ones(3), confidence=1.0), "between 0 and 1"),
+def test_wrong_input_says_what_was_expected(subtests):
+    for call, words in (
+        (lambda: bootstrap_interval(torch.tensor([torch.nan])), "at least one defined value"),
+        (lambda: bootstrap_interval(torch.ones(3), torch.ones(2)), r"got \(3, 1\) and \(2,\)"),
+        (lambda: bootstrap_interval(torch.ones(3), resamples=0), "resamples must be at least 1, got 0"),
+        (lambda: bootstrap_interval(torch.ones(3), confidence=1.0), "between 0 and 1"),
         (lambda: paired_bootstrap(torch.ones(3, 1), torch.ones(2, 1)), "one shape"),
-    ],
-)
-def test_wrong_input_says_what_was_expected(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
+    ):
+        with subtests.test(words), pytest.raises(ValueError, match=words):
+            call()
 
 
 def test_a_p_that_no_resample_contradicts_is_a_bound():
@@ -91,6 +90,14 @@ def test_a_p_that_no_resample_contradicts_is_a_bound():
     (found,) = paired_bootstrap(first + 1, first, resamples=500)
     assert found.p == found.resolution == 2 / 501 and found.is_bound
     assert not paired_bootstrap(first, torch.rand(40, 1), resamples=500)[0].is_bound
+
+
+@pytest.mark.parametrize(("classes", "bound"), [(2, 0.5), (5, 0.0625), (8, 2**-7)])
+def test_few_classes_cannot_give_a_small_p(classes, bound):
+    """However far apart two methods are: the signs of so few classes agree by chance as often."""
+    groups = torch.arange(classes).repeat_interleave(50)
+    (found,) = paired_bootstrap(torch.rand(len(groups), 1) + 1, torch.zeros(len(groups), 1), groups)
+    assert found.p == found.resolution == bound and found.is_bound
 
 
 def test_where_a_conclusion_hangs_on_p_it_is_known_better():

@@ -34,14 +34,15 @@ def command(*words):
 
 
 def settings(vectors, *changes):
-    return [word for setting in features.settings(vectors, *changes) for word in ("--set", setting)]
+    return [f"--{setting}" for setting in features.settings(vectors, *changes)]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_training(vectors, tmp_path, capsys):
     folder = RunFolder(tmp_path / "run")
     assert run(command(*settings(vectors, CONSTANT, "run.epochs=1"), "--out", str(folder.path))) == 0
     first = folder.last.read_bytes()
-    again = ["--resume", str(folder.path), "--set", "run.epochs=3"]
+    again = ["--resume", str(folder.path), "--run.epochs", "3"]
     with limited(5_000):  # as much as the configuration takes, and less than a checkpoint
         assert run(command(*again)) == 1
     err = capsys.readouterr().err
@@ -79,6 +80,7 @@ def test_results_without_room(vectors, tmp_path, monkeypatch):
     assert folder.results.is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["training", "validating"])
 def test_a_worker_that_is_killed(photos, tmp_path, monkeypatch, capsys, moment):
     """No hang, a message, and the resumed run is the whole one."""
@@ -100,9 +102,9 @@ def test_a_worker_that_is_killed(photos, tmp_path, monkeypatch, capsys, moment):
     assert re.search(
         r"polyanchor: a worker process that reads the images is gone \((DataLoader worker|\[Errno).*\)", err
     )
-    assert f"--set data.workers=0 beside --resume; then go on with: polyanchor train --resume {folder}" in err
+    assert f"--workers 0 beside --resume; then go on with: polyanchor train --resume {folder}" in err
     assert "Traceback" not in err
-    assert run(command("--resume", str(folder), "--set", "data.workers=0")) == 0
+    assert run(command("--resume", str(folder), "--data.workers", "0")) == 0
     train(config(photos, *of, "data.workers=0"), tmp_path / "whole")
     same_run(tmp_path / "whole", folder)
 
@@ -121,6 +123,7 @@ def test_memory_that_runs_out(tmp_path, error):
         raise error
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_killed_in_the_middle_of_a_batch(tmp_path):
     receiver, sender = multiprocessing.Pipe()
     sender.close()
@@ -128,6 +131,7 @@ def test_a_worker_that_was_killed_in_the_middle_of_a_batch(tmp_path):
         receiver.recv()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_the_death_of_another_is_cleaned_up(photos, tmp_path, monkeypatch):
     """The signal of the second comes between any two instructions, here when the folder is let go."""
 
@@ -147,6 +151,7 @@ def test_a_fault_of_ours_stays_one(tmp_path):
         raise RuntimeError("shapes")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(vectors, tmp_path):
     train(features.config(vectors, CONSTANT, "run.epochs=3"), tmp_path / "whole")
     folder = RunFolder(tmp_path / "run")

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from polyanchor.config.loading import load_config
 from polyanchor.distributed.comm import Ranks
 from polyanchor.runs.folder import RunFolder
-from polyanchor.training.launch import Started, _started, process_group
+from polyanchor.training.launch import Launched, _launched, process_group
 from polyanchor.training.train import _same_data
 from tests.compare import features
 from tests.distributed.ranks import on_ranks
@@ -242,12 +242,12 @@ def test_proxies_of_a_sharded_run_are_whole_in_the_end_and_in_parts_beside_the_c
 
 def test_what_launchers_say():
     torchrun = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "5"}
-    assert _started(torchrun) == Started(1, 4, "a", 5)
-    assert _started(torchrun | {"RANK": "0", "WORLD_SIZE": "1"}) is None
+    assert _launched(torchrun) == Launched(1, 4, "a", 5)
+    assert _launched(torchrun | {"RANK": "0", "WORLD_SIZE": "1"}) is None
     slurm = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_NODELIST": "gpu[07-08]", "SLURM_JOB_ID": "123456"}
-    assert _started(slurm) == Started(3, 8, "gpu07", 10_000 + 23_456)
-    assert _started({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}) is None  # a batch script
-    assert _started({}) is None
+    assert _launched(slurm) == Launched(3, 8, "gpu07", 10_000 + 23_456)
+    assert _launched({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}) is None  # a batch script
+    assert _launched({}) is None
 
 
 def test_nodes_with_other_data_are_refused():
@@ -261,7 +261,7 @@ def test_nodes_with_other_data_are_refused():
         _same_data(Two(), split)
 
 
-def test_processes_that_nobody_started(tmp_path, monkeypatch):
+def test_processes_that_nobody_launched(tmp_path, monkeypatch):
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     config = features.config(tmp_path / "none.safetensors", "run.devices=2", "run.accelerator=cpu")

@@ -55,6 +55,7 @@ def run(kind, announce=lambda line: None, stop=None):
     return on_devices(CONFIG, work, {"kind": kind}, announce=announce, stop=stop or StopRequest(), folder=folder)
 
 
+@pytest.mark.slow
 def test_the_first_speaks_and_its_value_is_returned():
     said = []
     values, ranks, threads = run("fine", said.append)
@@ -62,6 +63,7 @@ def test_the_first_speaks_and_its_value_is_returned():
     assert said == ["rank 0 speaks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [
@@ -80,6 +82,7 @@ def test_an_error_that_cannot_be_sent_is_sent_in_words():
     assert isinstance(_portable(KeyError("a")), KeyError)
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_reaches_all():
     stop = StopRequest()
     said = []
@@ -109,11 +112,11 @@ def test_several_nodes_need_a_launcher():
 def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     """Ctrl-C to the first leaves a checkpoint; torchrun goes on from it, and one process alone prints."""
     words = features.settings(features.write(tmp_path / "v.safetensors"), "run.devices=2", "run.accelerator=cpu")
-    arguments = ["-m", "polyanchor", "train", *(word for setting in words for word in ("--set", setting))]
+    arguments = ["-m", "polyanchor", "train", *(f"--{setting}" for setting in words)]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     begun = subprocess.Popen(
-        [sys.executable, *arguments, "--set", "run.epochs=100000", "--out", str(tmp_path / "run")], **options
+        [sys.executable, *arguments, "--run.epochs", "100000", "--out", str(tmp_path / "run")], **options
     )
     for line in begun.stderr:
         if line.startswith("epoch 2/"):
@@ -124,8 +127,8 @@ def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     assert rest.count("stopped; go on with: polyanchor train --resume") == 1
     assert "Traceback" not in rest
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--set", "run.epochs=600000"]
-    short = subprocess.run([*resume, "--set", "optim.lr=1"], timeout=120, **options)
+    resume = [*torchrun, *arguments[:3], "--resume", str(tmp_path / "run"), "--run.epochs", "600000"]
+    short = subprocess.run([*resume, "--optim.lr", "1"], timeout=120, **options)
     assert short.returncode != 0
     assert short.stderr.count("a resumed run can change") == 1
     whole = subprocess.run([*torchrun, *arguments, "--out", str(tmp_path / "other")], timeout=120, **options)

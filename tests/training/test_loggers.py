@@ -43,6 +43,7 @@ def test_csv_and_tensorboard_have_configuration_and_final_measures(photos, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, which mlflow asks in its old words
 def test_mlflow_goes_on_in_the_same_run(photos, tmp_path):
     mlflow = pytest.importorskip("mlflow")
     report = interrupted_and_resumed(photos, tmp_path / "run", "mlflow")
@@ -59,6 +60,7 @@ def test_mlflow_goes_on_in_the_same_run(photos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
 
 
+@pytest.mark.slow
 def test_wandb_goes_on_in_the_same_run_and_stays_in_the_folder(photos, tmp_path):
     wandb = pytest.importorskip("wandb")
     report = interrupted_and_resumed(photos, tmp_path / "run", "wandb")

@@ -30,6 +30,7 @@ def page_faults(keep: bool) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
 def test_freed_memory_is_not_asked_for_again():
     # Not none: now and then a small object lands inside a freed block, and the next request grows the heap once.
@@ -56,8 +57,8 @@ def test_what_cannot_fit_is_said_with_its_size_and_its_key():
 def test_the_bound_is_the_memory_of_the_machine(monkeypatch):
     config = load_config(settings=["loss.proxies_per_class=1000", "batches.samples_per_class=1"])
     size = 10 * 1000 * config.model.embedding_dim * 16
-    monkeypatch.setattr(memory, "_physical", lambda: size)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: size)
     require_room(config, VECTORS)
-    monkeypatch.setattr(memory, "_physical", lambda: size - 1)
+    monkeypatch.setattr(memory, "_physical_memory", lambda: size - 1)
     with pytest.raises(InputError, match="the proxies in training"):
         require_room(config, VECTORS)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from polyanchor._check import NotFiniteError
 from polyanchor.cli.app import run
 from polyanchor.config.builders import make_loss, make_model
+from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.runs.folder import RunFolder
 from polyanchor.training.nan_guard import DivergedError, FiniteSteps
 from polyanchor.training.train import train
@@ -30,7 +31,7 @@ def nan_gradient(embeddings):
     return (total - total.detach()).sqrt()
 
 
-class Failing(torch.nn.Module):
+class Failing(EmbeddingLoss):
     """A loss that goes wrong at one of its calls."""
 
     def __init__(self, loss, harm, call):

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from polyanchor.datasets.images import ImageFiles
+from polyanchor.runs.evaluate import evaluate_items
 from polyanchor.runs.folder import RunFolder
 from polyanchor.training.callbacks import spread
 from polyanchor.training.train import train
@@ -19,6 +20,7 @@ def state(folder):
     return torch.load(RunFolder(folder).last, weights_only=True)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_to_the_last_bit(photos, tmp_path):
     more = "run.epochs=2", "model.freeze_bn=false", "data.workers=0"
     train(config(photos, *more), tmp_path / "without")
@@ -34,6 +36,7 @@ def test_training_is_the_same_to_the_last_bit(photos, tmp_path):
     assert tests[0] == tests[1]
 
 
+@pytest.mark.slow
 def test_every_second_epoch_and_in_tensorboard(photos, tmp_path):
     train(config(photos, "run.epochs=3", "run.log_images=2", 'run.loggers=["tensorboard"]'), tmp_path / "run")
     folder = tmp_path / "run" / "logs"
@@ -57,10 +60,12 @@ def test_test_images_are_not_read(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ImageFiles, "read", watched)
 
-    def measured(*args, **options):
-        raise RuntimeError("before the test")
+    def no_test(*args, **options):
+        if "description" not in options:  # it is not the validation
+            raise RuntimeError("before the test")
+        return evaluate_items(*args, **options)
 
-    monkeypatch.setattr("polyanchor.training.train.measuring", lambda *args: measured)
+    monkeypatch.setattr("polyanchor.training.train.evaluate_items", no_test)
     with pytest.raises(RuntimeError, match="before the test"):
         train(config(photos, "run.epochs=1", "run.log_images=1"), tmp_path / "run")
     assert {name.partition("/")[0] for name in seen} == {"class0", "class1", "class2", "class3"}

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from polyanchor.config.schema import Optim
-from polyanchor.training.module import factor
+from polyanchor.training.module import schedule_factor
 
 STEPS, EPOCHS = 7, 9
 
 
 def ours(optim):
-    return [factor(s, steps_per_epoch=STEPS, epochs=EPOCHS, optim=optim) for s in range(STEPS * EPOCHS)]
+    return [schedule_factor(s, steps_per_epoch=STEPS, epochs=EPOCHS, optim=optim) for s in range(STEPS * EPOCHS)]
 
 
 def torchs(make):
@@ -46,5 +46,7 @@ def test_warm_up_is_at_full_rate_and_the_schedule_covers_the_rest(schedule):
     warm = ours(Optim(schedule=schedule, warmup_epochs=2, step_epochs=1))
     assert warm[: 2 * STEPS] == [1.0] * (2 * STEPS)
     rest = Optim(schedule=schedule, step_epochs=1)
-    shorter = [factor(s, steps_per_epoch=STEPS, epochs=EPOCHS - 2, optim=rest) for s in range(STEPS * (EPOCHS - 2))]
+    shorter = [
+        schedule_factor(s, steps_per_epoch=STEPS, epochs=EPOCHS - 2, optim=rest) for s in range(STEPS * (EPOCHS - 2))
+    ]
     assert warm[2 * STEPS :] == pytest.approx(shorter)

@@ -1,4 +1,4 @@
-"""Blocks of classes: which classes, which of the batch's own pairs, and the scores of a block."""
+"""Blocks of classes: their pairs of an item and its own class, and their scores."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK_SCORES = 360_000  # of a block: 1.4 MB in float32, so that the passes over it stay in cache
+BLOCK_SCORES = 360_000  # scores of a block: 1.4 MB in float32, so that passes over it stay in cache
 FEWEST_PROXIES, MOST_PROXIES = 256, 2048
-KEPT_BYTES = 40 * 2**20  # of scores, where they are wanted twice
+KEPT_BYTES = 40 * 2**20  # of scores that are needed twice
 LONG, SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the range of float32
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one process holds: all of the classes and rows, or a part of either.
+    """All of the classes and rows, or the part of either that one process holds.
 
-    Attributes:
-        units: ``(B, D)`` rows of length 1 (or 0).
-        proxies: ``(C, K, D)`` contiguous, of any length.
-        labels: ``(B,)`` int64, counted from the first class held here; outside ``[0, C)`` for items of other classes.
+    ``units`` are ``(B, D)`` rows of length 1 (or 0), ``proxies`` ``(C, K, D)`` contiguous, of any length, ``labels``
+    ``(B,)`` int64, counted from the part's first class; outside ``[0, C)`` for items of other classes.
     """
 
     units: Tensor
@@ -32,18 +30,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Block:
-    """Some neighbouring classes, and the pairs of an item and its own class among them.
+    """Neighbouring classes, and the pairs of an item and its own class among them.
 
     Attributes:
-        here: the classes.
-        proxies: ``(c, K, D)`` view of theirs.
-        inverse: ``(c, K)`` view for 1 / length of them.
+        span: the classes.
+        proxies: ``(c, K, D)`` view of their proxies.
+        inverse: ``(c, K)`` view for 1 / length of the proxies.
         rows: ``(p,)`` int64, the items whose class is in the block, in order of class.
         classes: ``(p,)`` int64, their classes, counted from the block's first.
-        flat: ``(p,)`` int64, places of the pairs in a flattened ``(c, B)`` array.
+        flat: ``(p,)`` int64, indices of the pairs in a flattened ``(c, B)`` array.
     """
 
-    here: slice
+    span: slice
     proxies: Tensor
     inverse: Tensor
     rows: Tensor
@@ -54,13 +52,7 @@ class Block:
 def cut(part: Part) -> tuple[list[Block], Tensor]:
     """Cut the classes into blocks of about BLOCK_SCORES scores, and of 256 to 2,048 proxies.
 
-    Returns:
-        The blocks, and the ``(C, K)`` array that their ``inverse`` are views of, not yet filled.
-
-    Example:
-        >>> part = Part(torch.eye(2), torch.ones(3000, 1, 2), torch.tensor([2500, 0]))
-        >>> [(block.here.start, block.rows.tolist()) for block in cut(part)[0]]
-        [(0, [1]), (2048, [0])]
+    Also returns the uninitialised ``(C, K)`` array that their ``inverse`` are views of.
     """
     classes, centres, _ = part.proxies.shape
     rows, device = len(part.units), part.labels.device
@@ -68,8 +60,8 @@ def cut(part: Part) -> tuple[list[Block], Tensor]:
     starts = list(range(0, classes, step))
     ordered, order = part.labels.sort(stable=True)
     cuts = torch.searchsorted(ordered, torch.tensor([*starts, classes], device=device)).tolist()
-    here = slice(cuts[0], cuts[-1])  # without the items of classes that are held elsewhere
-    order, ordered = order[here], ordered[here] % step  # every block but the last has step classes
+    held = slice(cuts[0], cuts[-1])  # without items of classes of other processes
+    order, ordered = order[held], ordered[held] % step  # every block but the last has step classes
     counts = [end - start for start, end in itertools.pairwise(cuts)]
     inverse = part.units.new_empty(classes, centres)
     views = zip(
@@ -85,19 +77,11 @@ def cut(part: Part) -> tuple[list[Block], Tensor]:
 
 
 class Scores:
-    """Scaled cosines, a block of classes at a time.
+    """Cosines times ``unit``, of one block of classes at a time.
 
-    The proxies are never normalised in memory: their inverse lengths scale the scores.
-
-    Args:
-        blocks: from :func:`cut`.
-        units: ``(B, D)`` unit rows.
-        unit: what the cosines are multiplied with.
-        careful: squares of very long and very short proxies stay finite, at the price of a few passes.
-
-    Attributes:
-        unit: as given.
-        buffer: ``(c, K, B)``, as large as the largest block, where the scores of blocks without a home are put.
+    The proxies are never normalised in memory: their inverse lengths scale the scores. ``careful`` keeps squares of
+    very long and very short proxies finite, at the price of a few passes. ``buffer`` ``(c, K, B)`` is as large as the
+    largest block, for blocks whose scores are not kept.
     """
 
     def __init__(self, blocks: list[Block], units: Tensor, *, unit: float, careful: bool = False) -> None:
@@ -107,34 +91,34 @@ class Scores:
         # (D, B): faster than the transposed view, if there are several products to gain from it
         self._columns = units.T.contiguous() if len(blocks) > 1 else units.T
         self.buffer = units.new_empty(classes, centres, len(units))
-        self._homes: dict[int, Tensor] = {}
+        self._kept: dict[int, Tensor] = {}
         self._filled: set[int] = set()
         self._in_buffer = -1
 
     def keep(self, gradient: Tensor | None, budget: int) -> None:
-        """Hold scores for a second look: in the memory of the proxies' gradient, or else in ``budget`` bytes.
+        """Keep scores for a second pass: in the memory of the proxies' gradient, or else in ``budget`` bytes.
 
-        A gradient that is not yet made is memory at hand: a block of it has D numbers for each proxy, and there are B
-        scores. So there each block has to be used up before its gradient is written.
+        The gradient has D numbers for each proxy, the scores B. Each block must be used up before its gradient is
+        written.
         """
         rows, size = self.buffer.shape[2], self.buffer.element_size() * self.buffer.numel()
         if gradient is not None and rows <= gradient.shape[2]:
             for block in self._blocks:
-                room = gradient[block.here].view(-1)
+                room = gradient[block.span].view(-1)
                 shape = len(block.proxies), self.buffer.shape[1], rows
-                self._homes[block.here.start] = room[: math.prod(shape)].view(shape)
+                self._kept[block.span.start] = room[: math.prod(shape)].view(shape)
         else:
             for block in self._blocks[max(0, len(self._blocks) - budget // size) :]:
-                self._homes[block.here.start] = torch.empty_like(self.buffer[: len(block.proxies)])
+                self._kept[block.span.start] = torch.empty_like(self.buffer[: len(block.proxies)])
 
     def of(self, block: Block) -> Tensor:
-        """``(c, K, B)`` scores; those of a block without a home are overwritten by the next such block."""
-        start = block.here.start
-        home = self._homes.get(start)
-        out = self.buffer[: len(block.proxies)] if home is None else home
+        """``(c, K, B)`` scores; those that are not kept are overwritten by the next such block."""
+        start = block.span.start
+        kept = self._kept.get(start)
+        out = self.buffer[: len(block.proxies)] if kept is None else kept
         if start in self._filled or start == self._in_buffer:
             return out
-        if home is None:
+        if kept is None:
             self._in_buffer = start
         else:
             self._filled.add(start)
@@ -147,13 +131,8 @@ class Scores:
 
 
 def inverse_lengths(vectors: Tensor) -> Tensor:
-    """``(..., D)`` -> ``(...)`` 1 / length, and 0 for length 0; squares of very long and short rows stay finite.
-
-    Example:
-        >>> inverse_lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30]]))
-        tensor([2.0000e-01, 0.0000e+00, 2.0000e-31])
-    """
-    if vectors.device.type == "cpu":  # elsewhere a look at the values would stall the step
+    """``(..., D)`` -> ``(...)`` 1 / length, and 0 for length 0; squares of very long and short rows stay finite."""
+    if vectors.device.type == "cpu":  # elsewhere reading the values would stall the step
         inverse = torch.linalg.vector_norm(vectors, dim=-1).reciprocal_()
         if ordinary(inverse):
             return inverse
@@ -161,7 +140,7 @@ def inverse_lengths(vectors: Tensor) -> Tensor:
 
 
 def careful_inverse_lengths(vectors: Tensor) -> Tensor:
-    """:func:`inverse_lengths` without a look at the values: in four passes instead of one."""
+    """:func:`inverse_lengths` without reading the values: in four passes instead of one."""
     largest = vectors.abs().amax(dim=-1, keepdim=True)
     scale = largest.masked_fill(largest == 0, 1)
     length = torch.linalg.vector_norm(vectors / scale, dim=-1) * scale.squeeze(-1)
@@ -169,12 +148,7 @@ def careful_inverse_lengths(vectors: Tensor) -> Tensor:
 
 
 def ordinary(inverse: Tensor) -> bool:
-    """Whether all lengths were far from where their squares overflow or vanish.
-
-    Example:
-        >>> ordinary(torch.tensor([0.5, torch.inf]))
-        False
-    """
+    """Whether the squares of all lengths neither overflow nor vanish."""
     if not inverse.numel():
         return True
     low, high = inverse.aminmax()

@@ -1,4 +1,4 @@
-"""Which member of the family, and the numbers that its means are divided by."""
+"""Options of the loss, the counts that its means divide by, and the sums inside its logarithms."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class LossOptions:
 
     @property
     def steep(self) -> bool:
-        """Exponentials could overflow: the largest exponent has to be taken out first, which costs a pass."""
+        """Exponentials could overflow, so the largest exponent is subtracted first, which costs a pass."""
         return self.alpha * (1 + abs(self.delta)) > STEEPEST
 
     @property
     def narrow(self) -> bool:
-        """The same for the soft assignment to local centres."""
+        """Exponentials of the soft assignment to local centres could overflow."""
         return 1 / self.gamma > STEEPEST
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the terms are means over; where several processes share a batch, the numbers of all of them together.
+    """Counts that the terms are means over, of all processes that share the batch.
 
     Attributes:
-        items: B; a fraction of it for classes that stand for more than themselves.
-        classes: C; likewise.
+        items: B, or a fraction of it where sampled classes stand for several.
+        classes: C, or a fraction of it where sampled classes stand for several.
         present: ``()`` number of classes in the batch, |C+|.
     """
 
@@ -59,40 +59,29 @@ class Counts:
 
     @classmethod
     def of(cls, labels: Tensor, classes: int) -> Counts:
-        """The counts of a batch in one process.
-
-        Example:
-            >>> Counts.of(torch.tensor([2, 0, 2]), 5).present
-            tensor(2)
-        """
+        """The counts of a batch in one process."""
         ordered = labels.sort().values
         return cls(len(labels), classes, (ordered[1:] != ordered[:-1]).sum() + 1)
 
 
 @dataclass(frozen=True)
 class LogSums:
-    r"""What stands inside the logarithms of the loss, as :math:`\log \sum e^z`; -inf where there is no exponent.
+    r"""The :math:`\log \sum e^z` inside the logarithms of the loss; -inf over no exponents.
 
-    Processes that hold parts of the classes or of the rows join theirs with ``torch.logaddexp``.
+    Processes that hold parts of the classes or rows combine theirs with ``torch.logaddexp``.
 
     Attributes:
         pull: ``(C,)`` class-wise, or ``(B,)`` item by item.
-        push: likewise.
+        push: ``(C,)`` class-wise, or ``(B,)`` item by item.
     """
 
     pull: Tensor
     push: Tensor
 
-    def loss(self, family: LossOptions, counts: Counts) -> Tensor:
-        """``()`` the loss, or the share of the classes and items that these sums are of.
-
-        Example:
-            >>> nothing = torch.full((2,), -torch.inf)
-            >>> LogSums(nothing, nothing).loss(Family(), Counts(1, 2, torch.tensor(1)))
-            tensor(0.)
-        """
-        pulls = counts.present if family.pull_by_class else counts.items
-        pushes = counts.classes if family.push_by_class else counts.items
+    def loss(self, options: LossOptions, counts: Counts) -> Tensor:
+        """``()`` loss, or the share of it that belongs to these classes and items."""
+        pulls = counts.present if options.pull_by_class else counts.items
+        pushes = counts.classes if options.push_by_class else counts.items
         return lse0(self.pull).sum() / pulls + lse0(self.push).sum() / pushes
 
 

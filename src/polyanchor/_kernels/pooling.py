@@ -1,8 +1,7 @@
-"""Pooling of a block of scores over the local centres, and its gradient, with few passes and no new arrays.
+"""Pooling of a block of scores over the local centres, and its gradient, in few passes without new arrays.
 
-A block is ``(classes, K, B)``: K stands outside of the items, so that each step is a plain pass over long rows. Scores
-come multiplied with ``log2(e) / gamma`` and pooled scores leave in the same unit: ``exp2`` takes a third of the time of
-``exp`` on a CPU.
+A block is ``(classes, K, B)``, items last, so that each step is a plain pass over long rows. Scores come in units of
+``gamma / log2(e)`` and are pooled in the same unit: ``exp2`` takes a third of the time of ``exp`` on a CPU.
 """
 
 from __future__ import annotations
@@ -18,12 +17,10 @@ LOG2_E = 1 / math.log(2)
 
 
 class Pool:
-    """Pools blocks, and remembers of the last one what its gradient needs.
+    """Pools blocks, and keeps what the gradient of the last block needs.
 
-    Args:
-        kind: see :func:`polyanchor.functional.pool`.
-        shift: take the largest score out before the exponential, for a narrow gamma.
-        like: a block of the largest shape; two work arrays are made of it.
+    ``shift`` subtracts the largest score before the exponential, for a narrow gamma; ``like`` is a block of the largest
+    shape, for two work arrays.
     """
 
     def __init__(self, kind: Pooling, *, shift: bool, like: Tensor) -> None:
@@ -53,10 +50,10 @@ class Pool:
         return torch.mul(shares, scores, out=self._spare[: len(scores)]).sum(dim=1).mul_(self._total)
 
     def backward(self, scores: Tensor, pooled: Tensor, gradient: Tensor) -> Tensor:
-        r"""``(c, B)`` gradient of the pooled -> ``(c, K, B)`` gradient of the scores, of the block seen last.
+        r"""``(c, B)`` gradient of the pooled -> ``(c, K, B)`` gradient of the scores of the last block.
 
-        For the soft assignment :math:`w_k (1 + \ln 2 \, (s_k - S))` in the unit of the scores.
-        ``pooled`` and ``gradient`` are used up.
+        The soft assignment gives :math:`w_k (1 + \ln 2 \, (s_k - S))` in the unit of the scores. ``pooled`` and
+        ``gradient`` are overwritten.
         """
         shares = self._shares[: len(scores)]
         if self._kind == "max":  # equal scores share the gradient, as in torch.amax

@@ -55,7 +55,7 @@ def push_block(
     COLLECT: tl.constexpr,
     SPREAD: tl.constexpr,
 ):
-    """One program takes one class: first its sum over all items, then its gradients, a piece of the items at a time."""
+    """One program takes one class: first its sum over all items, then its gradients, a chunk of the items at a time."""
     c = tl.program_id(0)
     k = tl.arange(0, KP)
     real = (k < K)[:, None]

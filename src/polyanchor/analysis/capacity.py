@@ -1,4 +1,4 @@
-"""How many items still receive a gradient that can be used, epoch by epoch: the capacity left for training."""
+"""The share of items that still receive a usable gradient, epoch by epoch: the capacity left for training."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ USABLE = 0.01
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """The first batches of a configuration's first epoch: always the same rows, images augmented always alike.
+    """The first batches of a configuration's first epoch: always the same rows with the same augmentation.
 
     Attributes:
         config: of the run; its seed decides the rows.
         items: the training items.
         transform: the training transform; None for vectors.
         classes: ``(C,)`` int64 ascending, the data source's ids; position is class number.
-        count: so many batches, or as many as there are.
+        count: batches, capped at those of the epoch.
     """
 
     config: Config
@@ -47,7 +47,7 @@ class TrainingBatches:
         Leaves the modes of the model and torch's generator as they were.
         """
         for rows in islice(make_batches(self.config, self.items.labels), self.count):
-            found, _ = embed(
+            embeddings, _ = embed(
                 model,
                 self.items.subset(torch.tensor(rows)),
                 self.transform,
@@ -55,23 +55,23 @@ class TrainingBatches:
                 channels_last=self.config.run.channels_last,
                 description="gradients",
             )
-            yield found.vectors, torch.searchsorted(self.classes, found.labels)
+            yield embeddings.vectors, torch.searchsorted(self.classes, embeddings.labels)
 
 
 class Capacity(Callback):
-    r"""Measures at the end of every epoch how many items of fixed training batches receive a usable gradient.
+    r"""Measures after every epoch how many items of fixed training batches receive a usable gradient.
 
-    Give it to :func:`polyanchor.training.train.fit` as ``callbacks=[Capacity(batches)]``. The training goes on as if it
-    were not there. With :math:`n_i` the length of the gradient of item i along the sphere, times B
+    Pass it to :func:`polyanchor.training.train.fit` as ``callbacks=[Capacity(batches)]``; it does not change the
+    training. With :math:`n_i` the length of the gradient of item i along the sphere, times B
     (:class:`~polyanchor.analysis.gradients.Strength`), and :math:`\bar n` its mean at the end of the first epoch:
 
     .. math:: \text{usable} = \frac{1}{N} \#\{i : n_i > 0.01\, \bar n\}
 
     Args:
-        batches: that are measured.
+        batches: to measure.
 
     Attributes:
-        rows: a row an epoch: ``epoch`` from 1; ``usable``, and ``usable_pull`` and ``usable_push`` for the lengths of
+        rows: one for each epoch: ``epoch`` from 1; ``usable``; ``usable_pull`` and ``usable_push`` for the lengths of
             the two parts against the same threshold; ``mean``, ``quantiles`` (0.1, 0.5, 0.9) of :math:`n_i`; ``pull``
             and ``push``, their means per unit of cosine.
     """
@@ -83,9 +83,9 @@ class Capacity(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         learner: Any = pl_module
         loss = CosineLoss(learner.loss)
-        found = [strength(loss.at(*batch)) for batch in self.batches.embedded(learner.model)]
+        measured = [strength(loss.at(*batch)) for batch in self.batches.embedded(learner.model)]
         first = self.rows[0]["mean"] if self.rows else None
-        self.rows.append({"epoch": trainer.current_epoch + 1, **capacity_of(joined(found), first)})
+        self.rows.append({"epoch": trainer.current_epoch + 1, **capacity_of(joined(measured), first)})
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -99,28 +99,28 @@ def joined(parts: list[Strength]) -> Strength:
     return Strength(*(torch.cat([getattr(part, name) for part in parts]) for name in Strength.__dataclass_fields__))
 
 
-def capacity_of(found: Strength, first: float | None = None) -> dict[str, Any]:
-    """The numbers of one epoch.
+def capacity_of(received: Strength, first: float | None = None) -> dict[str, Any]:
+    """A row of :attr:`Capacity.rows`, without its epoch.
 
     Args:
-        found: of N items.
-        first: mean length at the end of the first epoch; None if this is it.
+        received: of N items.
+        first: mean length at the end of the first epoch; None in that epoch.
 
     Example:
         >>> zero, norm = torch.zeros(4), torch.tensor([0.0, 0.0, 1.0, 3.0])
         >>> capacity_of(Strength(zero, zero, norm, norm, zero))["usable"]
         0.5
     """
-    mean = float(found.norm.mean())
+    mean = float(received.norm.mean())
     threshold = USABLE * (mean if first is None else first)
     return {
-        "usable": _share(found.norm, threshold),
-        "usable_pull": _share(found.pull_norm, threshold),
-        "usable_push": _share(found.push_norm, threshold),
+        "usable": _share(received.norm, threshold),
+        "usable_pull": _share(received.pull_norm, threshold),
+        "usable_push": _share(received.push_norm, threshold),
         "mean": mean,
-        "quantiles": found.norm.quantile(found.norm.new_tensor(QUANTILES)).tolist(),
-        "pull": float(found.pull.mean()),
-        "push": float(found.push.mean()),
+        "quantiles": received.norm.quantile(received.norm.new_tensor(QUANTILES)).tolist(),
+        "pull": float(received.pull.mean()),
+        "push": float(received.push.mean()),
     }
 
 

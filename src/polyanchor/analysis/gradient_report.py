@@ -1,4 +1,4 @@
-"""A finished run to the folder that shows its gradients: numbers, curves, figures."""
+"""Write the gradients of a finished run: numbers, curves, figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ from polyanchor.types import Announce
 from polyanchor.viz.figures import blank, write_figures
 
 PULL, PUSH, ALL = "#0072b2", "#d55e00", "#333333"
-LINES = (  # Okabe and Ito's colours, told apart by dashes too; those that may coincide grow thinner
+AGAINST = "normsoftmax", "proxy-nca", "softtriple"
+"""Softmax-type losses whose curves are drawn beside the family's."""
+LINES = (  # Okabe and Ito's colours, with different dashes; lines that may coincide grow thinner
     ("#56b4e9", "-", 6.0),
     ("#d55e00", "-", 3.5),
     ("#009e73", "-", 1.8),
@@ -48,48 +50,39 @@ LINES = (  # Okabe and Ito's colours, told apart by dashes too; those that may c
     ("#e69f00", "--", 1.6),
     ("#333333", ":", 1.6),
 )
-_DOTS = 4_000  # more would make a large file and no other picture
+_DOTS = 4_000  # more would only make the file larger
 
 
 def draw_gradients(
-    found: SimilarityGradient,
-    curves: Mapping[str, Curve],
-    epochs: Sequence[Mapping[str, Any]],
-    folder: Path,
+    gradient: SimilarityGradient, curves: Mapping[str, Curve], epochs: Sequence[Mapping[str, Any]], folder: Path
 ) -> tuple[Path, ...]:
     """Write ``similarity``, ``curves`` and, if epochs were measured, ``capacity``, each as ``.svg`` and ``.png``.
 
     Args:
-        found: of one batch.
+        gradient: of one batch.
         curves: name of a loss -> its curve, at most seven.
         epochs: rows of :class:`~polyanchor.analysis.capacity.Capacity`, or none.
-        folder: where to; made if it is not there.
-
-    Returns:
-        The files.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
+        folder: to write to; created if missing.
     """
-    makers = {"similarity": partial(_similarity, found), "curves": partial(_draw_curves, curves)}
+    makers = {"similarity": partial(_similarity, gradient), "curves": partial(_draw_curves, curves)}
     return write_figures(makers | ({"capacity": partial(_capacity, epochs)} if epochs else {}), folder)
 
 
-def _similarity(found: SimilarityGradient) -> Any:
+def _similarity(gradient: SimilarityGradient) -> Any:
     """A dot for each item and class, at the cosine of the class's nearest proxy; between items one for each pair."""
     figure = blank(7.5, 3.2)
-    values, cosines, own = len(found.values) * found.values, found.similarity, found.own
-    if found.targets is found.directions:
-        seen = torch.eye(len(values), dtype=torch.bool).logical_not()
+    values, cosines, own = len(gradient.values) * gradient.values, gradient.similarity, gradient.own
+    if gradient.targets is gradient.directions:
+        drawn = torch.eye(len(values), dtype=torch.bool).logical_not()
     else:
-        classes = int(found.columns.max()) + 1
-        values = len(values) * found.by_class()
+        classes = int(gradient.columns.max()) + 1
+        values = len(values) * gradient.by_class()
         cosines = cosines.unflatten(1, (classes, -1)).amax(dim=2)
-        own = found.labels[:, None] == torch.arange(classes)
-        seen = torch.ones_like(own)
+        own = gradient.labels[:, None] == torch.arange(classes)
+        drawn = torch.ones_like(own)
     panels = (("pull: -B dL/ds, own class", own, -1, PULL), ("push: B dL/ds, other classes", ~own, 1, PUSH))
     for axes, (label, mask, sign, colour) in zip(figure.subplots(1, 2), panels, strict=True):
-        x, y = cosines[mask & seen], sign * values[mask & seen]
+        x, y = cosines[mask & drawn], sign * values[mask & drawn]
         step, size = -(-len(x) // _DOTS), 6 if len(x) > 500 else 14
         axes.scatter(x[::step], y[::step], s=size, color=colour, alpha=0.5, linewidths=0, rasterized=True)
         axes.set(xlabel="cosine", ylabel=label)
@@ -98,7 +91,7 @@ def _similarity(found: SimilarityGradient) -> Any:
 
 
 def _draw_curves(curves: Mapping[str, Curve]) -> Any:
-    """Both as a share of the largest value of the curve: the losses differ in scale."""
+    """Pull and push as shares of the curve's largest value, since the losses differ in scale."""
     figure = blank(8.2, 3.2)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, part in zip(panels, ("pull", "push"), strict=True):
@@ -136,10 +129,6 @@ def _capacity(epochs: Sequence[Mapping[str, Any]]) -> Any:
     return figure
 
 
-AGAINST = "normsoftmax", "proxy-nca", "softtriple"
-"""Softmax-type losses whose curves are drawn beside the family's."""
-
-
 def report_gradients(
     run: Path,
     out: Path,
@@ -151,7 +140,7 @@ def report_gradients(
     over_training: bool = False,
     announce: Announce = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure the gradients of a finished run on its own training batches and write what was found.
+    """Measure the gradients of a finished run on its own training batches.
 
     Writes ``gradients.json`` and ``similarity``, ``curves`` and (with ``over_training``) ``capacity`` as ``.svg`` and
     ``.png``.
@@ -160,14 +149,14 @@ def report_gradients(
         run: its folder.
         out: folder to write; files of the same names are replaced.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
-        batches: of the first epoch, measured with the weights that the run left.
-        movers: items of the first batch that are moved to see whose gradients answer.
-        reference: names of losses, with their default options, whose curves stand beside the family's three.
-        over_training: train the run's configuration once more, in a temporary folder, measuring after every epoch.
-        announce: receives lines about what is being done.
+        batches: of the first epoch, measured with the run's final weights.
+        movers: items of the first batch to move, to see whose gradients change.
+        reference: names of losses, with their default options, whose curves are drawn beside the family's three.
+        over_training: train the run's configuration again, in a temporary folder, and measure after every epoch.
+        announce: receives progress lines.
 
     Returns:
-        What ``gradients.json`` holds.
+        The content of ``gradients.json``.
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
@@ -179,65 +168,58 @@ def report_gradients(
     for name in reference:
         _check.one_of("--reference", name, tuple(LOSSES))
     if len(reference) > len(LINES) - 4:
-        raise InputError(f"--reference takes at most {len(LINES) - 4} losses, as many as a figure shows, got {reference}")
-    load("matplotlib", "report")  # before the work rather than after it
+        raise InputError(f"--reference takes at most {len(LINES) - 4} losses, for one figure, got {reference}")
+    load("matplotlib", "report")  # an error before the work
     trained = open_trained(run, settings)
     loss = CosineLoss(trained.loss)
     content: dict[str, Any] = {"run": str(run), "loss": trained.config.loss.model_dump()}
-    chosen = _training_batches(trained, batches)
-    model = trained.model.to(device_of(trained.config))
-    embedded = list(chosen.embedded(model))
-    found = [loss.at(*batch) for batch in embedded]
-    content |= {"batches": len(found), "batch_size": len(found[0].labels)}
-    content["strength"] = capacity_of(joined([strength(one) for one in found]))
+    measured = _training_batches(trained, batches)
+    embedded = list(measured.embedded(trained.model.to(device_of(trained.config))))
+    gradients = [loss.at(*batch) for batch in embedded]
+    received = joined([strength(gradient) for gradient in gradients])
+    content |= {"batches": len(gradients), "batch_size": len(gradients[0].labels)}
+    content["strength"] = capacity_of(received)
     pull, push = content["strength"]["pull"], content["strength"]["push"]
     content["pull_share"] = pull / (pull + push) if pull + push else None
-    content["items"] = _items(embedded, found, trained.classes)
-    content["classes"] = [_classes(one, trained.classes) for one in found]
-    content["concentration"] = _concentration([concentration(one) for one in found])
+    content["items"] = {
+        "class": trained.classes[torch.cat([labels for _, labels in embedded])].tolist(),
+        "pull": received.pull.tolist(),
+        "push": received.push.tolist(),
+        "length": received.norm.tolist(),
+    }
+    content["classes"] = [_classes(gradient, trained.classes) for gradient in gradients]
+    content["concentration"] = _concentration([concentration(gradient) for gradient in gradients])
     content["response"] = _response(loss, *embedded[0], movers)
     curves, notes = _curves(trained, loss, reference)
     content["curves"] = {name: asdict(curve) for name, curve in curves.items()}
     if over_training:
         announce("training the configuration once more to measure its gradients after every epoch")
-        content["over_training"] = _over_training(trained, chosen, RunFolder(run), announce)
+        content["over_training"] = _over_training(trained, measured, RunFolder(run), announce)
     content["notes"] = notes
     out.mkdir(parents=True, exist_ok=True)
     epochs = content["over_training"]["epochs"] if over_training else []
-    draw_gradients(found[0], curves, epochs, out)
+    draw_gradients(gradients[0], curves, epochs, out)
     content = without_nan(content)
     write_json(out / "gradients.json", content)
     return content
 
 
 def _training_batches(trained: Trained, count: int) -> TrainingBatches:
-    view = make_transforms(trained.config, trained.model.statistics)[0]
-    return TrainingBatches(trained.config, trained.parts.train, view, trained.classes, count)
+    transform = make_transforms(trained.config, trained.model.statistics)[0]
+    return TrainingBatches(trained.config, trained.parts.train, transform, trained.classes, count)
 
 
-def _items(
-    embedded: list[tuple[Tensor, Tensor]], found: list[SimilarityGradient], ids: Tensor
-) -> dict[str, list[float]]:
-    """Of each item of the batches: the data source's id of its class, pull, push, length of its gradient."""
-    each = joined([strength(one) for one in found])
-    numbers = {"pull": each.pull, "push": each.push, "length": each.norm}
-    return {"class": ids[torch.cat([labels for _, labels in embedded])].tolist()} | {
-        name: values.tolist() for name, values in numbers.items()
-    }
-
-
-def _classes(found: SimilarityGradient, ids: Tensor) -> dict[str, list[float]]:
-    """Of each class of one batch."""
-    numbers = class_strength(found)
+def _classes(gradient: SimilarityGradient, ids: Tensor) -> dict[str, list[float]]:
+    numbers = class_strength(gradient)
     return {name: getattr(numbers, name).tolist() for name in ClassStrength.__dataclass_fields__} | {
         "classes": ids[numbers.classes].tolist()
     }
 
 
-def _concentration(found: list[Concentration]) -> dict[str, float]:
-    """Means over the classes and items that have something to divide, and over how many it could have been."""
+def _concentration(batches: list[Concentration]) -> dict[str, float]:
+    """Means over the classes and items that have something to divide, and the largest values possible."""
     pull, items, push, others = (
-        torch.cat([getattr(one, name) for one in found]).double() for name in Concentration.__dataclass_fields__
+        torch.cat([getattr(batch, name) for batch in batches]).double() for name in Concentration.__dataclass_fields__
     )
     return {
         "pull_items": float(pull.nanmean()),
@@ -257,12 +239,12 @@ def _response(loss: CosineLoss, embeddings: Tensor, labels: Tensor, movers: int)
 
 def _curves(trained: Trained, loss: CosineLoss, reference: tuple[str, ...]) -> tuple[dict[str, Curve], list[str]]:
     own = torch.linspace(-0.2, 0.98, 60, dtype=torch.float64)
-    wanted: dict[str, Any] = {
+    sections: dict[str, Any] = {
         f"family, {anchor}": MultiProxyAnchor(anchor=anchor) for anchor in ("class", "data", "mixed")
     }
-    wanted |= {name: LOSSES[name].model_validate({"name": name}) for name in reference}
+    sections |= {name: LOSSES[name].model_validate({"name": name}) for name in reference}
     curves, notes = {}, []
-    for name, section in wanted.items():
+    for name, section in sections.items():
         config: Config = trained.config.model_copy(update={"loss": section})
         try:
             curves[name] = pull_push_curve(CosineLoss(make_loss(config, 8)), own)
@@ -272,9 +254,9 @@ def _curves(trained: Trained, loss: CosineLoss, reference: tuple[str, ...]) -> t
 
 
 def _over_training(trained: Trained, batches: TrainingBatches, run: RunFolder, announce: Announce) -> dict[str, Any]:
-    """The callback's rows, and whether the training went as that of the run did."""
+    """The callback's rows, and whether the losses were the same as in the run."""
     capacity = Capacity(batches)
-    config = change_config(trained.config, ("run.loggers=[]", "run.log_images=0"))  # it is no run of its own
+    config = change_config(trained.config, ("run.loggers=[]", "run.log_images=0"))
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(config, RunFolder(Path(folder) / "run"), announce=announce, callbacks=[capacity])
     before = run.read_results().get("epochs") or [] if run.results.is_file() else []

@@ -1,10 +1,10 @@
-"""How strongly the items of a batch are pulled and pushed, and how that is divided.
+"""How strongly the items of a batch are pulled and pushed, and how pull and push are divided.
 
 All numbers are multiplied by B, the items of the batch, so that they do not depend on it: for a loss that is a mean
 over the items they are those of one item's own term.
 
-Losses with proxies see an item through its cosines to the proxies, losses between items through those to the others of
-the batch. :class:`CosineLoss` makes either a function of that matrix; autograd does the rest.
+A loss with proxies depends on an item through its cosines to the proxies, a loss between items through its cosines to
+the others of the batch. :class:`CosineLoss` makes either a function of that matrix; autograd does the rest.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from polyanchor.losses.pml import PmlLoss
 from polyanchor.losses.proxies import proxies_of
 
 Part = Literal["all", "pull", "push"]
+QUANTILES = (0.1, 0.5, 0.9)
+STEP = 1e-5
+"""Angle in radians by which :func:`response` moves an item to either side."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class SimilarityGradient:
     """The gradient of a loss for the cosines of a batch of B items with P proxies, or with the P = B items themselves.
 
     Attributes:
-        values: ``(B, P)`` float64, dL/ds. Between items it is symmetric: the derivative for the cosine of the pair, of
-            which there is one; its diagonal is 0.
+        values: ``(B, P)`` float64, dL/ds. Between items it is symmetric, the derivative for the one cosine of the
+            pair, and its diagonal is 0.
         similarity: ``(B, P)`` float64, the cosines.
         labels: ``(B,)`` int64, class number of each row.
         columns: ``(P,)`` int64, class number of each column.
         directions: ``(B, D)`` float64, the items at length 1.
-        targets: ``(P, D)`` float64, what the columns stand for, at length 1.
+        targets: ``(P, D)`` float64, the proxies or items of the columns, at length 1.
     """
 
     values: Tensor
@@ -52,17 +55,17 @@ class SimilarityGradient:
 
     @property
     def own(self) -> Tensor:
-        """``(B, P)`` bool: the column is of the item's own class. What pulls; the others push."""
+        """``(B, P)`` bool: the column is of the item's own class, so it pulls; the others push."""
         return self.labels[:, None] == self.columns
 
     def of(self, part: Part) -> Tensor:
-        """``(B, P)`` the values of own classes (``"pull"``), of the others (``"push"``), or all; 0 elsewhere."""
+        """``(B, P)`` values of own classes (``"pull"``), of the others (``"push"``), or all; 0 elsewhere."""
         if part == "all":
             return self.values
         return self.values.masked_fill(~self.own if part == "pull" else self.own, 0)
 
     def by_class(self, part: Part = "all") -> Tensor:
-        """``(B, C)`` values added up over the columns of each class; C is one more than the largest column class."""
+        """``(B, C)`` sums of the values over the columns of each class; C is one more than the largest column class."""
         classes = int(self.columns.max()) + 1
         return self.values.new_zeros(len(self.values), classes).index_add(1, self.columns, self.of(part))
 
@@ -72,10 +75,10 @@ class SimilarityGradient:
         .. math:: g_i = \sum_p \frac{\partial L}{\partial s_{ip}} (t_p - s_{ip} \hat x_i)
 
         Args:
-            part: of which cosines.
+            part: whose cosines count.
 
         Returns:
-            ``(B, D)`` float64; times 1 / length it is what autograd gives an embedding of that length.
+            ``(B, D)`` float64; divided by its length, it is the autograd gradient of an embedding of that length.
         """
         values = self.of(part)
         radial = (values * self.similarity).sum(dim=1, keepdim=True)
@@ -85,8 +88,8 @@ class SimilarityGradient:
 class CosineLoss:
     """A loss as a function of a matrix of cosines, in float64 on the CPU.
 
-    A copy is taken; the loss itself is neither changed nor followed. What does not depend on the items (the merging of
-    proxies) is left out of the family's loss and has no part in any gradient here.
+    The loss is copied, so later changes to it have no effect. Terms that do not depend on the items (the centre
+    regularizer of the family) are left out.
 
     Args:
         loss: :class:`polyanchor.MultiProxyAnchorLoss`, or one from :func:`polyanchor.losses.pml.pml_loss`. The
@@ -129,19 +132,19 @@ class CosineLoss:
         if isinstance(loss, MultiProxyAnchorLoss):
             pooled = pool(cosines.unflatten(1, loss.proxies.shape[:2]), pooling=loss.pooling, gamma=loss.gamma)
             return anchor_loss(pooled, labels, anchor=loss.anchor, alpha=loss.alpha, delta=loss.delta)
-        assert isinstance(loss, PmlLoss)  # the constructor saw to it
+        assert isinstance(loss, PmlLoss)  # as the constructor checked
         size = 1 if self.proxies is None else self.proxies.shape[2]
-        with _answering(loss, cosines):
+        with _distances_from(loss, cosines):
             return loss(cosines.new_zeros(len(cosines), size), labels)
 
     def gradient(self, cosines: Tensor, labels: Tensor) -> Tensor:
         """Derivative for each cosine, in the shape of ``cosines``; between items symmetric with diagonal 0."""
         leaf = cosines.detach().clone().requires_grad_()
         loss = self(leaf, labels)
-        if not loss.requires_grad:  # no pair was mined: the library answers with a constant
+        if not loss.requires_grad:  # no pair was mined: the library returns a constant
             return torch.zeros_like(cosines)
-        (found,) = torch.autograd.grad(loss, leaf, allow_unused=True)
-        values = torch.zeros_like(cosines) if found is None else found
+        (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+        values = torch.zeros_like(cosines) if gradient is None else gradient
         return values if self.proxies is not None else (values + values.T).fill_diagonal_(0)
 
     def at(self, embeddings: Tensor, labels: Tensor) -> SimilarityGradient:
@@ -166,21 +169,21 @@ def similarity_gradient(loss: nn.Module, embeddings: Tensor, labels: Tensor) -> 
     """The gradient of any loss of this package for the cosines of a batch.
 
     Args:
-        loss: see :class:`CosineLoss`, as for the errors.
+        loss: as for :class:`CosineLoss`, which raises the errors.
         embeddings: ``(B, D)`` floating, of any length.
         labels: ``(B,)`` int64 class numbers.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> found = similarity_gradient(MultiProxyAnchorLoss(3, 4), torch.eye(4)[:2], torch.tensor([0, 2]))
-        >>> found.values.shape, found.by_class().shape
+        >>> gradient = similarity_gradient(MultiProxyAnchorLoss(3, 4), torch.eye(4)[:2], torch.tensor([0, 2]))
+        >>> gradient.values.shape, gradient.by_class().shape
         (torch.Size([2, 30]), torch.Size([2, 3]))
     """
     return CosineLoss(loss).at(embeddings, labels)
 
 
 def _distances(loss: PmlLoss) -> list[Any]:
-    """The distance modules that items go through: of the loss and of its miner, not of a regulariser of the weights."""
+    """The distances between items: of the loss and of its miner, not of a regulariser of the weights."""
     return [module.distance for module in (loss.loss, loss.miner) if module is not None]
 
 
@@ -194,8 +197,8 @@ def _check_distance(distance: Any) -> None:
 
 
 @contextmanager
-def _answering(loss: PmlLoss, cosines: Tensor) -> Iterator[None]:
-    """Inside, the distances of the loss are those of these cosines, whatever embeddings they are given."""
+def _distances_from(loss: PmlLoss, cosines: Tensor) -> Iterator[None]:
+    """Within the context the distances of the loss are computed from these cosines, whatever the embeddings."""
 
     def answer(distance: Any, inputs: Any, output: Tensor) -> Tensor:
         if distance.is_inverted:
@@ -203,7 +206,7 @@ def _answering(loss: PmlLoss, cosines: Tensor) -> Iterator[None]:
         gap = 2 - 2 * cosines
         if loss.proxies is None:
             gap = gap.masked_fill(torch.eye(len(gap), dtype=torch.bool), 0)
-        # an item at the place of another has no direction to it: no gradient, as torch.cdist has it
+        # two items at one point have no direction between them: no gradient, as in torch.cdist
         return gap.clone() if distance.power == 2 else gap.clamp(min=1e-12) ** (distance.power / 2)
 
     handles = [distance.register_forward_hook(answer) for distance in _distances(loss)]
@@ -214,20 +217,17 @@ def _answering(loss: PmlLoss, cosines: Tensor) -> Iterator[None]:
             handle.remove()
 
 
-QUANTILES = (0.1, 0.5, 0.9)
-
-
 @dataclass(frozen=True)
 class Strength:
-    """What each of B items receives, times B.
+    """The pull and push that each of B items receives, times B.
 
     Attributes:
         pull: ``(B,)`` attraction, the sum of -dL/ds over the cosines of its own class, per unit of cosine. Negative
             where these repel (possible between items).
         push: ``(B,)`` repulsion, the sum of dL/ds over all others.
         norm: ``(B,)`` length of its gradient along the sphere, per radian.
-        pull_norm: ``(B,)`` the same of the pull alone.
-        push_norm: ``(B,)`` the same of the push alone.
+        pull_norm: ``(B,)`` that of the pull alone.
+        push_norm: ``(B,)`` that of the push alone.
     """
 
     pull: Tensor
@@ -237,33 +237,32 @@ class Strength:
     push_norm: Tensor
 
 
-def strength(found: SimilarityGradient) -> Strength:
-    """What each item of a batch receives.
+def strength(gradient: SimilarityGradient) -> Strength:
+    """The pull and push that each item of a batch receives.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> from polyanchor.analysis.gradients import similarity_gradient
         >>> x, y = torch.randn(5, 8), torch.tensor([0, 0, 1, 1, 2])
         >>> strength(similarity_gradient(MultiProxyAnchorLoss(3, 8), x, y)).pull.shape
         torch.Size([5])
     """
-    items = len(found.values)
-    pull, push = -found.of("pull").sum(dim=1), found.of("push").sum(dim=1)
-    norms = (found.vectors(part).norm(dim=1) for part in ("all", "pull", "push"))
+    items = len(gradient.values)
+    pull, push = -gradient.of("pull").sum(dim=1), gradient.of("push").sum(dim=1)
+    norms = (gradient.vectors(part).norm(dim=1) for part in ("all", "pull", "push"))
     return Strength(*(items * value for value in (pull, push, *norms)))
 
 
 @dataclass(frozen=True)
 class ClassStrength:
-    """What the M classes of a batch receive, times B.
+    """The pull and push that the M classes of a batch receive and exert, times B.
 
     Attributes:
         classes: ``(M,)`` class numbers, ascending.
         items: ``(M,)`` items of each.
         pull: ``(M,)`` mean attraction of its items, as :attr:`Strength.pull`.
         push: ``(M,)`` mean repulsion of its items.
-        attracts: ``(M,)`` attraction that its proxies (between items: its items) exert on its own items, all together.
-        repels: ``(M,)`` repulsion that they exert on the items of other classes, all together.
+        attracts: ``(M,)`` total attraction of its proxies (between items: its items) on its own items.
+        repels: ``(M,)`` their total repulsion on the items of other classes.
     """
 
     classes: Tensor
@@ -274,20 +273,19 @@ class ClassStrength:
     repels: Tensor
 
 
-def class_strength(found: SimilarityGradient) -> ClassStrength:
-    """What each class of a batch receives, and what stands for it sends out.
+def class_strength(gradient: SimilarityGradient) -> ClassStrength:
+    """The pull and push that each class of a batch receives and exerts.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> from polyanchor.analysis.gradients import similarity_gradient
         >>> x, y = torch.randn(5, 8), torch.tensor([0, 0, 2, 2, 2])
         >>> class_strength(similarity_gradient(MultiProxyAnchorLoss(3, 8), x, y)).items
         tensor([2, 3])
     """
-    each = strength(found)
-    classes, place, counts = found.labels.unique(return_inverse=True, return_counts=True)
-    pull, push = (part.new_zeros(len(classes)).index_add(0, place, part) / counts for part in (each.pull, each.push))
-    attracts, repels = (len(place) * found.by_class(part).sum(dim=0)[classes] for part in ("pull", "push"))
+    each = strength(gradient)
+    classes, which, counts = gradient.labels.unique(return_inverse=True, return_counts=True)
+    pull, push = (part.new_zeros(len(classes)).index_add(0, which, part) / counts for part in (each.pull, each.push))
+    attracts, repels = (len(which) * gradient.by_class(part).sum(dim=0)[classes] for part in ("pull", "push"))
     return ClassStrength(classes, counts, pull, push, -attracts, repels)
 
 
@@ -296,10 +294,10 @@ class Concentration:
     """How evenly gradients are divided within a batch; NaN where there is nothing to divide.
 
     Attributes:
-        pull_items: ``(M,)`` for each class in the batch, the effective number of its items that share its pull.
-        items: ``(M,)`` its items.
-        push_classes: ``(B,)`` for each item, the effective number of classes that its push comes from.
-        others: ``(B,)`` classes that could push it.
+        pull_items: ``(M,)`` effective number of items that share the pull of each class in the batch.
+        items: ``(M,)`` items of each class.
+        push_classes: ``(B,)`` effective number of classes that push each item.
+        others: ``(B,)`` number of classes that could.
     """
 
     pull_items: Tensor
@@ -308,24 +306,22 @@ class Concentration:
     others: Tensor
 
 
-def concentration(found: SimilarityGradient) -> Concentration:
+def concentration(gradient: SimilarityGradient) -> Concentration:
     r"""Effective numbers :math:`\exp(-\sum_m u_m \log u_m)` of the shares u of the pull and of the push.
 
     Shares are of the parts above 0: an item that its own class repels has no share of the pull.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss
-        >>> from polyanchor.analysis.gradients import similarity_gradient
         >>> x, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
         >>> concentration(similarity_gradient(MultiProxyAnchorLoss(3, 4), x, y)).items
         tensor([2, 2])
     """
-    pull = -found.of("pull").sum(dim=1)
-    present, counts = found.labels.unique(return_counts=True)
-    of_class = torch.stack([_effective(pull[found.labels == one]) for one in present])
-    classes = len(found.columns.unique())
-    push = _effective(found.by_class("push"))
-    return Concentration(of_class, counts, push, torch.full_like(push, classes - 1))
+    pull = -gradient.of("pull").sum(dim=1)
+    classes, counts = gradient.labels.unique(return_counts=True)
+    of_class = torch.stack([_effective(pull[gradient.labels == number]) for number in classes])
+    push = _effective(gradient.by_class("push"))
+    return Concentration(of_class, counts, push, torch.full_like(push, len(gradient.columns.unique()) - 1))
 
 
 def _effective(weights: Tensor) -> Tensor:
@@ -351,14 +347,14 @@ class Curve:
 def pull_push_curve(
     loss: CosineLoss, own: Tensor, *, classes: int = 8, per_class: int = 4, other: float = 0.0
 ) -> Curve:
-    """Does an item that is pulled home lose its push? From the loss itself, on a constructed batch.
+    """Does an item lose its push as it nears its own class? From the loss itself, on a constructed batch.
 
-    The batch has ``per_class`` items of each of ``classes`` classes, all in the same situation: cosine ``own`` to each
-    proxy of its class (between items: to each item of its class) and ``other`` to all the rest. ``own`` moves,
-    ``other`` stays. Where the loss knows fewer classes, all of them are taken.
+    The batch has ``per_class`` items of each of ``classes`` classes (capped at those of the loss), all with the cosine
+    ``own`` to each proxy of their class (between items: to each item of it) and ``other`` to all the rest. ``own``
+    varies, ``other`` is constant.
 
     Args:
-        loss: whose options, and numbers of classes and proxies, count; where its proxies are does not.
+        loss: its options and numbers of classes and proxies count, the positions of its proxies do not.
         own: ``(T,)`` floating, cosines in [-1, 1].
         classes: at least 2.
         per_class: at least 2.
@@ -377,34 +373,30 @@ def pull_push_curve(
         _check.count(name, count)
         if count < 2:
             raise InputError(f"{name} must be at least 2, got {count}")
-    known = classes if loss.proxies is None else loss.proxies.shape[0]
-    labels = torch.arange(min(classes, known)).repeat_interleave(per_class)
-    columns = labels if loss.proxies is None else torch.arange(known).repeat_interleave(loss.proxies.shape[1])
-    home = labels[:, None] == columns
+    of_loss = classes if loss.proxies is None else loss.proxies.shape[0]
+    labels = torch.arange(min(classes, of_loss)).repeat_interleave(per_class)
+    columns = labels if loss.proxies is None else torch.arange(of_loss).repeat_interleave(loss.proxies.shape[1])
+    same = labels[:, None] == columns
     pulls, pushes = [], []
     for value in own.tolist():
-        cosines = torch.where(home, value, other).double()
+        cosines = torch.where(same, value, other).double()
         if loss.proxies is None:
             cosines.fill_diagonal_(1)
         values = loss.gradient(cosines, labels)
-        pulls.append(-float(values[home].sum()))
-        pushes.append(float(values[~home].sum()))
+        pulls.append(-float(values[same].sum()))
+        pushes.append(float(values[~same].sum()))
     return Curve(tuple(own.tolist()), tuple(pulls), tuple(pushes))
-
-
-STEP = 1e-5
-"""Angle in radians that an item is moved by, to either side."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How the gradients of a batch answer to a move of one item, relative to the answer of that item's own gradient.
+    """How gradients change if one item moves, relative to the change of that item's own gradient.
 
     Attributes:
-        own_class: of another item of its class, mean over these; NaN if there is none.
-        other_classes: of an item of another class, mean over these; NaN if there is none.
-        all_own_class: of all other items of its class, added up.
-        all_other_classes: of all items of other classes, added up.
+        own_class: mean change of another item of its class; NaN if there is none.
+        other_classes: mean change of an item of another class; NaN if there is none.
+        all_own_class: sum over all other items of its class.
+        all_other_classes: sum over all items of other classes.
     """
 
     own_class: float
@@ -416,7 +408,7 @@ class Reach:
 def response(
     loss: CosineLoss, embeddings: Tensor, labels: Tensor, movers: Tensor, *, steps: int = 2, seed: int = 0
 ) -> dict[Part, Tensor]:
-    r"""Change of each item's gradient per radian that another item moves.
+    r"""Change of each item's gradient per radian by which another item moves.
 
     .. math::
         R_{ij} = \operatorname{mean}_u \Bigl\lVert \Pi_i \frac{g_i(x_j \cos e + u \sin e) - g_i(x_j \cos e - u \sin e)}
@@ -426,11 +418,11 @@ def response(
     sphere at :math:`x_i`; float64. Entries of items that do not depend on each other are exactly 0.
 
     Args:
-        loss: any.
+        loss: the loss.
         embeddings: ``(B, D)`` floating, of any length.
         labels: ``(B,)`` int64 class numbers.
         movers: ``(J,)`` int64, rows of the items that move, one at a time.
-        steps: directions u of each.
+        steps: directions u for each mover.
         seed: of the directions.
 
     Returns:
@@ -448,10 +440,10 @@ def response(
     generator = torch.Generator().manual_seed(seed)
     changes: dict[Part, Tensor] = {part: directions.new_zeros(len(directions), len(movers)) for part in get_args(Part)}
     for column, mover in enumerate(movers.tolist()):
-        here = directions[mover]
+        start = directions[mover]
         for _ in range(steps):
-            drawn = torch.randn(here.shape, generator=generator, dtype=here.dtype)
-            tangent = unit_rows(drawn - (drawn @ here) * here)
+            drawn = torch.randn(start.shape, generator=generator, dtype=start.dtype)
+            tangent = unit_rows(drawn - (drawn @ start) * start)
             ahead, back = (_moved(loss, directions, labels, mover, sign * STEP, tangent) for sign in (1, -1))
             for part, change in changes.items():
                 turn = (ahead.vectors(part) - back.vectors(part)) / (2 * STEP)
@@ -470,15 +462,15 @@ def _moved(
 
 
 def reach(changes: dict[Part, Tensor], labels: Tensor, movers: Tensor) -> dict[Part, Reach]:
-    """Means of :func:`response` over the movers, divided by the mean answer of their own whole gradient.
+    """Means of a :func:`response` over the movers, divided by the mean change of their own whole gradient.
 
     Args:
-        changes: what :func:`response` gave.
-        labels: what it was given.
-        movers: likewise.
+        changes: the response.
+        labels: ``(B,)`` int64 class numbers, as for the response.
+        movers: ``(J,)`` int64, as for the response.
     """
     columns = torch.arange(len(movers))
-    own_answer = changes["all"][movers, columns].mean()
+    own_change = changes["all"][movers, columns].mean()
     same = labels[:, None] == labels[movers]
     apart = ~same
     same[movers, columns] = False
@@ -486,5 +478,5 @@ def reach(changes: dict[Part, Tensor], labels: Tensor, movers: Tensor) -> dict[P
     for part, change in changes.items():
         near, far = change.masked_fill(~same, 0).sum(), change.masked_fill(~apart, 0).sum()
         numbers = near / same.sum(), far / apart.sum(), near / len(movers), far / len(movers)
-        reached[part] = Reach(*(float(number / own_answer) for number in numbers))
+        reached[part] = Reach(*(float(number / own_change) for number in numbers))
     return reached

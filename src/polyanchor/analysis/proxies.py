@@ -1,7 +1,6 @@
-"""What the proxies of a class stand for: how many are in use, which have merged, whether they follow known sub-classes.
+"""The local centres of classes: how many proxies are in use, which have merged, whether they follow known sub-classes.
 
-:func:`study_proxies` is the whole of it, on tensors. The documentation's page on local centres explains how
-to read the numbers.
+The documentation's page on local centres explains how to read the numbers.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from polyanchor.functional import unit_rows
 from polyanchor.types import Embeddings
 
 SHUFFLES = 20
-"""Random assignments that the purity by chance is averaged over."""
+"""Random assignments over which the purity by chance is averaged."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a division of a class's items into centres follows the known sub-classes.
+    """How well the division of a class's items among its centres follows the known sub-classes.
 
     Attributes:
         sub_classes: number of sub-classes, at least 2.
         ami: adjusted mutual information of nearest centre and sub-class: 1 for the same division, about 0 by chance.
         purity: share of items whose sub-class is the most frequent one of their centre.
-        kmeans_ami: the same for k-means with as many centres on the same unit vectors.
-        kmeans_purity: likewise.
-        random_purity: purity of the nearest centres dealt out to the items at random, mean of 20 deals.
+        kmeans_ami: ``ami`` of k-means with as many centres on the same unit vectors.
+        kmeans_purity: ``purity`` of that k-means.
+        random_purity: purity of the nearest centres in random order, mean of 20 orders.
     """
 
     sub_classes: int
@@ -62,30 +61,33 @@ def purity(groups: Tensor, sub_classes: Tensor) -> float:
 
 
 def agreement(directions: Tensor, centre: Tensor, sub_classes: Tensor, centres: int, seed: int) -> Agreement | None:
-    """Nearest centres of one class's items against its sub-classes; None if there are fewer than two of these.
+    """Compare the nearest centres of one class's items with its sub-classes.
 
     Args:
         directions: ``(n, D)`` unit vectors.
         centre: ``(n,)`` int64 in ``[0, centres)``.
         sub_classes: ``(n,)`` int64.
-        centres: K, also of the k-means that it is compared with (n, if that is less).
+        centres: K, also of the k-means beside it (n, if that is less).
         seed: of k-means and of the random assignments.
+
+    Returns:
+        The agreement; None if there are fewer than two sub-classes.
     """
-    found = len(sub_classes.unique())
-    if found < 2:
+    number = len(sub_classes.unique())
+    if number < 2:
         return None
     ami = load("sklearn.metrics", "train").adjusted_mutual_info_score
     k_means = load("sklearn.cluster", "train").KMeans(min(centres, len(directions)), n_init=10, random_state=seed)
     clusters = torch.from_numpy(k_means.fit_predict(directions.double().numpy())).long()
     generator = torch.Generator().manual_seed(seed)
-    dealt = [centre[torch.randperm(len(centre), generator=generator)] for _ in range(SHUFFLES)]
+    shuffled = [centre[torch.randperm(len(centre), generator=generator)] for _ in range(SHUFFLES)]
     return Agreement(
-        sub_classes=found,
+        sub_classes=number,
         ami=float(ami(sub_classes.numpy(), centre.numpy())),
         purity=purity(centre, sub_classes),
         kmeans_ami=float(ami(sub_classes.numpy(), clusters.numpy())),
         kmeans_purity=purity(clusters, sub_classes),
-        random_purity=sum(purity(one, sub_classes) for one in dealt) / SHUFFLES,
+        random_purity=sum(purity(order, sub_classes) for order in shuffled) / SHUFFLES,
     )
 
 
@@ -100,10 +102,10 @@ class ClassCentres:
         counts: K, items of the class that are nearest to each centre.
         effective_soft: effective number of centres, exp of the entropy of ``usage``, in [1, K].
         effective_hard: the same of the shares of ``counts``.
-        merged: groups of centres, each in a chain of cosines above the threshold; groups of one are left out.
-        distinct: number of centres when a group counts as one.
-        effective_distinct: as ``effective_hard``, when a group counts as one: which of two merged centres is the nearer
-            is chance, so this is the number of local centres that the items are divided among.
+        merged: groups of centres connected by cosines above the threshold; groups of one are left out.
+        distinct: number of centres if a group counts as one.
+        effective_distinct: as ``effective_hard``, if a group counts as one: which of two merged centres is nearer is
+            chance, so this is the number of local centres that the items are divided among.
         spread: mean angle between two centres in degrees; NaN for K = 1.
         agreement: with the sub-classes; None where there are fewer than two.
     """
@@ -122,7 +124,7 @@ class ClassCentres:
 
     @property
     def in_use(self) -> int:
-        """Number of centres that are the nearest of some item."""
+        """Number of centres that are nearest to some item."""
         return sum(count > 0 for count in self.counts)
 
 
@@ -144,7 +146,7 @@ class ProxyStudy:
 
 
 def effective_number(shares: Tensor) -> Tensor:
-    r"""How many equal shares would be as evenly spread: :math:`\exp(-\sum_k u_k \log u_k)`, with 0 log 0 = 0.
+    r"""The number of equal shares of the same entropy: :math:`\exp(-\sum_k u_k \log u_k)`, with 0 log 0 = 0.
 
     Args:
         shares: ``(..., K)`` floating, at least 0, summing to 1.
@@ -160,7 +162,7 @@ def effective_number(shares: Tensor) -> Tensor:
 
 
 def merged_groups(cosines: Tensor, above: float) -> tuple[tuple[int, ...], ...]:
-    """Connected components of the graph that joins two centres whose cosine is above a threshold, all of them.
+    """Connected components of the graph that joins centres whose cosine is above a threshold, single ones included.
 
     Args:
         cosines: ``(K, K)`` symmetric.
@@ -170,14 +172,9 @@ def merged_groups(cosines: Tensor, above: float) -> tuple[tuple[int, ...], ...]:
         >>> merged_groups(torch.tensor([[1.0, 0.1, 0.99], [0.1, 1.0, 0.2], [0.99, 0.2, 1.0]]), 0.95)
         ((0, 2), (1,))
     """
-    joined = (cosines > above) | torch.eye(len(cosines), dtype=torch.bool)
-    first = torch.arange(len(cosines))  # the least centre that each is known to be connected with
-    while True:
-        lower = first.expand_as(cosines).masked_fill(~joined, len(cosines)).amin(dim=1)
-        if torch.equal(lower, first):
-            break
-        first = lower
-    return tuple(tuple((first == root).nonzero()[:, 0].tolist()) for root in first.unique())
+    components = load("scipy.sparse.csgraph", "train").connected_components
+    count, component = components((cosines > above).numpy(), directed=False)
+    return tuple(sorted(tuple((component == number).nonzero()[0].tolist()) for number in range(count)))
 
 
 @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # torch does not type it
@@ -204,14 +201,14 @@ def study_proxies(
         classes: ``(C,)`` int64 ascending, the class ids that the proxies stand for.
         gamma: width of the soft assignment in cosine units, > 0.
         merged_above: two centres of a cosine above this are merged.
-        seed: of the baselines that the sub-classes are compared with.
+        seed: of the baselines of :class:`Agreement`.
 
     Raises:
         ValueError: an item's class has no proxies, or shapes do not fit together.
 
     Example:
-        >>> found = Embeddings(torch.eye(4), torch.tensor([3, 3, 3, 3]))
-        >>> study_proxies(found, torch.eye(4)[None, :2], torch.tensor([3])).classes[0].counts
+        >>> embeddings = Embeddings(torch.eye(4), torch.tensor([3, 3, 3, 3]))
+        >>> study_proxies(embeddings, torch.eye(4)[None, :2], torch.tensor([3])).classes[0].counts
         (3, 1)
     """
     _check.positive("gamma", gamma)
@@ -229,7 +226,7 @@ def study_proxies(
         cosines = pole @ pole.T
         pairs = cosines[tuple(torch.triu_indices(len(pole), len(pole), offset=1))]
         groups, sub = merged_groups(cosines, merged_above), embeddings.sublabels
-        known = None if sub is None else agreement(directions[rows], centre[rows], sub[rows], len(pole), seed)
+        agrees = None if sub is None else agreement(directions[rows], centre[rows], sub[rows], len(pole), seed)
         studied.append(
             ClassCentres(
                 class_id=class_id,
@@ -242,7 +239,7 @@ def study_proxies(
                 distinct=len(groups),
                 effective_distinct=float(effective_number(torch.stack([shares[[*group]].sum() for group in groups]))),
                 spread=float(pairs.double().clamp(-1, 1).arccos().rad2deg().mean()),
-                agreement=known,
+                agreement=agrees,
             )
         )
     return ProxyStudy(tuple(studied), _means(studied), centre, similarity)
@@ -259,15 +256,15 @@ def _check_fit(embeddings: Embeddings, proxies: Tensor, classes: Tensor) -> None
 
 
 def _rows_by_class(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    found, counts = labels.unique(return_counts=True)
-    yield from zip(found.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True)
+    class_ids, counts = labels.unique(return_counts=True)
+    yield from zip(class_ids.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True)
 
 
 def _means(studied: list[ClassCentres]) -> dict[str, float]:
     lists: dict[str, list[float]] = {}
-    for one in studied:
+    for centres in studied:
         for name in ("in_use", "effective_soft", "effective_hard", "distinct", "effective_distinct", "spread"):
-            lists.setdefault(name, []).append(getattr(one, name))
-        for name, value in vars(one.agreement).items() if one.agreement else ():
+            lists.setdefault(name, []).append(getattr(centres, name))
+        for name, value in vars(centres.agreement).items() if centres.agreement else ():
             lists.setdefault(name, []).append(value)
     return {name: math.fsum(values) / len(values) for name, values in lists.items()}

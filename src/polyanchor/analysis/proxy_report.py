@@ -1,4 +1,4 @@
-"""A finished run to the folder that shows its local centres: numbers, figures, contact sheets."""
+"""Write the local centres of a finished run: numbers, figures, contact sheets."""
 
 from __future__ import annotations
 
@@ -27,23 +27,13 @@ from polyanchor.viz.sheets import Line, sheet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
 COLOURS = "#3b78b0", "#e2953b", "#9a9a9a"
+NAMES = 8
+"""Items that are named, or shown, for a centre."""
 
 
 def draw_study(study: ProxyStudy, folder: Path) -> tuple[Path, ...]:
-    """Write ``centres`` and, where sub-classes are known, ``agreement``, each as ``.svg`` and ``.png``.
-
-    Args:
-        study: of at least one class.
-        folder: where to; made if it is not there.
-
-    Returns:
-        The files.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Write ``centres`` and, where sub-classes are known, ``agreement``, each as ``.svg`` and ``.png``."""
     makers = {"centres": partial(_centres, study)}
     return write_figures(makers | ({"agreement": partial(_agreement, study)} if "ami" in study.means else {}), folder)
 
@@ -53,23 +43,22 @@ def _centres(study: ProxyStudy) -> Any:
     axes, most = figure.add_subplot(), len(study.classes[0].counts)
     bins = [0.75 + step / 2 for step in range(2 * most)]  # half a centre wide, 1 and K in the middle of the ends
     numbers = {
-        "of nearest centres, merged ones as one": [one.effective_distinct for one in study.classes],
-        "of soft usage": [one.effective_soft for one in study.classes],
+        "of nearest centres, merged ones as one": [centres.effective_distinct for centres in study.classes],
+        "of soft usage": [centres.effective_soft for centres in study.classes],
     }
     for (label, values), colour in zip(numbers.items(), COLOURS, strict=False):
         axes.hist(values, bins, label=label, color=colour, histtype="stepfilled", alpha=0.55)
     axes.set(xlabel=f"effective number of centres, of {most}", ylabel="classes", xlim=(0.5, most + 0.5))
-    axes.yaxis.get_major_locator().set_params(integer=True)  # few classes: no quarter of one
+    axes.yaxis.get_major_locator().set_params(integer=True)  # with few classes ticks would be fractions
     axes.legend(frameon=False)
     return figure
 
 
 def _agreement(study: ProxyStudy) -> Any:
-    """Bars over the classes, best first, and the mean over them as lines."""
-    found = [one.agreement for one in study.classes if one.agreement]
-    found.sort(key=lambda one: -one.ami)
-    wide = min(12.0, 6 + 0.15 * len(found))
-    figure = blank(wide, 5)
+    """Bars over the classes, best first, and their means as lines."""
+    agreements = [centres.agreement for centres in study.classes if centres.agreement]
+    agreements.sort(key=lambda agreement: -agreement.ami)
+    figure = blank(min(12.0, 6 + 0.15 * len(agreements)), 5)
     upper, lower = figure.subplots(2, 1, sharex=True)
     measures = {
         upper: {"proxies": "ami", "k-means": "kmeans_ami"},
@@ -78,76 +67,53 @@ def _agreement(study: ProxyStudy) -> Any:
     for axes, bars in measures.items():
         for number, ((label, name), colour) in enumerate(zip(bars.items(), COLOURS, strict=False)):
             mean, share = study.means[name], 0.85 / len(bars)
-            places = [place + (number - (len(bars) - 1) / 2) * share for place in range(len(found))]
-            axes.bar(
-                places, [getattr(one, name) for one in found], share, color=colour, label=f"{label}, mean {mean:.3f}"
-            )
+            places = [place + (number - (len(bars) - 1) / 2) * share for place in range(len(agreements))]
+            heights = [getattr(agreement, name) for agreement in agreements]
+            axes.bar(places, heights, share, color=colour, label=f"{label}, mean {mean:.3f}")
             axes.axhline(mean, color=colour, linewidth=0.8, linestyle=":")
         axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
     upper.set_ylabel("adjusted mutual information")
-    lower.set(ylabel="purity", xlabel=f"{len(found)} classes with known sub-classes", xticks=[])
+    lower.set(ylabel="purity", xlabel=f"{len(agreements)} classes with known sub-classes", xticks=[])
     return figure
 
 
-def nearest_rows(study: ProxyStudy, items: Items, one: ClassCentres, images: int) -> dict[int, list[int]]:
-    """Rows of the items nearest to each centre in use, of those that have no nearer centre.
-
-    Args:
-        study: of ``items``, row for row.
-        items: N.
-        one: the class.
-        images: at most so many rows for a centre.
+def nearest_rows(study: ProxyStudy, items: Items, centres: ClassCentres, images: int) -> dict[int, list[int]]:
+    """Rows of up to ``images`` items nearest to each centre in use, among those that have no nearer centre.
 
     Returns:
         Centre -> row numbers, nearest first; the centre with most items first.
     """
-    order = sorted((k for k, count in enumerate(one.counts) if count), key=lambda k: -one.counts[k])
-    of_class, found = items.labels == one.class_id, {}
+    order = sorted((k for k, count in enumerate(centres.counts) if count), key=lambda k: -centres.counts[k])
+    of_class, nearest_to = items.labels == centres.class_id, {}
     for centre in order:
         rows = (of_class & (study.centre == centre)).nonzero()[:, 0]
         nearest = study.similarity[rows].sort(descending=True, stable=True).indices
-        found[centre] = rows[nearest[:images]].tolist()
-    return found
+        nearest_to[centre] = rows[nearest[:images]].tolist()
+    return nearest_to
 
 
-def contact_sheet(study: ProxyStudy, items: Items, one: ClassCentres, *, images: int = 8) -> Image:
-    """The nearest images of each centre in use, with its number of items and its usage beside them.
+def contact_sheet(study: ProxyStudy, items: Items, centres: ClassCentres, *, images: int = 8) -> Image:
+    """Up to ``images`` of the nearest images of each centre in use, with its number of items and its usage beside them.
 
-    Where sub-classes are known, the most frequent one of the centre's items is named with its share.
-
-    Args:
-        study: of ``items``, row for row.
-        items: images, not vectors.
-        one: the class.
-        images: at most so many in a row.
-
-    Returns:
-        RGB image, see :func:`polyanchor.viz.sheets.sheet`.
-
-    Raises:
-        BadImageError: an image cannot be read.
-        ValueError: the items are vectors.
+    Where sub-classes are known, the most frequent one of the centre's items is named with its share. BadImageError for
+    an image that cannot be read, ValueError for items that are vectors.
     """
-    title = f"{one.name}: {sum(one.counts)} items, {one.in_use} of {len(one.counts)} centres in use"
+    title = f"{centres.name}: {sum(centres.counts)} items, {centres.in_use} of {len(centres.counts)} centres in use"
     lines = [
-        Line(_words(study, items, one, centre), nearest)
-        for centre, nearest in nearest_rows(study, items, one, images).items()
+        Line(_words(study, items, centres, centre), nearest)
+        for centre, nearest in nearest_rows(study, items, centres, images).items()
     ]
-    return sheet(items, f"{title}, effective number {one.effective_distinct:.1f}", lines)
+    return sheet(items, f"{title}, effective number {centres.effective_distinct:.1f}", lines)
 
 
-def _words(study: ProxyStudy, items: Items, one: ClassCentres, centre: int) -> list[str]:
-    lines = [f"centre {centre}", f"nearest of {one.counts[centre]} items", f"usage {one.usage[centre]:.1%}"]
+def _words(study: ProxyStudy, items: Items, centres: ClassCentres, centre: int) -> list[str]:
+    lines = [f"centre {centre}", f"nearest of {centres.counts[centre]} items", f"usage {centres.usage[centre]:.1%}"]
     if items.sublabels is not None:
-        own = items.sublabels[(items.labels == one.class_id) & (study.centre == centre)]
-        found, counts = own.unique(return_counts=True)
+        own = items.sublabels[(items.labels == centres.class_id) & (study.centre == centre)]
+        sub_classes, counts = own.unique(return_counts=True)
         most = int(counts.argmax())
-        lines.append(f"sub-class {int(found[most])}: {int(counts[most]) / len(own):.0%}")
+        lines.append(f"sub-class {int(sub_classes[most])}: {int(counts[most]) / len(own):.0%}")
     return lines
-
-
-NAMES = 8
-"""Items that are named, or shown, for a centre."""
 
 
 def report_proxies(
@@ -159,7 +125,7 @@ def report_proxies(
     classes: int = 4,
     merged_above: float | None = None,
 ) -> dict[str, Any]:
-    """Study the proxies of a finished run and write what was found.
+    """Study the proxies of a finished run.
 
     Writes ``proxies.json``, ``centres`` and (where sub-classes are known) ``agreement`` as ``.svg`` and ``.png``, and
     for images ``sheets/class-ID.png``.
@@ -169,11 +135,11 @@ def report_proxies(
         out: folder to write; files of the same names are replaced.
         split: ``"train"``: the classes that trained; ``"test"``: test items of those same classes.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
-        classes: so many classes are shown, half with the most centres in use and half with the fewest.
+        classes: number of classes to show, half with the most centres in use and half with the fewest.
         merged_above: two centres of a cosine above this are merged; None: 0.95.
 
     Returns:
-        What ``proxies.json`` holds.
+        The content of ``proxies.json``.
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
@@ -182,10 +148,10 @@ def report_proxies(
         MissingExtraError: matplotlib is not installed.
     """
     _check.one_of("split", split, ("train", "test"))
-    asked, merged_above = merged_above, 0.95 if merged_above is None else merged_above
-    if not -1 <= merged_above <= 1:
-        raise InputError(f"--merged-above must be a cosine, from -1 to 1, got {merged_above}")
-    load("matplotlib", "report")  # before the work rather than after it
+    threshold = 0.95 if merged_above is None else merged_above
+    if not -1 <= threshold <= 1:
+        raise InputError(f"--merged-above must be a cosine, from -1 to 1, got {threshold}")
+    load("matplotlib", "report")  # an error before the work
     trained = open_trained(run, settings)
     config, proxies = trained.config, proxies_of(trained.loss)
     if proxies is None:
@@ -193,7 +159,7 @@ def report_proxies(
             f"this needs a loss with proxies, got loss.name = {config.loss.name!r} in {run}, which has none; train "
             "with multi-proxy-anchor or softtriple"
         )
-    if asked is not None and proxies.shape[1] == 1:
+    if merged_above is not None and proxies.shape[1] == 1:
         raise InputError("--merged-above is about several centres of a class, and each has one here; leave it out")
     items, notes = _items(trained, split)
     embeddings, skipped = embed(
@@ -208,9 +174,9 @@ def report_proxies(
         notes.append(f"{len(skipped)} image(s) could not be read and were left out: {', '.join(skipped[:3])}")
         items = items.without(skipped)
     gamma = float(getattr(config.loss, "gamma", 0.1))
-    study = study_proxies(embeddings, proxies, trained.classes, gamma=gamma, merged_above=merged_above)
+    study = study_proxies(embeddings, proxies, trained.classes, gamma=gamma, merged_above=threshold)
     draw_study(study, out)
-    shown = {one.class_id: _show(study, items, one, out) for one in _extremes(study.classes, classes)}
+    shown = {part.class_id: _show(study, items, part, out) for part in extremes(study.classes, classes)}
     content = {
         "run": str(run),
         "split": split,
@@ -218,9 +184,9 @@ def report_proxies(
         "items": len(items),
         "proxies_per_class": proxies.shape[1],
         "gamma": gamma,
-        "merged_above": merged_above,
+        "merged_above": threshold,
         "means": {name: _number(value) for name, value in study.means.items()},
-        "classes": [_as_json(one) | shown.get(one.class_id, {}) for one in study.classes],
+        "classes": [_as_json(part) | shown.get(part.class_id, {}) for part in study.classes],
         "notes": [*trained.parts.split.notes, *notes],
     }
     write_json(out / "proxies.json", content)
@@ -228,7 +194,7 @@ def report_proxies(
 
 
 def _items(trained: Trained, split: str) -> tuple[Items, list[str]]:
-    """The items of the part whose class has proxies, and what was left out."""
+    """The items of the part whose class has proxies, and a note on those left out."""
     items = trained.parts.train if split == "train" else trained.parts.split.test
     known = torch.isin(items.labels, trained.classes)
     if not known.any():
@@ -241,30 +207,29 @@ def _items(trained: Trained, split: str) -> tuple[Items, list[str]]:
     return items.subset(known), [f"{int((~known).sum())} {split} items of classes that did not train were left out"]
 
 
-def _extremes(classes: Sequence[ClassCentres], wanted: int) -> list[ClassCentres]:
+def extremes(classes: Sequence[ClassCentres], number: int) -> list[ClassCentres]:
     """The classes whose items are divided among the most and the fewest centres, most first."""
-    ranked = sorted(classes, key=lambda one: -one.effective_distinct)
-    if wanted >= len(ranked):
-        return ranked
-    return ranked[: wanted - wanted // 2] + ranked[len(ranked) - wanted // 2 :]
+    ranked = sorted(classes, key=lambda centres: -centres.effective_distinct)
+    number = min(number, len(ranked))
+    return ranked[: number - number // 2] + ranked[len(ranked) - number // 2 :]
 
 
-def _show(study: ProxyStudy, items: Items, one: ClassCentres, out: Path) -> dict[str, Any]:
-    """Names of the items nearest to each centre; for images also a contact sheet."""
-    rows = nearest_rows(study, items, one, NAMES)
+def _show(study: ProxyStudy, items: Items, centres: ClassCentres, out: Path) -> dict[str, Any]:
+    """Names of the items nearest to each centre; for images a contact sheet too."""
+    rows = nearest_rows(study, items, centres, NAMES)
     shown: dict[str, Any] = {"nearest": {str(centre): [items.name(row) for row in rows[centre]] for centre in rows}}
     if not items.is_vectors:
-        sheet = Path("sheets") / f"class-{one.class_id}.png"
+        sheet = Path("sheets") / f"class-{centres.class_id}.png"
         (out / sheet).parent.mkdir(parents=True, exist_ok=True)
         with replacing(out / sheet) as unfinished:
-            contact_sheet(study, items, one, images=NAMES).save(unfinished, "PNG")
+            contact_sheet(study, items, centres, images=NAMES).save(unfinished, "PNG")
         shown["sheet"] = sheet.as_posix()
     return shown
 
 
-def _as_json(one: ClassCentres) -> dict[str, Any]:
-    lists = {"usage": [*one.usage], "counts": [*one.counts], "merged": [[*group] for group in one.merged]}
-    return asdict(one) | lists | {"in_use": one.in_use, "spread": _number(one.spread)}
+def _as_json(centres: ClassCentres) -> dict[str, Any]:
+    lists = {"usage": [*centres.usage], "counts": [*centres.counts], "merged": [[*group] for group in centres.merged]}
+    return asdict(centres) | lists | {"in_use": centres.in_use, "spread": _number(centres.spread)}
 
 
 def _number(value: float) -> float | None:

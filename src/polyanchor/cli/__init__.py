@@ -23,5 +23,5 @@ def main() -> None:
 
     code = run(sys.argv[1:])
     if "polyanchor.distributed.comm" in sys.modules and ("WORLD_SIZE" in os.environ or "SLURM_PROCID" in os.environ):
-        sys.modules["polyanchor.distributed.comm"].leave(code)
+        sys.modules["polyanchor.distributed.comm"].hard_exit(code)
     sys.exit(code)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyanchor._errors import InputError
+from polyanchor.cli._common import CONFIG, JSON, note, print_json, print_notes, print_table
+from polyanchor.cli._flags import require_no_toml, settings_of
+from polyanchor.cli.train import SOURCE
+
+if TYPE_CHECKING:
+    from polyanchor.compare.significance import ComparisonResult
+
+PER_RUN = {"run.seed": "--seeds", "loss.name": "--method", "loss.anchor": "--method", "loss.loss": "--method"}
+"""Keys that differ between the runs -> the option that sets them."""
 
 
 def compare(
-    config: Annotated[
-        Path | None,
-        typer.Argument(
-            exists=True, dir_okay=False, help="TOML file of what all methods share; see `polyanchor train`."
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one shared key; may be given again."),
-    ] = None,
+    context: typer.Context,
+    source: SOURCE = None,
+    config: CONFIG = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,42 +39,66 @@ def compare(
     reference: Annotated[
         str, typer.Option(help="Label of the method that the others are tested against.", show_default="proxy-anchor")
     ] = "",
-    out: Annotated[Path, typer.Option(help="Folder; an unfinished comparison in it is gone on with.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder; an unfinished comparison in it is continued.")] = Path(
         "runs/comparison"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole table as JSON.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Compare losses fairly: the same budget of trials, the same batches, several seeds, tests of the differences.
 
-    Example: polyanchor compare --set data.source=features:photos.safetensors --set model.backbone=none --seeds 5
+    Example: polyanchor compare photos.safetensors --backbone none --seeds 5
 
-    Killed, or stopped with Ctrl-C, it goes on where it stood when the same command is given again. Hyper-parameters
-    and epochs are chosen on held-out training classes.
+    The flags of polyanchor train, and every key of the configuration, apply to all methods. Killed, or stopped with
+    Ctrl-C, the comparison continues when the same command is given again. Hyper-parameters and epochs are chosen on
+    held-out training classes.
     """
-    from polyanchor.cli._common import note, print_json, print_verdict
+    settings = settings_of(context, {"data.source": source})
+    require_no_toml(source, "compare")
+    for key in (setting.partition("=")[0] for setting in settings):
+        if key in PER_RUN:
+            raise InputError(f"--{key}: each run takes it from {PER_RUN[key]}; leave it out")
+    from polyanchor.config.loading import load_config
+
+    shared = load_config(config, settings)
     from polyanchor.compare.plan import Plan, parse_methods
     from polyanchor.compare.run import compare as run_comparison
-    from polyanchor.config.loading import load_config
     from polyanchor.training.stopping import Interrupted, StopRequest
 
-    for setting in settings or ():
-        key, what = setting.partition("=")[0], "--seeds" if setting.startswith("run.seed=") else "--method"
-        if key in ("run.seed", "loss.name", "loss.anchor"):
-            raise InputError(f"--set {setting}: each run takes {key} from {what}; leave it out")
     methods = parse_methods(method or ["all"])
-    labels = [one.label for one in methods]
+    labels = [method.label for method in methods]
     if reference and labels == [reference]:
         raise InputError(f"--reference {reference}: there is no other method to test against it; add one with --method")
     reference = reference or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
-    plan = Plan(load_config(config, settings or ()), methods, seeds, trials, reference)
+    plan = Plan(shared, methods, seeds, trials, reference)
     stop = StopRequest(note)
     try:
-        verdict = run_comparison(plan, out, announce=note, stop=stop)
+        result = run_comparison(plan, out, announce=note, stop=stop)
     except Interrupted:
         note("stopped; the same command goes on")
         raise typer.Exit(stop.exit_code) from None
     if as_json:
         print_json(json.loads((out / "table.json").read_text(encoding="utf-8")))
     else:
-        print_verdict(verdict)
+        print_comparison(result)
     note(f"table.json and table.md are in {out}")
+
+
+def print_comparison(result: ComparisonResult) -> None:
+    """Print the measures, best method first; then the tests against the reference."""
+    from polyanchor.compare.tables import measures_of, shown_measures, tests_of
+
+    shown = shown_measures(result)
+    searched = f"hyper-parameters from {result.trials} trials each" if result.trials else "nothing searched"
+    print(f"{result.source}: test classes, {searched}")
+    rows = [measures_of(line, shown) for line in result.lines]
+    print_table(["method", "runs", *shown, "s/run"], rows, simple=True)
+    tested = [tests_of(line, result) for line in result.lines if line.tests]
+    if tested:
+        difference = f"{result.monitor} less {result.reference}"
+        print_table(["method", difference, "p seeds", "p queries", "p classes"], tested, simple=True)
+    print(
+        "± is half of the 95 % interval over seeds. p: of no difference, corrected for the number of methods (Holm), "
+        "over seeds (paired t), queries and classes (bootstrap); <= where no resample came out on the other side and p "
+        "may be much smaller, - where there is too little to tell."
+    )
+    print_notes(result.notes)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._common import refuse_unused
+from polyanchor.cli._common import JSON, PARTIAL, ROOT, print_table, refuse_unused
+from polyanchor.datasets.spec import MAX_PIXELS, source_spec
 
 if TYPE_CHECKING:
     from polyanchor.datasets.items import Items, Split
@@ -19,9 +20,7 @@ app = typer.Typer(help="Data sources: which there are, and whether a copy is com
 
 
 @app.command("list")
-def list_sources(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def list_sources(as_json: JSON = False) -> None:
     """Name every data source; --json adds what to cite and what is known of the terms.
 
     Example: polyanchor data list --json
@@ -31,30 +30,27 @@ def list_sources(
     if as_json:
         print(json.dumps([asdict(info) for info in KNOWN], indent=2))
         return
-    _print_table(
+    print_table(
         ["source", "what", "classes", "images", "where"],
         [[info.name, info.what, info.classes, info.images, info.where] for info in KNOWN],
+        align="lllll",
         fold=True,
     )
 
 
 @app.command()
 def verify(
-    spec: Annotated[str, typer.Argument(metavar="SOURCE", help="A source as `polyanchor data list` names it.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the benchmark data sets.", show_default="data")
-    ] = None,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="A copy that is not complete is no failure.")
-    ] = False,
+    spec: Annotated[str, typer.Argument(metavar="SOURCE", help="A path, or a name from `polyanchor data list`.")],
+    root: ROOT = None,
+    allow_partial: PARTIAL = False,
     images: Annotated[bool, typer.Option("--images", help="Read every image and name the bad ones.")] = False,
     max_pixels: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Most pixels of an image, as data.max_pixels of a training.", show_default="178,956,970"
+            min=1, help="Most pixels of an image, as data.max_pixels of a training.", show_default=f"{MAX_PIXELS:,}"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Count the images and classes of a source against its own list and the official numbers.
 
@@ -62,14 +58,14 @@ def verify(
 
     Example: polyanchor data verify cars196 --root data --images
     """
-    from polyanchor.datasets.images import MAX_PIXELS
     from polyanchor.datasets.sources import open_source
 
-    # a copy that is not complete is what this command is there to describe, so opening it is no error
+    spec = source_spec(spec)
+    # describing an incomplete copy is this command's job, so opening one is no error
     split = open_source(spec, root=root or Path("data"), allow_partial=True, max_pixels=max_pixels or MAX_PIXELS)
     refuse_unused([spec], root, allow_partial)
-    for option, given in (("--images", images), ("--max-pixels", max_pixels)):
-        if given and split.train.is_vectors:
+    for option, value in (("--images", images), ("--max-pixels", max_pixels)):
+        if value and split.train.is_vectors:
             raise InputError(f"{option} is about images, and {spec} holds vectors; leave it out")
     parts = _counts(spec, split)
     bad = _bad_images(split) if images else []
@@ -78,9 +74,10 @@ def verify(
         print(json.dumps(said, indent=2))
     else:
         keys = ["part", "images", "images_expected", "classes", "classes_expected"]
-        _print_table(
+        print_table(
             ["part", "images", "expected", "classes", "expected"],
             [["" if part[key] is None else str(part[key]) for key in keys] for part in parts],
+            align="lllll",
         )
         for line in (*split.notes, *bad):
             print(line)
@@ -90,7 +87,7 @@ def verify(
 
 
 def _counts(spec: str, split: Split) -> list[dict[str, str | int | bool | None]]:
-    """Found and expected numbers of each part; expected is None where nothing official says."""
+    """Counted and official numbers of each part; None where there is no official number."""
     from polyanchor.datasets.splits import OFFICIAL
 
     named = {
@@ -137,15 +134,3 @@ def _bad_images(split: Split) -> list[str]:
                 bad.append(str(error))
             advance(1)
     return bad
-
-
-def _print_table(heading: list[str], rows: list[list[str]], *, fold: bool = False) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from polyanchor.cli._common import print_whole
-
-    table = Table(*heading)
-    for row in rows:
-        table.add_row(*map(Text, row))  # as text: brackets are not markup here
-    print_whole(table, fold=fold)

@@ -1,4 +1,4 @@
-"""``polyanchor index``."""
+"""``polyanchor index`` and ``search``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from polyanchor.cli._common import (
     ROOT,
     SEARCH_EFFORT,
     STORE,
-    changed,
-    from_here,
+    note,
+    note_skipped,
+    print_json,
+    print_table,
     refuse_unused,
+    relative_to_cwd,
     require_images,
-    say_skipped,
 )
+from polyanchor.datasets.spec import source_spec
 
 if TYPE_CHECKING:
     from polyanchor.index.index import Index
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(invoke_without_command=True)
 
-DATA = "Sources as in `polyanchor train` (folder:photos), image files, or files of vectors."
+DATA = "Sources as for `polyanchor train` (photos/), image files, or files of vectors."
 
 
 @app.callback()
@@ -43,11 +46,11 @@ def index(
         str, typer.Option("--check", metavar="INDEX", help="The same as: polyanchor index check INDEX.")
     ] = "",
 ) -> None:
-    """Make an index of images that can be searched, put more in, take some out, measure what it misses.
+    """Make an index of images, add to it, remove from it, search it, measure what it misses.
 
-    Example: polyanchor index build runs/photos folder:photos --out photos.index
+    Example: polyanchor index build runs/photos photos/ --out photos.index
 
-    polyanchor search looks things up.
+    polyanchor search is the short form of polyanchor index search.
     """
     if check and context.invoked_subcommand is None:
         measure(check)
@@ -76,51 +79,53 @@ def build(
     store: STORE = "",
     root: ROOT = None,
     allow_partial: PARTIAL = False,
-    on_bad_image: ON_BAD = "",
+    on_bad_image: ON_BAD = None,
     as_json: JSON = False,
 ) -> None:
     """Embed images and make an index of them.
 
-    Example: polyanchor index build runs/photos folder:photos --out photos.index
+    Example: polyanchor index build runs/photos photos/ --out photos.index
 
     exact compares a query with every item; hnsw and ivf with some of them, which pays from some ten thousand items on.
     The index appears when all is done; stopped before, nothing is left of it.
     """
-    from polyanchor.index.ingest import build as build_index
-
     if split and (data or target.is_file()):
         raise InputError(f"--split takes a part of the run's own data, and other data are named; got --split {split}")
+    data = [source_spec(source) for source in data or ()]
+    named = [source_spec(str(target)), *data] if target.is_file() else data
+    if on_bad_image and not named and (target / "config.toml").is_file():
+        from polyanchor.runs.folder import RunFolder
 
-    named = [str(target), *(data or ())] if target.is_file() else (data or ())
-    own = "" if named else on_bad_image
-    changed(None, on_bad_image=own, run=target if own and (target / "config.toml").is_file() else None)
-    made, skipped = build_index(
+        require_images([RunFolder(target).read_config().data.source], on_bad_image)
+    from polyanchor.index.ingest import build as build_index
+
+    index, skipped = build_index(
         target,
         out,
-        data=data or (),
+        data=data,
         split=split or "all",
         kind=kind,
         store=store,
-        how=_how(named, root, allow_partial, on_bad_image),
+        how=_reading(named, root, allow_partial, on_bad_image),
     )
-    say_skipped(skipped)
-    _say(made, as_json=as_json, added=len(made))
+    note_skipped(skipped)
+    _print_index(index, as_json=as_json, added=len(index))
 
 
 @app.command()
 def add(
-    place: INDEX,
+    folder: INDEX,
     data: Annotated[list[str], typer.Argument(metavar="DATA", help=DATA)],
     model: MODEL = None,
     store: STORE = "",
     root: ROOT = None,
     allow_partial: PARTIAL = False,
-    on_bad_image: ON_BAD = "",
+    on_bad_image: ON_BAD = None,
     as_json: JSON = False,
 ) -> None:
     """Embed more images into an index.
 
-    Example: polyanchor index add photos.index folder:more one-more.jpg
+    Example: polyanchor index add photos.index more/ one-more.jpg
 
     An image whose path is in the index already takes its old place, with its id. A model that is not the one that the
     index was made with is refused.
@@ -128,15 +133,16 @@ def add(
     from polyanchor.index.index import Index
     from polyanchor.index.ingest import add as add_data
 
-    opened = Index.open(place, model=model, store=store)
-    added, skipped = add_data(opened, data, how=_how(data, root, allow_partial, on_bad_image))
-    say_skipped(skipped)
-    _say(opened, as_json=as_json, added=added.new, replaced=len(added.ids.unique()) - added.new)
+    data = [source_spec(source) for source in data]
+    opened = Index.open(folder, model=model, store=store)
+    added, skipped = add_data(opened, data, how=_reading(data, root, allow_partial, on_bad_image))
+    note_skipped(skipped)
+    _print_index(opened, as_json=as_json, added=added.new, replaced=len(added.ids.unique()) - added.new)
 
 
 @app.command()
 def remove(
-    place: INDEX,
+    folder: INDEX,
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="PATH", help="Paths of the items, as a search prints them.")
     ] = None,
@@ -154,24 +160,24 @@ def remove(
 
     if not paths and not ids:
         raise InputError("nothing to remove: name paths, or --id")
-    opened = Index.open(place, store=store)
-    _say(opened, as_json=as_json, removed=opened.remove(ids=ids or (), paths=paths or ()))
+    opened = Index.open(folder, store=store)
+    _print_index(opened, as_json=as_json, removed=opened.remove(ids=ids or (), paths=paths or ()))
 
 
 @app.command()
-def info(place: INDEX, store: STORE = "", as_json: JSON = False) -> None:
-    """Say what an index holds and which model it was made with.
+def info(folder: INDEX, store: STORE = "", as_json: JSON = False) -> None:
+    """Show an index's contents and the model that built it.
 
     Example: polyanchor index info photos.index
     """
     from polyanchor.index.index import Index
 
-    _say(Index.open(place, store=store), as_json=as_json)
+    _print_index(Index.open(folder, store=store), as_json=as_json)
 
 
 @app.command("check", short_help="Measure what an approximate index misses.")
 def measure(
-    place: INDEX,
+    folder: INDEX,
     k: Annotated[int, typer.Option("--k", min=1, help="Neighbours of each item.")] = 10,
     queries: Annotated[int, typer.Option(min=1, help="Items of the index to search with.")] = 200,
     search_effort: SEARCH_EFFORT = None,
@@ -186,58 +192,52 @@ def measure(
     """
     from dataclasses import asdict
 
-    from rich.console import Console
-
-    from polyanchor.cli._common import note, print_json
     from polyanchor.index.index import Index
     from polyanchor.index.recall import measure_recall
 
-    opened = Index.open(place, store=store)
-    found = measure_recall(opened, k=k, queries=queries, search_effort=search_effort)
+    opened = Index.open(folder, store=store)
+    measured = measure_recall(opened, k=k, queries=queries, search_effort=search_effort)
     if as_json:
-        print_json({"index": place, "kind": opened.about.kind, **asdict(found), "speedup": found.speedup})
+        print_json({"index": folder, "kind": opened.about.kind, **asdict(measured), "speedup": measured.speedup})
         return
-    Console().print(
-        f"{place}, {opened.about.kind}: recall@{found.k} {found.recall:.4f} over {found.queries} queries; one takes "
-        f"{1e3 * found.approximate:.2f} ms, the exact search {1e3 * found.exact:.2f} ms ({found.speedup:.1f} x)",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+    print(
+        f"{folder}, {opened.about.kind}: recall@{measured.k} {measured.recall:.4f} over {measured.queries} queries; "
+        f"one takes {1e3 * measured.approximate:.2f} ms, the exact search {1e3 * measured.exact:.2f} ms "
+        f"({measured.speedup:.1f} x)"
     )
     if opened.about.kind == "exact":
-        note("this index compares every item anyway: its recall is 1 by what it is")
+        note("this index compares every item anyway: its recall is 1 by definition")
 
 
-def _how(data: Sequence[str], root: Path | None, allow_partial: bool, on_bad_image: str) -> Reading:
-    """How the named data are read; an option that is for none of them is an error."""
-    from polyanchor.index.ingest import Reading, is_vectors
+def _reading(data: Sequence[str], root: Path | None, allow_partial: bool, on_bad_image: str | None) -> Reading:
+    """How to read the data; an option that applies to none of them is an error."""
+    from polyanchor.index.ingest import Reading
 
     refuse_unused(data, root, allow_partial)
-    require_images([f"features:{one}" if is_vectors(one) else one for one in data], on_bad_image)
-    return Reading(root or Path("data"), allow_partial, on_bad_image or "stop")  # type: ignore[arg-type]  # checked there
+    require_images(data, on_bad_image)
+    return Reading(root or Path("data"), allow_partial, on_bad_image or "stop")  # type: ignore[arg-type]  # a choice
 
 
-def _say(opened: Index, *, as_json: bool, **done: int) -> None:
+def _print_index(opened: Index, *, as_json: bool, **done: int) -> None:
     """What was done, and what the index is now."""
-    from polyanchor.cli._common import note, print_json
-
     about = opened.about
-    said = {"index": opened.name, "items": len(opened), "dim": about.dim, "kind": about.kind}
     if as_json:
-        print_json({**said, **done, "model": about.model, "fingerprint": about.fingerprint})
+        shown = {"index": opened.name, "items": len(opened), "dim": about.dim, "kind": about.kind}
+        print_json({**shown, **done, "model": about.model, "fingerprint": about.fingerprint})
         return
     print(f"{opened.name}: {len(opened):,} items, {about.dim} columns, {about.kind}")
     if not done:
         folder = about.model or "an embedder that lay in no folder"
-        made = f"{folder}, fingerprint {about.fingerprint[:12]}" if about.fingerprint else "none, vectors alone"
-        print(f"model: {made}")
+        model = f"{folder}, fingerprint {about.fingerprint[:12]}" if about.fingerprint else "none, vectors alone"
+        print(f"model: {model}")
     for what, count in done.items():
         if count or what != "replaced":
             note(f"{count:,} {what}")
 
 
+@app.command()
 def search(
-    place: INDEX,
+    folder: INDEX,
     queries: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Image files, or one file of vectors.")],
     k: Annotated[int, typer.Option("--k", min=1, help="Hits for each query.")] = 10,
     picture: Annotated[Path | None, typer.Option(help="Write a picture of the hits, .png or .jpg.")] = None,
@@ -255,45 +255,33 @@ def search(
     """
     from dataclasses import asdict
 
-    from polyanchor.cli._common import note, print_json
     from polyanchor.index.index import Index
     from polyanchor.index.ingest import search_files
 
-    opened = Index.open(place, model=model, store=store)
-    names, found = search_files(opened, queries, k, exact=exact, search_effort=search_effort)
+    opened = Index.open(folder, model=model, store=store)
+    names, answers = search_files(opened, queries, k, exact=exact, search_effort=search_effort)
     if picture is not None:
         from polyanchor.index.sheet import write_picture
 
-        write_picture(names, found, picture)
+        write_picture(names, answers, picture)
         note(f"the hits are shown in {picture}")
     if as_json:
-        answers = [
+        shown = [
             {"query": name, "hits": [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, 1)]}
-            for name, hits in zip(names, found, strict=True)
+            for name, hits in zip(names, answers, strict=True)
         ]
-        print_json({"index": place, "items": len(opened), "k": k, "queries": answers})
+        print_json({"index": folder, "items": len(opened), "k": k, "queries": shown})
     else:
-        for name, hits in zip(names, found, strict=True):
-            _print(name, hits)
+        for name, hits in zip(names, answers, strict=True):
+            _print_hits(name, hits)
     if len(opened) < k:
-        note(f"{place} holds {len(opened)} items, fewer than --k {k}")
+        note(f"{folder} holds {len(opened)} items, fewer than --k {k}")
 
 
-def _print(query: str, hits: Sequence[Hit]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from polyanchor.cli._common import print_whole
-
-    Console().print(Text(query), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for column in ("rank", "score", "id"):
-        table.add_column(column, justify="right")
-    for column in ("label", "path"):
-        table.add_column(column)
-    for rank, hit in enumerate(hits, 1):
-        cells = str(rank), f"{hit.score:.4f}", str(hit.id), hit.label or "", from_here(hit.path)
-        table.add_row(*map(Text, cells))
-    print_whole(table)
+def _print_hits(query: str, hits: Sequence[Hit]) -> None:
+    print(query)
+    rows = [
+        (str(rank), f"{hit.score:.4f}", str(hit.id), hit.label or "", relative_to_cwd(hit.path))
+        for rank, hit in enumerate(hits, 1)
+    ]
+    print_table(("rank", "score", "id", "label", "path"), rows, align="rrrll", simple=True)

@@ -1,77 +1,145 @@
-"""``polyanchor train``."""
+"""``polyanchor train``, ``config`` and ``demo``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._common import changed, require_images
+from polyanchor.cli._common import CONFIG, JSON, ON_BAD, note, print_run, require_images, silent
+from polyanchor.cli._flags import require_no_toml, settings_of
+
+SOURCE: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Data: a folder, .csv, .parquet, file of vectors (.safetensors, .npz, .npy), or a name such as cub200.",
+        show_default="digits",
+    ),
+]
+LOSS = Literal[
+    "class",
+    "data",
+    "mixed",
+    "proxy-nca",
+    "normsoftmax",
+    "softtriple",
+    "arcface",
+    "subcenter-arcface",
+    "proxy-anchor",
+    "multi-similarity",
+    "supcon",
+    "triplet",
+    "contrastive",
+]
 
 
 def train(
-    config: Annotated[
-        Path | None,
-        typer.Argument(exists=True, dir_okay=False, help="TOML file; without one, the defaults."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key; may be given again."),
-    ] = None,
+    context: typer.Context,
+    source: SOURCE = None,
+    config: CONFIG = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run; must be new.", show_default="runs/run"),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Go on with the run in this folder."),
+        typer.Option(exists=True, file_okay=False, help="Continue the run in this folder."),
     ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="A timm model, bn_inception, or none for vectors.", show_default="resnet18")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="hub: pretrained by timm; or a file of weights.", show_default="random")
+    ] = None,
+    loss: Annotated[
+        LOSS | None, typer.Option(help="Multi Proxy Anchor (class, data, mixed) or a baseline.", show_default="class")
+    ] = None,
+    proxies_per_class: Annotated[int | None, typer.Option(help="Proxies of a class.", show_default="10")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training classes.", show_default="20")] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Items of a batch, computed in pieces of the configured batch.", show_default=False),
+        int | None, typer.Option(help="Items of a batch: classes x items of each.", show_default="120")
     ] = None,
-    on_bad_image: Annotated[str, typer.Option(help="stop or skip: what an unreadable image does.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(help="Items that go through the network at once.", show_default="all of the batch")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of the backbone.", show_default="0.0003")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the images that the network sees, in pixels.", show_default="224")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|gpu|cuda", help="What computes.", show_default="auto")
+    ] = None,
+    precision: Annotated[
+        Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] | None,
+        typer.Option(help="Of the numbers, as Lightning names it.", show_default="32-true"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that is random.", show_default="0")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.", show_default="0")] = None,
+    on_bad_image: ON_BAD = None,
+    as_json: JSON = False,
 ) -> None:
     """Train an embedding and measure it on classes that it has not seen.
 
-    Example: polyanchor train --set data.source=folder:photos --set loss.anchor=data --out runs/photos
+    Example: polyanchor train photos/ --backbone resnet50 --weights hub --loss mixed --out runs/photos
 
-    On several devices: --set run.devices=2, or torchrun or srun around the command.
+    Every other key of the configuration is a flag, too: --optim.weight_decay 1e-3, or --val-share 0.1 where one
+    section alone has the key. polyanchor config prints them all.
 
-    Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos goes on from there, exactly. All keys
-    with their values are written to config.toml in the run's folder.
+    On several devices: --devices 2, or torchrun or srun around the command.
+
+    Ctrl-C finishes the step, writes a checkpoint and stops; --resume runs/photos continues from there, exactly. All
+    keys with their values are written to config.toml in the run's folder.
     """
-    from polyanchor.cli._common import note, print_run, silent
-    from polyanchor.config.loading import load_config, with_batch_size
+    settings = settings_of(
+        context,
+        {
+            "data.source": source,
+            "model.backbone": backbone,
+            "model.weights": weights,
+            "loss.loss": loss,
+            "loss.proxies_per_class": proxies_per_class,
+            "run.epochs": epochs,
+            "batches.batch_size": batch_size,
+            "batches.micro_batch_size": micro_batch_size,
+            "optim.lr": lr,
+            "images.image_size": image_size,
+            "run.device": device,
+            "run.precision": precision,
+            "run.seed": seed,
+            "data.workers": workers,
+            "data.on_bad_image": on_bad_image,
+        },
+    )
+    require_no_toml(source, "train")
+    if resume is not None:
+        for option, value in (("SOURCE", source), ("--config", config), ("--out", out), ("--batch-size", batch_size)):
+            if value is not None:
+                raise InputError(
+                    f"--resume takes configuration and folder from the run itself; leave {option} out, got {value}"
+                )
+    from polyanchor.config.loading import load_config
+
+    if resume is None:
+        resolved = load_config(config, settings)  # before torch is imported: a wrong flag is answered at once
     from polyanchor.runs.folder import RunFolder
     from polyanchor.training.launch import rank_zero_speaks
     from polyanchor.training.stopping import Interrupted, StopRequest
     from polyanchor.training.train import train as run_training
 
-    changes = changed(settings, on_bad_image=on_bad_image)
     folder = resume or out or Path("runs/run")
     if resume is not None:
-        if config is not None or out is not None or batch_size is not None:
-            raise InputError(
-                "--resume takes configuration and folder of the run itself; leave CONFIG and --out away, and "
-                "--batch-size"
-            )
-        resolved = RunFolder(resume).read_config(changes)
-    else:
-        resolved = load_config(config, changes)
+        resolved = RunFolder(resume).read_config(settings)
     require_images([resolved.data.source], on_bad_image)
-    if batch_size is not None:
-        resolved = with_batch_size(resolved, batch_size)
     stop = StopRequest(note)
     try:
         with rank_zero_speaks() as first:
             announce = note if first else silent
             stop.announce = announce
             if config is None and resume is None and not settings:
-                announce(f"no CONFIG and no --set: the defaults, on {resolved.data.source}, into {folder}")
+                announce(f"no SOURCE and no flags: the defaults, on {resolved.data.source}, into {folder}")
             run_training(resolved, folder, resume=resume is not None, announce=announce, stop=stop)
     except Interrupted:
         if first:
@@ -79,6 +147,17 @@ def train(
         raise typer.Exit(stop.exit_code) from None
     if first:
         print_run(folder, as_json=as_json)
+
+
+def config(context: typer.Context, source: SOURCE = None, config: CONFIG = None) -> None:
+    """Print the configuration as TOML, each key with a comment; --config reads it back.
+
+    Example: polyanchor config photos/ --loss mixed --lr 1e-4 > photos.toml
+    """
+    require_no_toml(source, "config")
+    from polyanchor.config.loading import explain_config, load_config
+
+    print(explain_config(load_config(config, settings_of(context, {"data.source": source}))), end="")
 
 
 def demo(
@@ -89,7 +168,6 @@ def demo(
 
     Example: polyanchor demo --out demo
     """
-    from polyanchor.cli._common import note, print_run
     from polyanchor.training.train import run_demo
 
     run_demo(out, epochs=epochs, announce=note)

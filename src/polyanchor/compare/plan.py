@@ -1,9 +1,11 @@
-"""The folder of a comparison.
+"""What is compared, its folder, and the search for each method's hyper-parameters.
+
+The folder of a comparison holds
 
 ``comparison.json``      what is compared, with the common configuration
 ``tuning/LABEL/``        the search for one method: ``journal.log``, ``best.json``
 ``runs/LABEL/seed-S/``   a run's folder, see :mod:`polyanchor.runs.folder`
-``table.json table.md``  what came out, see :mod:`polyanchor.compare.significance`
+``table.json table.md``  the results, see :mod:`polyanchor.compare.significance`
 """
 
 from __future__ import annotations
@@ -34,12 +36,13 @@ from polyanchor.types import Announce
 
 FAMILY = ("class", "data", "mixed")
 KNOWN = (*FAMILY, *BASELINES)
+SEED = 1_000  # of every trial: other held-out classes and batches than those of the runs that count
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Values that a search may take, both ends included; with ``log`` evenly in their logarithm."""
+    """Range of a searched value, both ends included; ``log`` draws evenly in the logarithm."""
 
     low: float
     high: float
@@ -71,17 +74,17 @@ _SPACES: Mapping[str, Mapping[str, Range]] = MappingProxyType(
         "contrastive": {"positive": Range(0, 0.4), "negative": Range(0.3, 1.3)},
     }
 )
-_RATE = 10.0  # the learning rate is searched from a tenth to ten times the configuration's
-_PROXY_MULTIPLES = Range(1, 300, True)
+_LR_FACTOR = 10.0  # the learning rate is searched from a tenth to ten times the configuration's
+_PROXY_LR_MULT = Range(1, 300, True)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One line of a comparison.
+    """A loss with its own settings.
 
     Attributes:
         label: its name in tables and folders.
-        settings: what it changes in the common configuration.
+        settings: its changes to the common configuration.
     """
 
     label: str
@@ -92,35 +95,30 @@ class Method:
         return change_config(base, self.settings)
 
     def space(self, base: Config) -> dict[str, Range]:
-        """What is searched: the learning rate, the proxies' multiple of it, the loss's own parameters.
+        """The search space: the learning rate, the proxies' multiple of it, the loss's own parameters.
 
-        What the method sets itself is not searched, nor is a parameter without effect (the width of the assignment
-        with a single centre).
+        Keys that the method sets itself are left out, and so are parameters without effect (``gamma`` with a single
+        centre).
         """
         config = self.config(base)
         lr, loss = base.optim.lr, config.loss
-        found = {"optim.lr": Range(lr / _RATE, lr * _RATE, True)}
+        space = {"optim.lr": Range(lr / _LR_FACTOR, lr * _LR_FACTOR, True)}
         if isinstance(loss, MultiProxyAnchor) or BASELINES[loss.name].weights:
-            found["optim.proxy_lr_mult"] = _PROXY_MULTIPLES
-        alone = getattr(loss, "proxies_per_class", 2) == 1
-        found |= {
-            f"loss.{name}": values
-            for name, values in _SPACES[loss.name].items()
-            if not (alone and name in ("gamma", "center_reg"))
-        }
+            space["optim.proxy_lr_mult"] = _PROXY_LR_MULT
+        without_effect = ("gamma", "center_reg") if getattr(loss, "proxies_per_class", 2) == 1 else ()
+        space |= {f"loss.{name}": part for name, part in _SPACES[loss.name].items() if name not in without_effect}
         own = {setting.partition("=")[0] for setting in self.settings}
-        return {key: values for key, values in found.items() if key not in own}
+        return {key: part for key, part in space.items() if key not in own}
 
 
 def parse_method(text: str) -> Method:
-    """``[LABEL:]NAME[,section.key=value ...]`` to a method.
+    """Read a method, ``[LABEL:]NAME[,section.key=value ...]``.
 
-    Args:
-        text: NAME is ``class``, ``data`` or ``mixed`` for a member of the Multi Proxy Anchor family, or a baseline of
-            :data:`polyanchor.losses.pml.BASELINES`.
+    NAME is ``class``, ``data`` or ``mixed`` for a member of the Multi Proxy Anchor family, or a baseline of
+    :data:`polyanchor.losses.pml.BASELINES`.
 
     Raises:
-        ValueError: an unknown name (the nearest is given), or a label that cannot be a folder's name.
+        ValueError: an unknown name (the message has the nearest), or a label that cannot be a folder's name.
 
     Example:
         >>> parse_method("one:class,loss.proxies_per_class=1")
@@ -143,7 +141,7 @@ def parse_method(text: str) -> Method:
 
 
 def parse_methods(texts: Sequence[str]) -> tuple[Method, ...]:
-    """Several methods; ``all`` stands for every known name.
+    """Read several methods; ``all`` stands for every known name.
 
     Raises:
         ValueError: two methods of one label.
@@ -162,7 +160,7 @@ def parse_methods(texts: Sequence[str]) -> tuple[Method, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared.
+    """A comparison to run.
 
     Attributes:
         base: the common configuration.
@@ -191,11 +189,7 @@ class PlanWritten(Written):
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """Names inside a comparison's folder.
-
-    Args:
-        path: the folder.
-    """
+    """Paths inside a comparison's folder."""
 
     path: Path
 
@@ -213,22 +207,22 @@ class ComparisonFolder:
         return RunFolder(self.path / "runs" / label / f"seed-{seed}")
 
     def failure(self, label: str, seed: int) -> Path:
-        """Beside the run's folder: why it could not be finished."""
+        """The file with the reason why a run failed, beside its folder."""
         return self.path / "runs" / label / f"seed-{seed}.failed"
 
     def make(self) -> None:
-        """Make the folder; refuses one that holds something else than a comparison."""
-        held = [file.name for file in self.path.iterdir()] if self.path.exists() else []
-        if not self.plan.is_file() and not all(is_unfinished(name) or is_lock(name) for name in held):
+        """Make the folder; FileExistsError if it holds something else than a comparison."""
+        names = [file.name for file in self.path.iterdir()] if self.path.exists() else []
+        if not self.plan.is_file() and not all(is_unfinished(name) or is_lock(name) for name in names):
             raise FileExistsError(f"{self.path} is not empty and no comparison; take another --out")
         self.path.mkdir(parents=True, exist_ok=True)
 
     def begin(self, plan: Plan) -> None:
-        """Write the plan down, or see that it goes on with the one that is there; methods and seeds may be added.
+        """Write the plan, or check that it continues the one in the folder; methods and seeds may be added.
 
         Raises:
             FileExistsError: the folder holds something else.
-            ValueError: the common configuration, the number of trials or the settings of a method are others.
+            ValueError: the common configuration, the number of trials or the settings of a method differ.
         """
         self.make()
         if not self.plan.is_file():
@@ -252,20 +246,20 @@ class ComparisonFolder:
         write_json(self.plan, now)
 
     def read(self) -> Plan:
-        """The plan, with all methods and seeds that were ever asked for."""
+        """The plan, with all methods and seeds that were ever added."""
         if not self.plan.is_file():
             raise FileNotFoundError(f"{self.path} is not a comparison: it has no {self.plan.name}")
-        said = self.read_plan()
-        methods = tuple(Method(label, tuple(own)) for label, own in said["methods"].items())
+        plan = self.read_plan()
+        methods = tuple(Method(label, tuple(own)) for label, own in plan["methods"].items())
         try:
-            config = Config.model_validate(said["config"])
+            config = Config.model_validate(plan["config"])
         except ValidationError as error:
             fault = error.errors()[0]
             raise InputError(f"{self.plan}: config.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-        return Plan(config, methods, said["seeds"], said["trials"], said["reference"])
+        return Plan(config, methods, plan["seeds"], plan["trials"], plan["reference"])
 
     def read_plan(self) -> dict[str, Any]:
-        """The plan as it was written down."""
+        """The plan as it stands in the file."""
         return read_json(self.plan, PlanWritten)
 
 
@@ -290,37 +284,29 @@ def _difference(before: Any, now: Any) -> str:
     return ""
 
 
-SEED = 1_000  # of every trial: other held-out classes and batches than those of the runs that count
-
-
 def tune(
-    method: Method,
-    base: Config,
-    folder: Path,
-    *,
-    trials: int,
-    announce: Announce,
-    stop: StopRequest,
+    method: Method, base: Config, folder: Path, *, trials: int, announce: Announce, stop: StopRequest
 ) -> tuple[str, ...]:
-    """The best settings found in a number of trials; goes on where a search in the same folder stood.
+    """Search the best settings of a method; continues an interrupted search in the same folder.
 
     The first trial takes the configuration as it is. The others are drawn by optuna's tree-structured Parzen
     estimator, seeded by the number of the trial, so that an interrupted search ends as an uninterrupted one does.
-    A trial whose numbers are not finite counts.
+    A trial that runs into values that are not finite counts as one.
 
     Args:
         method: whose parameters are searched.
-        base: the common configuration; ``data.val_share`` of its training classes judge, by ``run.monitor``.
+        base: the common configuration; trials are judged by ``run.monitor`` on the ``data.val_share`` of its training
+            classes.
         folder: for the search's journal.
-        trials: how many; 0 takes the configuration as it is.
+        trials: their number; 0 takes the configuration as it is.
         announce: receives a line for each trial.
-        stop: asked for a stop between trials too.
+        stop: ends the search, between trials too.
 
     Returns:
-        ``section.key=value`` settings; none if nothing was searched.
+        ``section.key=value`` settings; empty if nothing was searched.
 
     Raises:
-        Interrupted: a stop was asked for.
+        Interrupted: a stop was requested.
         ValueError: no trial gave a finite measure, or the configuration or the data is not usable.
     """
     if trials == 0:
@@ -337,29 +323,28 @@ def tune(
     )
     failed = optuna.trial.TrialState.FAIL
     for left in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(left.number, state=failed)  # killed under way: it is made again
+        study.tell(left.number, state=failed)  # it was killed, and is repeated
     space = method.space(base)
     while len(done := list(_finished(study))) < trials:
         study.sampler = optuna.samplers.TPESampler(seed=SEED + len(done), n_startup_trials=max(trials // 3, 5))
         if not done:
             study.enqueue_trial(_as_configured(method.config(base), space), skip_if_exists=True)
         trial = study.ask()
-        chosen = {
-            key: trial.suggest_float(key, values.low, values.high, log=values.log) for key, values in space.items()
-        }
+        chosen = {key: trial.suggest_float(key, part.low, part.high, log=part.log) for key, part in space.items()}
         value = _trial(method, base, _settings(chosen), folder / "trial", stop=stop)
         if math.isnan(value):
             trial.set_user_attr("not finite", True)
             study.tell(trial, state=failed)
+            outcome = "not finite"
         else:
             study.tell(trial, value)
-        found = f"{base.run.monitor} {value:.4f}" if not math.isnan(value) else "not finite"
-        announce(f"tuning {method.label} {len(done) + 1}/{trials}  held-out training classes: {found}")
+            outcome = f"{base.run.monitor} {value:.4f}"
+        announce(f"tuning {method.label} {len(done) + 1}/{trials}  held-out training classes: {outcome}")
     best = max(_finished(study), key=lambda trial: -math.inf if trial.value is None else trial.value)
     if best.value is None:
         raise InputError(f"no trial of {method.label} gave a finite {base.run.monitor}; lower optim.lr")
-    said = {"value": best.value, "params": best.params, "trials": trials, "measure": base.run.monitor}
-    write_json(folder / "best.json", said)
+    report = {"value": best.value, "params": best.params, "trials": trials, "measure": base.run.monitor}
+    write_json(folder / "best.json", report)
     return _settings(best.params)
 
 
@@ -370,7 +355,7 @@ def _finished(study: Any) -> Iterator[Any]:
 
 
 def _trial(method: Method, base: Config, settings: tuple[str, ...], scratch: Path, *, stop: StopRequest) -> float:
-    """The measure on the held-out classes; NaN if the training ran into values that are not finite."""
+    """The measure on the held-out classes; NaN if training ran into values that are not finite."""
     config = change_config(method.config(base), (*settings, f"run.seed={SEED}", "run.loggers=[]", "run.log_images=0"))
     shutil.rmtree(scratch, ignore_errors=True)
     try:

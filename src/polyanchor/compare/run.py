@@ -1,4 +1,4 @@
-"""The comparison itself: for each method a search, then a run for each seed. It can be killed at any moment."""
+"""Run a comparison: for each method a search, then a run for each seed. It can be killed and continued at any time."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from polyanchor.types import Announce
 
+BETWEEN_ITEMS = ("multi-similarity", "supcon", "triplet", "contrastive")
+
 
 def compare(
     plan: Plan, out: Path, *, announce: Announce = lambda line: None, stop: StopRequest | None = None
 ) -> ComparisonResult:
-    """Run what is missing of a comparison, and say what came out.
+    """Run the missing parts of a comparison and compare the methods.
 
     Each method has the same number of trials for its hyper-parameters, judged on held-out training classes with a
     seed of their own; then runs with the seeds 0, 1, ..., each with the same held-out classes and the same batches
     for every method. The epoch is chosen on held-out training classes too. The test classes are measured once a run.
 
     Args:
-        plan: what is compared.
-        out: folder, see :mod:`polyanchor.compare.plan`. One that holds an unfinished comparison of the same
-            plan is gone on with; methods and seeds can be added to a finished one.
-        announce: receives lines about what is being done.
-        stop: ends after the step under way when a stop is requested.
+        plan: methods, seeds, trials.
+        out: folder, see :mod:`polyanchor.compare.plan`. An unfinished comparison of the same plan is continued;
+            methods and seeds can be added to a finished one.
+        announce: receives progress lines.
+        stop: ends the comparison after the current step.
 
     Raises:
         Interrupted: a stop was requested.
-        ValueError: the plan, the configuration or the data is not usable, or another process works in the folder;
-            says why.
+        ValueError: the plan, the configuration or the data is not usable, or another process works in the folder.
     """
     _check(plan)
     folder = ComparisonFolder(out)
@@ -51,20 +52,20 @@ def compare(
 def _compared(plan: Plan, folder: ComparisonFolder, announce: Announce, stop: StopRequest) -> ComparisonResult:
     folder.begin(plan)
     tuned: dict[str, Config] = {}
-    with stop.listening():  # between the trainings too, which listen for themselves
+    with stop.listening():  # between the trainings too, which listen by themselves
         for method in plan.methods:
             _unless(stop)
-            place = folder.tuning(method.label)
-            found = tune(method, plan.base, place, trials=plan.trials, announce=announce, stop=stop)
-            tuned[method.label] = change_config(method.config(plan.base), found)
+            search = folder.tuning(method.label)
+            settings = tune(method, plan.base, search, trials=plan.trials, announce=announce, stop=stop)
+            tuned[method.label] = change_config(method.config(plan.base), settings)
         for seed in range(plan.seeds):
             for method in plan.methods:
                 _unless(stop)
                 _run(folder, method, tuned[method.label], seed, announce=announce, stop=stop)
     _unless(stop)
-    verdict = compare_methods(folder)
-    write(verdict, folder.path)
-    return verdict
+    result = compare_methods(folder)
+    write(result, folder.path)
+    return result
 
 
 def _run(
@@ -73,21 +74,20 @@ def _run(
     run, failure = folder.run(method.label, seed), folder.failure(method.label, seed)
     if run.results.is_file() or failure.is_file():
         return
-    begun = run.config.is_file()
-    seeded = change_config(config, [f"run.seed={seed}"])
     try:
-        report = train(seeded, run.path, resume=begun, stop=stop)
+        seeded = change_config(config, [f"run.seed={seed}"])
+        report = train(seeded, run.path, resume=run.config.is_file(), stop=stop)
     except NotFiniteError as error:
         with replacing(failure) as unfinished:
-            unfinished.write_text(f"{error}\n", encoding="utf-8")  # the others go on; the table counts it
+            unfinished.write_text(f"{error}\n", encoding="utf-8")  # the others continue; the table counts it
         announce(f"{method.label} seed {seed}  failed: {error}")
         return
-    shown = "  ".join(f"{name} {report.means[name]:.4f}" for name in ("recall@1", "map@r") if name in report.means)
-    announce(f"{method.label} seed {seed}  test classes: {shown}")
+    means = "  ".join(f"{name} {report.means[name]:.4f}" for name in ("recall@1", "map@r") if name in report.means)
+    announce(f"{method.label} seed {seed}  test classes: {means}")
 
 
 def _check(plan: Plan) -> None:
-    """Refuse what would fail, or mislead, after hours."""
+    """Refuse a plan that would fail, or mislead, after hours."""
     if plan.reference not in {method.label for method in plan.methods}:
         labels = ", ".join(method.label for method in plan.methods)
         raise InputError(f"--reference, the method to test against, must be one of {labels}, got {plan.reference!r}")
@@ -107,9 +107,6 @@ def _check(plan: Plan) -> None:
     for method in plan.methods:
         method.space(plan.base)
     open_parts(plan.base)
-
-
-BETWEEN_ITEMS = ("multi-similarity", "supcon", "triplet", "contrastive")
 
 
 def _unless(stop: StopRequest) -> None:

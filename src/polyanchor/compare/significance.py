@@ -1,4 +1,4 @@
-"""What a comparison says: means with intervals, and paired tests over seeds, queries and classes."""
+"""The result of a comparison: means with intervals, and paired tests over seeds, queries and classes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from polyanchor.stats.bootstrap import paired_bootstrap
 from polyanchor.stats.intervals import Paired, corrected, mean_interval, paired_t
 from polyanchor.types import Interval
 
+FEW_SEEDS = 5  # with fewer, a t-test rests on the normality of the differences, which cannot be checked
+
 
 @dataclass(frozen=True)
 class SignificanceTests:
-    """One method against the reference in one measure; p and its resolution are corrected for the methods (Holm).
+    """A method against the reference in one measure; p and its resolution are corrected for the methods (Holm).
 
     Attributes:
         seeds: paired Student test over runs of the same seeds.
@@ -33,21 +35,18 @@ class SignificanceTests:
     classes: Paired
 
 
-FEW_SEEDS = 5  # with fewer, a t-test rests on the normal shape of differences that nobody can see
-
-
 @dataclass(frozen=True)
 class MethodResult:
-    """What is known of one method.
+    """The results of one method.
 
     Attributes:
         label: its name.
         chosen: the loss and optimizer keys that it ran with.
-        runs: finished ones.
-        failed: those that ended in values that are not finite.
+        runs: number of finished runs.
+        failed: number of runs that ended in values that are not finite.
         seconds: of a run, on average.
         validation: the selecting measure on the held-out training classes, at the chosen epochs; None without them.
-        proxies: ``turn`` (median angle that proxies turned in an epoch, degrees) and ``length`` (mean at its end), a
+        proxies: ``turn`` (median angle that proxies turned in an epoch, degrees) and ``length`` (median at its end), a
             number for each epoch, means over seeds; empty for a loss without proxies.
         means: measure -> mean over seeds with its 95 % interval.
         tests: measure -> against the reference; empty for the reference itself, or without a common seed.
@@ -66,20 +65,20 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """A whole comparison.
+    """The result of a comparison.
 
     Attributes:
         source: the data.
         reference: label of the reference.
-        select: measure that chose epochs and hyper-parameters, on held-out training classes.
+        monitor: measure that chose epochs and hyper-parameters, on held-out training classes.
         trials: of each search.
-        lines: best first, by ``select``.
-        notes: what a reader of the numbers has to know.
+        lines: the methods, best first by ``monitor``.
+        notes: for the reader of the numbers.
     """
 
     source: str
     reference: str
-    select: str
+    monitor: str
     trials: int
     lines: tuple[MethodResult, ...]
     notes: tuple[str, ...]
@@ -94,7 +93,7 @@ class _Run:
 
 
 def compare_methods(folder: ComparisonFolder) -> ComparisonResult:
-    """The verdict on the runs that are finished.
+    """Compare the methods by their finished runs.
 
     Raises:
         FileNotFoundError: the folder holds no comparison.
@@ -102,38 +101,38 @@ def compare_methods(folder: ComparisonFolder) -> ComparisonResult:
     """
     plan = folder.read()
     runs = {method.label: _finished(folder, method.label, plan.seeds) for method in plan.methods}
-    runs = {label: found for label, found in runs.items() if found}
+    runs = {label: finished for label, finished in runs.items() if finished}
     if not runs:
         raise InputError(f"no run in {folder.path} is finished yet; go on with the same polyanchor compare")
     _same_queries(runs)
     reference = runs.get(plan.reference, [])
     names = tuple(next(iter(runs.values()))[0].means)
-    tests = _tests({label: found for label, found in runs.items() if label != plan.reference}, reference, names)
+    others = {label: finished for label, finished in runs.items() if label != plan.reference}
+    tests = _tests(others, reference, names)
     lines = [
         MethodResult(
             label,
-            _chosen(found[0].results["config"]),
-            len(found),
+            _chosen(finished[0].results["config"]),
+            len(finished),
             sum(folder.failure(label, seed).is_file() for seed in range(plan.seeds)),
-            sum(run.results["seconds"] for run in found) / len(found),
-            _validation(found),
-            _proxies(found),
-            {name: mean_interval([run.means[name] for run in found]) for name in names},
+            sum(run.results["seconds"] for run in finished) / len(finished),
+            _validation(finished),
+            _proxies(finished),
+            {name: mean_interval([run.means[name] for run in finished]) for name in names},
             tests.get(label, {}),
         )
-        for label, found in runs.items()
+        for label, finished in runs.items()
     ]
-    select = plan.base.run.monitor
-    lines.sort(key=lambda line: -line.means[select].mean)
-    notes = dict.fromkeys(note for found in runs.values() for run in found for note in run.results["test"]["notes"])
-    if 1 < max(line.runs for line in lines) < FEW_SEEDS:
-        most = max(line.runs for line in lines)
+    monitor = plan.base.run.monitor
+    lines.sort(key=lambda line: -line.means[monitor].mean)
+    notes = dict.fromkeys(note for part in runs.values() for run in part for note in run.results["test"]["notes"])
+    if 1 < (most := max(line.runs for line in lines)) < FEW_SEEDS:
         notes[f"p over seeds is of {most} seeds: a spread is hardly known from so few; {FEW_SEEDS} or more tell"] = None
-    return ComparisonResult(plan.base.data.source, plan.reference, select, plan.trials, tuple(lines), tuple(notes))
+    return ComparisonResult(plan.base.data.source, plan.reference, monitor, plan.trials, tuple(lines), tuple(notes))
 
 
 def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:
-    found = []
+    finished = []
     for seed in range(seeds):
         run = folder.run(label, seed)
         if run.results.is_file():
@@ -145,49 +144,44 @@ def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:
             absent = {"labels", *means} - per_query.keys()
             if absent:
                 raise InputError(f"{run.per_query} holds no {min(absent)}, which {run.results.name} beside it has")
-            found.append(_Run(seed, means, per_query, results))
-    return found
+            finished.append(_Run(seed, means, per_query, results))
+    return finished
 
 
 def _same_queries(runs: Mapping[str, list[_Run]]) -> None:
-    every = [run for found in runs.values() for run in found]
-    if not all(torch.equal(run.per_query["labels"], every[0].per_query["labels"]) for run in every):
+    labels = [run.per_query["labels"] for finished in runs.values() for run in finished]
+    if not all(torch.equal(labels[0], other) for other in labels):
         raise InputError("the runs were not measured on the same queries; compare them on one copy of the data")
 
 
 def _tests(
     others: Mapping[str, list[_Run]], reference: list[_Run], names: Sequence[str]
 ) -> dict[str, dict[str, SignificanceTests]]:
-    """Each of the others against the reference, in each measure; p corrected over the others."""
-    found: dict[str, list[Paired]] = {}
+    """Label -> measure -> tests against the reference; p corrected over the methods."""
+    over_seeds: dict[str, list[Paired]] = {}
     sides: dict[str, list[Tensor]] = {}
     for label, runs in others.items():
         seeds = {run.seed for run in runs} & {run.seed for run in reference}
         if not seeds:
             continue
         pairs = [[run for run in side if run.seed in seeds] for side in (runs, reference)]
-        over_seeds = [paired_t(*([run.means[name] for run in side] for side in pairs)) for name in names]
-        sides[label] = [_over_seeds(side, names) for side in pairs]
-        found[label] = over_seeds
-    labels = list(found)
+        over_seeds[label] = [paired_t(*([run.means[name] for run in side] for side in pairs)) for name in names]
+        sides[label] = [_mean_over_seeds(side, names) for side in pairs]
+    labels = list(over_seeds)
     if not labels:
         return {}
     # all methods at once: the draws, which take most of the time, are the same for all
     first, second = (torch.cat([sides[label][side] for label in labels], dim=1) for side in (0, 1))
     drawn = [paired_bootstrap(first, second, groups) for groups in (None, reference[0].per_query["labels"])]
     tests: dict[str, dict[str, SignificanceTests]] = {label: {} for label in labels}
-    for place, name in enumerate(names):
-        parts_of = [
-            (found[label][place], *(kind[row * len(names) + place] for kind in drawn))
-            for row, label in enumerate(labels)
-        ]
-        kinds = [corrected(parts) for parts in zip(*parts_of, strict=True)]
-        for label, parts in zip(labels, zip(*kinds, strict=True), strict=True):
-            tests[label][name] = SignificanceTests(*parts)
+    for number, name in enumerate(names):
+        kinds = [[over_seeds[label][number] for label in labels], *(kind[number :: len(names)] for kind in drawn)]
+        for label, *three in zip(labels, *map(corrected, kinds), strict=True):
+            tests[label][name] = SignificanceTests(*three)
     return tests
 
 
-def _over_seeds(runs: list[_Run], names: Sequence[str]) -> Tensor:
+def _mean_over_seeds(runs: list[_Run], names: Sequence[str]) -> Tensor:
     """``(Q, measures)`` float64, each query's mean over the runs."""
     return torch.stack([torch.stack([run.per_query[name] for name in names], dim=1) for run in runs]).mean(dim=0)
 
@@ -198,16 +192,12 @@ def _validation(runs: Sequence[_Run]) -> Interval | None:
 
 
 def _proxies(runs: Sequence[_Run]) -> dict[str, list[float]]:
-    watched = [run.results["epochs"] for run in runs if "proxy_turn" in (run.results.get("epochs") or [{}])[0]]
-    if not watched:
-        return {}
-    epochs = list(zip(*watched, strict=True))  # of each epoch, the rows of all runs
-    return {
-        name: [sum(row[f"proxy_{name}"] for row in rows) / len(watched) for rows in epochs]
-        for name in ("turn", "length")
-    }
+    recorded = [run.results["epochs"] for run in runs if "proxy_turn" in (run.results.get("epochs") or [{}])[0]]
+    epochs = list(zip(*recorded, strict=True))  # the rows of all runs, epoch by epoch
+    names = ("turn", "length") if recorded else ()
+    return {name: [sum(row[f"proxy_{name}"] for row in rows) / len(rows) for rows in epochs] for name in names}
 
 
 def _chosen(config: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("lr", "head_lr_mult", "proxy_lr_mult", "proxy_weight_decay", "proxy_length")
+    keys = ("lr", "head_lr_mult", "proxy_lr_mult", "proxy_weight_decay", "renormalize_proxies")
     return {"loss": config["loss"], "optim": {key: config["optim"][key] for key in keys}}

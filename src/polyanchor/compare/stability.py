@@ -1,4 +1,4 @@
-"""How steady are the measures themselves? The same runs, judged again with other seeds, queries and galleries."""
+"""How stable are the measures? The same runs, evaluated with other seeds, queries and galleries."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ _HALVES = 20  # random halves of the queries
 _RELATED = 0.5  # gain of an item of the class, but of another of its known finer classes
 SHARES = (0.5, 0.25, 0.1)
 GRADED = "graded ndcg@"
+_COLOURS = ("#0072B2", "#E69F00", "#009E73")  # Okabe and Ito: colour-blind readers tell them apart
+_KINDS = ("training seeds", "half of the queries", "half of the classes")
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A measure under one kind of repetition.
+    """Spread of a measure over repeats of one kind.
 
     Attributes:
         deviation: standard deviation of a method's mean over repeats, in units of the measure.
@@ -47,12 +49,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A measure in random parts of the test items.
+    """A measure in random subsets of the test items.
 
     Attributes:
-        mean: over methods and draws; it moves with the size of the gallery.
+        mean: over methods and draws; it depends on the size of the gallery.
         deviation: over draws.
-        agreement: Kendall's tau-b between the order of the methods in the part and in the whole.
+        agreement: Kendall's tau-b between the order of the methods in the subset and in the whole.
     """
 
     mean: float
@@ -62,16 +64,16 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Stability:
-    """What was found.
+    """Stability of the measures of a comparison.
 
     Attributes:
-        methods: labels of the methods with all their runs.
+        methods: labels of the methods whose runs are all finished.
         seeds: runs of each.
         means: measure -> mean over all runs.
         over_seeds: measure -> spread over training seeds.
         over_queries: measure -> spread over random halves of the queries, of the methods' means over seeds.
-        over_classes: likewise, over random halves of the test classes.
-        galleries: share of the test items -> measure -> what became of it.
+        over_classes: measure -> spread over random halves of the test classes, of the same means.
+        galleries: share of the test items -> measure -> its values in galleries of that size.
     """
 
     methods: tuple[str, ...]
@@ -90,13 +92,13 @@ def stability(
     draws: int = 5,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Stability:
-    """Judge the finished runs of a comparison again.
+    """Evaluate the finished runs of a comparison again.
 
     Args:
         folder: a comparison with two methods and two seeds or more.
-        shares: of the test items that random galleries hold, queries being the same items; none leaves them out.
+        shares: of the test items in random galleries, whose items are the queries too; none leaves galleries out.
         draws: random galleries of each share.
-        announce: receives lines about what is being done.
+        announce: receives progress lines.
 
     Raises:
         ValueError: too few methods or seeds, or a share outside (0, 1).
@@ -104,15 +106,15 @@ def stability(
     if any(not 0 < share < 1 for share in shares):
         raise InputError(f"shares of the test items must lie between 0 and 1, got {list(shares)}")
     labels, runs = _complete(folder)
-    found = [[run.read_per_query() for run in row] for row in runs]
-    names = [name for name in found[0][0] if name != "labels"]
+    per_query = [[run.read_per_query() for run in row] for row in runs]
+    names = [name for name in per_query[0][0] if name != "labels"]
     # (methods, seeds, Q, measures)
-    values = torch.stack([torch.stack([torch.stack([of[n] for n in names], dim=1) for of in row]) for row in found])
-    labels_of = found[0][0]["labels"]
+    values = torch.stack([torch.stack([torch.stack([of[n] for n in names], dim=1) for of in row]) for row in per_query])
+    query_labels = per_query[0][0]["labels"]
     over_seeds = values.nanmean(dim=2).unbind(-1)
     halves = [
         torch.stack([_halves(method.nanmean(dim=0), groups) for method in values]).unbind(-1)
-        for groups in (None, labels_of)
+        for groups in (None, query_labels)
     ]
     seeds, queries, classes = (
         {name: _spread(part) for name, part in zip(names, kind, strict=True)} for kind in (over_seeds, *halves)
@@ -130,8 +132,8 @@ def stability(
 
 def _complete(folder: ComparisonFolder) -> tuple[list[str], list[list[RunFolder]]]:
     plan = folder.read()
-    runs = {one.label: [folder.run(one.label, seed) for seed in range(plan.seeds)] for one in plan.methods}
-    runs = {label: found for label, found in runs.items() if all(run.results.is_file() for run in found)}
+    runs = {method.label: [folder.run(method.label, seed) for seed in range(plan.seeds)] for method in plan.methods}
+    runs = {label: row for label, row in runs.items() if all(run.results.is_file() for run in row)}
     if len(runs) < 2 or plan.seeds < 2:
         raise InputError(
             f"stability needs 2 or more methods with 2 or more seeds, all finished, got {len(runs)} methods with all "
@@ -150,25 +152,25 @@ def _halves(values: Tensor, groups: Tensor | None) -> Tensor:
     units = torch.arange(len(values)) if groups is None else groups.unique(return_inverse=True)[1]
     size, generator = int(units.max()) + 1, torch.Generator().manual_seed(0)
     chosen = [torch.randperm(size, generator=generator)[: size // 2] for _ in range(_HALVES)]
-    return torch.stack([values[torch.isin(units, some)].nanmean(dim=0) for some in chosen])
+    return torch.stack([values[torch.isin(units, half)].nanmean(dim=0) for half in chosen])
 
 
 def _galleries(
     runs: Sequence[RunFolder], shares: Sequence[float], draws: int, announce: Callable[[str], None]
 ) -> dict[str, dict[str, Gallery]]:
-    found: dict[float, list[list[dict[str, float]]]] = {1.0: [], **{share: [] for share in shares}}
+    means: dict[float, list[list[dict[str, float]]]] = {1.0: [], **{share: [] for share in shares}}
     for number, run in enumerate(runs):
         announce(f"galleries {number + 1}/{len(runs)}  {run.path.parent.name}")
         items, cutoffs = _test_embeddings(run)
-        for share, of_methods in found.items():
-            of_methods.append([_measured(items, cutoffs, share, draw) for draw in range(draws if share < 1 else 1)])
-    names = [name for name in found[1.0][0][0] if all(name in one[0] for kind in found.values() for one in kind)]
+        for share, of_methods in means.items():
+            of_methods.append([_evaluate(items, cutoffs, share, draw) for draw in range(draws if share < 1 else 1)])
+    names = [name for name in means[1.0][0][0] if all(name in row[0] for rows in means.values() for row in rows)]
     table: dict[str, dict[str, Gallery]] = {}
-    for share, of_methods in found.items():
+    for share, of_methods in means.items():
         table[f"{share:g}"] = {}
         for name in names:
             values = torch.tensor([[draw[name] for draw in method] for method in of_methods], dtype=torch.float64)
-            whole = [method[0][name] for method in found[1.0]]
+            whole = [method[0][name] for method in means[1.0]]
             taus = torch.tensor([rank_agreement(column.tolist(), whole) for column in values.unbind(1)])
             deviation = pooled_deviation(values) if values.shape[1] > 1 else float("nan")
             table[f"{share:g}"][name] = Gallery(float(values.mean()), deviation, float(taus.nanmean()))
@@ -178,13 +180,15 @@ def _galleries(
 def _test_embeddings(run: RunFolder) -> tuple[Embeddings, tuple[int, ...]]:
     trained = open_trained(run.path)
     if trained.parts.split.gallery is not None:
-        raise InputError(f"{trained.parts.split.name} has a gallery of its own; parts are taken where it has none")
+        raise InputError(
+            f"{trained.parts.split.name} has a gallery of its own; random galleries need test items that have none"
+        )
     transform = make_transforms(trained.config, trained.model.statistics)[1]
     return embed(trained.model, trained.parts.split.test, transform)[0], trained.config.run.k
 
 
-def _measured(items: Embeddings, cutoffs: Sequence[int], share: float, draw: int) -> dict[str, float]:
-    """Means in a random part of the items; with known finer classes graded nDCG too."""
+def _evaluate(items: Embeddings, cutoffs: Sequence[int], share: float, draw: int) -> dict[str, float]:
+    """Means in a random subset of the items; graded nDCG too where finer classes are known."""
     size = len(items.labels)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(draw))
     rows = order[: max(round(share * size), 2)].sort().values
@@ -198,7 +202,7 @@ def _measured(items: Embeddings, cutoffs: Sequence[int], share: float, draw: int
 
 
 def related_gains(labels: Tensor, sublabels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gains of a two-level hierarchy: 1 within the finer class, 0.5 within the class, 0 outside.
+    """Gains of a two-level hierarchy: 1 within the finer class, 0.5 within the class, 0 elsewhere.
 
     Args:
         labels: ``(N,)`` integer, the classes.
@@ -206,9 +210,6 @@ def related_gains(labels: Tensor, sublabels: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         ``(N,)`` int64 finer classes numbered from 0, and their ``(F, F)`` float64 table of gains.
-
-    Raises:
-        ValueError: a finer class lies in two classes.
 
     Example:
         >>> related_gains(torch.tensor([0, 0, 1]), torch.tensor([7, 8, 9]))[1].tolist()
@@ -222,29 +223,19 @@ def related_gains(labels: Tensor, sublabels: Tensor) -> tuple[Tensor, Tensor]:
     return finer, gains.fill_diagonal_(1.0)
 
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73")  # Okabe and Ito: told apart by every kind of eye
-_KINDS = ("training seeds", "half of the queries", "half of the classes")
+def draw(result: Stability, measures: Sequence[str], out: Path) -> tuple[Path, ...]:
+    """Write ``stability.svg`` and ``stability.png`` with these measures from top to bottom."""
+    return write_figures({"stability": partial(_figure, result, measures)}, out)
 
 
-def draw(found: Stability, measures: Sequence[str], out: Path) -> tuple[Path, ...]:
-    """Write ``stability.svg`` and ``stability.png``.
-
-    Args:
-        found: from :func:`polyanchor.compare.stability.stability`.
-        measures: which, from top to bottom.
-        out: folder.
-    """
-    return write_figures({"stability": partial(_stability, found, measures)}, out)
-
-
-def _stability(found: Stability, measures: Sequence[str]) -> Any:
+def _figure(result: Stability, measures: Sequence[str]) -> Any:
     figure = blank(10, 1.6 + 0.42 * len(measures))
     axes = figure.subplots(1, 3)
-    kinds = (found.over_seeds, found.over_queries, found.over_classes)
+    kinds = (result.over_seeds, result.over_queries, result.over_classes)
     _bars(axes[0], kinds, measures, "discrimination", "between methods / between repeats\n(more is better)")
     _bars(axes[1], kinds, measures, "agreement", "Kendall's tau of two repeats\n(more is better)")
     axes[1].set_yticklabels([])
-    _lines(axes[2], found, measures)
+    _lines(axes[2], result, measures)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, title="repeats: other")
     return figure
@@ -252,24 +243,24 @@ def _stability(found: Stability, measures: Sequence[str]) -> Any:
 
 def _bars(axis: Any, kinds: Sequence[Mapping[str, Spread]], measures: Sequence[str], what: str, title: str) -> None:
     for number, (kind, colour, name) in enumerate(zip(kinds, _COLOURS, _KINDS, strict=True)):
-        places = [row + 0.25 * (number - 1) for row in range(len(measures))]
-        axis.barh(places, [getattr(kind[name], what) for name in measures], 0.22, color=colour, label=name)
+        heights = [row + 0.25 * (number - 1) for row in range(len(measures))]
+        axis.barh(heights, [getattr(kind[name], what) for name in measures], 0.22, color=colour, label=name)
     axis.set_yticks(range(len(measures)), measures)
     axis.set_ylim(len(measures) - 0.5, -0.5)  # the same in both panels, also where a bar is not defined
     axis.set_xlabel(title)
     axis.grid(axis="x", alpha=0.3)
 
 
-def _lines(axis: Any, found: Stability, measures: Sequence[str]) -> None:
-    shares = sorted(found.galleries, key=float)
+def _lines(axis: Any, result: Stability, measures: Sequence[str]) -> None:
+    galleries, shares = result.galleries, sorted(result.galleries, key=float)
     for number, name in enumerate(measures):
-        known = [share for share in shares if name in found.galleries[share]]
-        if not known or "1" not in known:
+        measured = [share for share in shares if name in galleries[share]]
+        if "1" not in measured:
             continue
-        whole = found.galleries["1"][name].mean
+        whole = galleries["1"][name].mean
         axis.plot(
-            [float(share) for share in known],
-            [found.galleries[share][name].mean / whole for share in known],
+            [float(share) for share in measured],
+            [galleries[share][name].mean / whole for share in measured],
             marker="osD^vP*X"[number % 8],
             label=name,
         )

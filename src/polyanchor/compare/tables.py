@@ -1,4 +1,4 @@
-"""A verdict as files and as the cells of a table."""
+"""The result of a comparison as files and as the cells of a table."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from polyanchor.training.summary import environment
 from polyanchor.types import Interval
 
 
-def write(verdict: ComparisonResult, out: Path) -> None:
-    """``table.json`` with everything, the plan and the environment too, and ``table.md`` to read."""
+def write(result: ComparisonResult, out: Path) -> None:
+    """Write ``table.json``, which has the plan and the environment too, and ``table.md``."""
     plan = ComparisonFolder(out).read_plan()
-    said = asdict(verdict) | {"plan": plan, "environment": environment()}
-    write_json(out / "table.json", said)
+    write_json(out / "table.json", asdict(result) | {"plan": plan, "environment": environment()})
     with replacing(out / "table.md") as unfinished:
-        unfinished.write_text(as_markdown(verdict), encoding="utf-8")
+        unfinished.write_text(as_markdown(result), encoding="utf-8")
 
 
-def shown_measures(verdict: ComparisonResult) -> list[str]:
-    """The measures of the printed table: recall@1, nDCG at the largest cut-off, MAP@R and what chose the epochs."""
-    names = list(verdict.lines[0].means)
+def shown_measures(result: ComparisonResult) -> list[str]:
+    """The measures to print: recall@1, nDCG at the largest cut-off, MAP@R and the one that chose the epochs."""
+    names = list(result.lines[0].means)
     deepest = max((name for name in names if name.startswith("ndcg@")), key=lambda name: int(name[5:]))
-    return list(dict.fromkeys(["recall@1" if "recall@1" in names else names[0], deepest, "map@r", verdict.select]))
+    return list(dict.fromkeys(["recall@1" if "recall@1" in names else names[0], deepest, "map@r", result.monitor]))
 
 
-def as_markdown(verdict: ComparisonResult) -> str:
-    """The whole table, a row a method."""
-    shown = shown_measures(verdict)
-    head = ["method", "runs", *shown, "s/run", f"{verdict.select} less {verdict.reference}"]
+def as_markdown(result: ComparisonResult) -> str:
+    """The whole table, a row for each method."""
+    shown = shown_measures(result)
+    head = ["method", "runs", *shown, "s/run", f"{result.monitor} less {result.reference}"]
     head += ["p seeds", "p queries", "p classes"]
-    rows = [[*measures_of(line, shown), *tests_of(line, verdict)[1:]] for line in verdict.lines]
+    rows = [[*measures_of(line, shown), *tests_of(line, result)[1:]] for line in result.lines]
     align = ["---", *["---:"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
 
@@ -48,22 +47,22 @@ def measures_of(line: MethodResult, shown: Sequence[str]) -> list[str]:
     return [line.label, runs, *(_pm(line.means[name]) for name in shown), f"{line.seconds:.0f}"]
 
 
-def tests_of(line: MethodResult, verdict: ComparisonResult) -> list[str]:
+def tests_of(line: MethodResult, result: ComparisonResult) -> list[str]:
     """Label, difference to the reference in the selecting measure, three p-values; empty for the reference itself."""
-    test = line.tests.get(verdict.select)
+    test = line.tests.get(result.monitor)
     if test is None:
         return [line.label, "", "", "", ""]
     values = [shown_p(part) for part in (test.seeds, test.queries, test.classes)]
     return [line.label, f"{test.seeds.difference.mean:+.4f}", *values]
 
 
-def _pm(found: Interval) -> str:
-    half = found.high - found.mean
-    return f"{found.mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
+def _pm(mean: Interval) -> str:
+    half = mean.high - mean.mean
+    return f"{mean.mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
 
 
 def shown_p(test: Paired) -> str:
-    """A p-value; as a bound where the test could not give a smaller one.
+    """A p-value, or the bound on it where the test could not give a smaller one.
 
     Example:
         >>> none = Interval(0.1, 0.05, 0.15, 40)
@@ -78,11 +77,6 @@ def shown_p(test: Paired) -> str:
 
 
 def _rounded_up(bound: float) -> str:
-    """To two digits; rounded down it would claim more than is known.
-
-    Example:
-        >>> _rounded_up(0.00139986), _rounded_up(0.0000301)
-        ('0.0014', '0.000031')
-    """
+    """To two digits, as 0.0000301 to 0.000031; rounded down it would claim more than is known."""
     places = 1 - math.floor(math.log10(bound))
     return f"{math.ceil(round(bound * 10**places, 6)) / 10**places:.{places}f}"

@@ -1,4 +1,4 @@
-"""Configuration to the things that a run works with: split, transforms, batches, model, loss."""
+"""Objects from a configuration: split, transforms, batches, model, loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from polyanchor._errors import InputError
@@ -20,52 +20,53 @@ from polyanchor.datasets.sources import open_source
 from polyanchor.datasets.splits import hold_out_classes
 from polyanchor.datasets.transforms import Transform, test_transform, train_transform
 from polyanchor.distributed.comm import Ranks
-from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
+from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 from polyanchor.losses.pml import pml_loss
 from polyanchor.models.embedding import EmbeddingModel, InputStatistics, create_model
 
 
 def device_of(config: Config) -> torch.device:
-    """Where this configuration computes.
+    """The device of this configuration on this machine.
 
     Raises:
-        ValueError: ``run.accelerator`` names something that this machine does not have, or ``run.devices`` too many.
+        ValueError: this machine lacks the ``run.accelerator``, or has fewer than ``run.devices``.
     """
-    asked = config.run.accelerator
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    known = ["auto", "cpu"] + ([] if found is None else ["gpu", found.type])
-    if asked not in known:
-        raise InputError(f"run.accelerator must be {' or '.join(known)} on this machine, got {asked!r}")
-    if asked == "cpu" or found is None:
+    name, accelerator = config.run.accelerator, _accelerator()
+    usable = ["auto", "cpu"] + ([] if accelerator is None else ["gpu", accelerator.type])
+    if name not in usable:
+        raise InputError(f"run.accelerator must be {' or '.join(usable)} on this machine, got {name!r}")
+    if name == "cpu" or accelerator is None:
         return torch.device("cpu")
     if config.run.devices > torch.accelerator.device_count():
         raise InputError(
-            f"run.devices must be at most {torch.accelerator.device_count()}, the {found.type} devices here, "
+            f"run.devices must be at most {torch.accelerator.device_count()}, the {accelerator.type} devices here, "
             f"got {config.run.devices}"
         )
-    return found
+    return accelerator
+
+
+def _accelerator() -> torch.device | None:
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 
 
 def usable_here(config: Config, settings: Sequence[str] = ()) -> Config:
-    """The configuration of a finished run for a machine that is not the one it was trained on.
+    """The configuration of a finished run, for a machine that may not be the one it was trained on.
 
-    One process on one device: the run's own kind of device where there is one, else what there is. An accelerator that
-    ``settings`` name stays, and :func:`device_of` refuses it if it is not there.
+    One process on one device: of the run's own type where there is one, else any. An accelerator that ``settings`` name
+    is kept, and :func:`device_of` refuses it if it is not there.
     """
     change: dict[str, object] = {"devices": 1, "nodes": 1}
-    kinds = {"auto", "cpu"}
-    if torch.accelerator.is_available():
-        found = torch.accelerator.current_accelerator()
-        kinds |= {"gpu", found.type if found is not None else "gpu"}
-    if config.run.accelerator not in kinds and not any(one.startswith("run.accelerator") for one in settings):
+    accelerator = _accelerator()
+    usable = {"auto", "cpu"} | (set() if accelerator is None else {"gpu", accelerator.type})
+    if config.run.accelerator not in usable and not any(text.startswith("run.accelerator") for text in settings):
         change["accelerator"] = "auto"
     return config.model_copy(update={"run": config.run.model_copy(update=change)})
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A split whose training classes are divided into those that train and those that validate."""
+    """A split whose training classes are divided into training and validation classes."""
 
     split: Split
     train: Items
@@ -116,17 +117,26 @@ def make_transforms(config: Config, statistics: InputStatistics | None) -> tuple
     )
 
 
+def embed_options(config: Config, statistics: InputStatistics | None) -> dict[str, Any]:
+    """The arguments of :func:`polyanchor.runs.embed.embed` that the configuration sets."""
+    return {
+        "transform": make_transforms(config, statistics)[1],
+        "workers": config.data.workers,
+        "on_bad": config.data.on_bad_image,
+        "channels_last": config.run.channels_last,
+    }
+
+
 def make_batches(config: Config, labels: Tensor, ranks: Ranks | None = None) -> EpochBatches:
-    """The batch sampler of a process; asks for no more classes, or items, than there are."""
+    """The batch sampler of a process, capped at the available classes and items."""
     ranks = ranks or Ranks()
     batches = config.batches
     options: dict[str, Any] = {"seed": config.run.seed, "rank": ranks.rank, "ranks": ranks.size}
     classes = min(batches.classes_per_batch, len(labels.unique()))
     if batches.sampler == "balanced":
         return ClassBalancedBatches(labels, classes=classes, images=batches.samples_per_class, **options)
-    return ShuffledBatches(
-        labels, size=min(batches.classes_per_batch * batches.samples_per_class, len(labels)), **options
-    )
+    size = min(batches.classes_per_batch * batches.samples_per_class, len(labels))
+    return ShuffledBatches(labels, size=size, **options)
 
 
 def make_loader(config: Config, items: Items, transform: Transform | None, batches: EpochBatches) -> DataLoader[Any]:
@@ -140,12 +150,12 @@ def make_loader(config: Config, items: Items, transform: Transform | None, batch
         collate_fn=collate,
         worker_init_fn=ignore_sigint_and_nice if device == "cpu" else ignore_sigint,
         pin_memory=device == "cuda",
-        generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
+        generator=torch.Generator(),  # the loader draws a seed, but not from the generator that a resumed run restores
     )
 
 
 def make_model(config: Config, items: Items) -> EmbeddingModel:
-    """The network for these items; images need a backbone and vectors must not have one."""
+    """The network for these items: images need a backbone, vectors must have none."""
     model = config.model
     if isinstance(items.inputs, Tensor) != (model.backbone == "none"):
         kind = "vectors" if isinstance(items.inputs, Tensor) else "images"
@@ -153,7 +163,7 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
             f"{config.data.source} holds {kind}, got model.backbone = {model.backbone!r}; "
             "set it to 'none' for vectors and to a timm model for images"
         )
-    made = create_model(
+    network = create_model(
         model.backbone,
         embedding_dim=model.embedding_dim,
         pooling=model.pooling,
@@ -163,21 +173,35 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
         features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
         image_size=config.images.size,
     )
-    if config.model.sync_bn:
+    if model.sync_bn:
         if device_of(config).type == "cpu":
             raise InputError("model.sync_bn needs an accelerator, got a CPU; model.freeze_bn=true works on both")
-        made = load("timm.layers", "train").convert_sync_batchnorm(made)
-    return made.to(memory_format=torch.channels_last) if config.run.channels_last else made
+        network = load("timm.layers", "train").convert_sync_batchnorm(network)
+    return network.to(memory_format=torch.channels_last) if config.run.channels_last else network
+
+
+def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None) -> EmbeddingLoss:
+    """The loss with the proxies of all classes, or of this rank's share if ``ranks`` are given and share them."""
+    loss, dim = config.loss, config.model.embedding_dim
+    options = loss.model_dump(exclude={"name", "proxy_sharding", "negative_sample_rate"})
+    if not isinstance(loss, MultiProxyAnchor):
+        return pml_loss(loss.name, num_classes, dim, **options)
+    if not config.sharded or ranks is None:
+        return MultiProxyAnchorLoss(num_classes, dim, **options)
+    from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss  # imports torch.distributed.tensor
+
+    rate = loss.negative_sample_rate
+    return ShardedMultiProxyAnchorLoss(num_classes, dim, mesh=ranks.mesh, negative_sample_rate=rate, **options)
 
 
 def require_fitting(model: EmbeddingModel, source: str, *parts: Items | None, of: str) -> None:
-    """Refuse items that a trained model does not take: of the other kind, or vectors of another width.
+    """Refuse items that a trained model does not take: images for vectors, or vectors of another width.
 
     Args:
-        model: what they would go into.
+        model: the trained model.
         source: of the items, for the message.
-        parts: the items; None is none.
-        of: the run's folder, or whatever the model comes from.
+        parts: the items; None is ignored.
+        of: the origin of the model, for the message.
 
     Raises:
         InputError: they do not fit.
@@ -197,15 +221,3 @@ def require_fitting(model: EmbeddingModel, source: str, *parts: Items | None, of
         held = f"vectors of {inputs.shape[1]} columns" if isinstance(inputs, Tensor) else "images"
         if held.partition(" ")[0] != takes.partition(" ")[0] or (model.backbone is None and held != takes):
             raise InputError(f"{of} takes {takes}, got {source}, which holds {held}; give it what it was trained on")
-
-
-def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None) -> nn.Module:
-    """The loss with its proxies: those of all classes, unless ``ranks`` are to share them."""
-    loss, dim = config.loss, config.model.embedding_dim
-    options = loss.model_dump(exclude={"name", "proxy_sharding", "negative_sample_rate"})
-    if isinstance(loss, MultiProxyAnchor):
-        if config.sharded and ranks is not None:
-            share = loss.negative_sample_rate
-            return ShardedMultiProxyAnchorLoss(num_classes, dim, mesh=ranks.mesh, negative_sample_rate=share, **options)
-        return MultiProxyAnchorLoss(num_classes, dim, **options)
-    return pml_loss(loss.name, num_classes, dim, **options)

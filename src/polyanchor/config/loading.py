@@ -1,20 +1,20 @@
-"""TOML files and ``--set section.key=value`` to a :class:`Config`, and back."""
+"""TOML files and ``section.key=value`` settings to a :class:`Config`, and back."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from polyanchor import _check
-from polyanchor._errors import InputError
+from polyanchor._errors import InputError, nearest
 from polyanchor._io import user_path
-from polyanchor.config.schema import LOSSES, Config
+from polyanchor.config.schema import LOSSES, Config, MultiProxyAnchor, Section
+from polyanchor.datasets.spec import source_spec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,7 +63,17 @@ ALIASES = {
     "merging": "loss.center_reg",
     "negative_share": "loss.negative_sample_rate",
 }
-"""What other programs call a key, a key without its section, or an earlier name, and where it is here."""
+"""Other programs' names of a key, keys without their section, and earlier names -> the key."""
+
+SHORTHANDS = {
+    "loss": "loss.loss",
+    "batch_size": "batches.batch_size",
+    "image_size": "images.image_size",
+    "device": "run.device",
+}
+"""Flags that set several keys, or one by another name -> the setting that :func:`load_config` takes for them."""
+
+_ANCHORS: tuple[str, ...] = get_args(MultiProxyAnchor.model_fields["anchor"].annotation)
 
 
 class ConfigError(InputError):
@@ -73,17 +83,23 @@ class ConfigError(InputError):
 def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Config:
     """The defaults, overridden by a TOML file, overridden by ``section.key=value`` settings.
 
+    Four more settings are shorthands: ``loss.loss`` (``class``, ``data``, ``mixed`` or a baseline's name),
+    ``batches.batch_size`` (items of a batch), ``images.image_size`` (with ``images.resize`` in the same proportion)
+    and ``run.device``. With another loss, the keys of the loss begin at that loss's own defaults.
+
     Args:
         path: a TOML file, or None for the defaults alone.
         settings: for example ``["loss.anchor=data", "run.epochs=5"]``. The value is read as TOML where that
-            succeeds and as plain text where not, so quotes are optional.
+            succeeds and as plain text where not, so quotes are optional. Of several values of a key the last counts.
 
     Raises:
-        ConfigError: an unknown key (the nearest known one is named), a value of the wrong kind, or no TOML.
+        ConfigError: an unknown key (the message names the nearest one), a value of the wrong kind, or no TOML.
 
     Example:
         >>> load_config(settings=["loss.anchor=data", "run.k=[1, 10]"]).run.k
         (1, 10)
+        >>> load_config(settings=["batches.batch_size=480"]).batches.classes_per_batch
+        120
     """
     raw: dict[str, Any] = {}
     if path is not None:
@@ -96,49 +112,13 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
 
 
 def change_config(config: Config, settings: Sequence[str]) -> Config:
-    """Another configuration: ``section.key=value`` settings over a given one.
-
-    With another ``loss.name`` the keys of the loss begin at that loss's own defaults.
+    """Another configuration: settings, as for :func:`load_config`, over a given one.
 
     Example:
         >>> change_config(Config(), ["loss.name=arcface", "loss.scale=30"]).loss.margin
         28.6
     """
-    raw = config.model_dump(mode="json")
-    names = [_value(text.strip()) for key, _, text in (part.partition("=") for part in settings) if key == "loss.name"]
-    if names and names[-1] != config.loss.name:
-        raw["loss"] = {}
-    return _validated(raw, settings)
-
-
-def with_batch_size(config: Config, items: int) -> Config:
-    """A batch of so many items, in pieces of the batch as it was configured: that is what fits into memory.
-
-    It has more classes, each with ``batches.samples_per_class`` items as before. ``batches.micro_batch_size`` stays if
-    it is set.
-
-    Args:
-        config: whose batch is changed.
-        items: of the new batch; a multiple of ``batches.samples_per_class``.
-
-    Raises:
-        ConfigError: ``items`` is no such multiple.
-
-    Example:
-        >>> with_batch_size(Config(), 480).batches
-        Batches(kind='balanced', classes=120, images=4, piece=120)
-    """
-    batches = config.batches
-    classes, rest = divmod(items, batches.samples_per_class)
-    if rest or classes < 1:
-        raise ConfigError(
-            f"--batch-size must be a multiple of batches.samples_per_class = {batches.samples_per_class}, got {items}; "
-            f"take {max(classes, 1) * batches.samples_per_class}"
-        )
-    piece = batches.micro_batch_size or batches.classes_per_batch * batches.samples_per_class
-    return change_config(
-        config, [f"batches.classes_per_batch={classes}", f"batches.micro_batch_size={piece if piece < items else 0}"]
-    )
+    return _validated(config.model_dump(mode="json"), settings)
 
 
 def dump_config(config: Config) -> str:
@@ -151,30 +131,120 @@ def dump_config(config: Config) -> str:
     return tomli_w.dumps(config.model_dump(mode="json"))
 
 
+def explain_config(config: Config) -> str:
+    """The configuration as TOML, with a comment above each key: what it is, its flag, its choices.
+
+    Example:
+        >>> lines = explain_config(Config()).splitlines()
+        >>> lines[lines.index("workers = 0") - 1]
+        '# --workers'
+    """
+    lines = ["# Read by --config FILE.toml. Keys that are left out have these defaults; each key is also a flag."]
+    for name, values in config.model_dump(mode="json").items():
+        section: Section = getattr(config, name)
+        lines += ["", f"# {(section.__doc__ or '').splitlines()[0]}", f"[{name}]"]
+        for key, field in type(section).model_fields.items():
+            choices = list(LOSSES) if (name, key) == ("loss", "name") else _choices(field.annotation)
+            flag = f"{_flag(name, key)} {' | '.join(choices)}".rstrip()
+            lines += [f"# {field.description or 'Name of the loss.'}", f"# {flag}", f"{key} = {_toml(values[key])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+def _choices(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def _flag(section: str, key: str) -> str:
+    """The shortest flag of a key."""
+    full = f"{section}.{key}"
+    other = {"loss.name": "loss", "loss.anchor": "loss", "images.size": "image_size", "run.accelerator": "device"}
+    short = other.get(full) or (key if sum(known.endswith(f".{key}") for known in set(_keys())) == 1 else full)
+    return f"--{short}" if short == full else f"--{short.replace('_', '-')}"
+
+
+def _keys() -> Iterator[str]:
+    """Every ``section.key``, those of all losses too."""
+    for name in Config.model_fields:
+        for table in LOSSES.values() if name == "loss" else (_section(name),):
+            yield from (f"{name}.{key}" for key in table.model_fields)
+
+
+def key_of_flag(flag: str, options: Sequence[str] = ()) -> str:
+    """The setting that a flag changes: the key that it names in full, or a key that one section alone has.
+
+    Args:
+        flag: for example ``--optim.lr``, ``--lr`` or ``--val-share``.
+        options: the other options of the command, for the message.
+
+    Raises:
+        ConfigError: no such key, or a key of several sections.
+
+    Example:
+        >>> key_of_flag("--optim.lr"), key_of_flag("--val-share"), key_of_flag("--batch-size")
+        ('optim.lr', 'data.val_share', 'batches.batch_size')
+    """
+    name = flag.removeprefix("--").replace("-", "_")
+    if name in SHORTHANDS:
+        return SHORTHANDS[name]
+    if "." in name:  # its value is checked with it
+        return name
+    keys = sorted(set(_keys()))
+    full = [key for key in keys if key.endswith(f".{name}")]
+    if len(full) == 1:
+        return full[0]
+    if full:
+        raise ConfigError(f"{flag} may be {' or '.join(f'--{key}' for key in full)}; write one of them")
+    if name in ALIASES:
+        raise ConfigError(f"No such option: {flag}; did you mean --{ALIASES[name]}?")
+    bare = [f"--{key.partition('.')[2].replace('_', '-')}" for key in keys]
+    shorthands = [f"--{key.replace('_', '-')}" for key in SHORTHANDS]
+    raise ConfigError(f"No such option: {flag}{nearest(flag, [*options, *bare, *shorthands])}")
+
+
 def _validated(raw: dict[str, Any], settings: Sequence[str], path: Path | None = None) -> Config:
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not (equals and dot and name):
-            raise ConfigError(f"--set takes section.key=value, got {setting!r}; {_hint(key.strip())}")
+    changes = _parsed(settings)
+    for section in {key.partition(".")[0] for key in changes}:
         if not isinstance(raw.setdefault(section, {}), dict):
             raise ConfigError(f"{section} is a section of keys, got {raw[section]!r}")
-        raw[section][name] = _value(text.strip())
+    changes = _expanded(changes, raw)
+    family = Config().loss.name
+    if "loss.name" in changes and changes["loss.name"] != raw["loss"].get("name", family):
+        raw["loss"] = {}
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        raw[section][name] = value
+    if isinstance(raw.get("data"), dict):
+        for name in {"source", "test"} & set(raw["data"]):
+            if isinstance(raw["data"][name], (str, int)) and raw["data"][name] != "":
+                raw["data"][name] = source_spec(str(raw["data"][name]))
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        asked = {setting.partition("=")[0].strip() for setting in settings}
         lines = [
-            f"{path}: {_explain(fault)}" if path and not asked & _keys(fault) else _explain(fault)
+            f"{path}: {_explain(fault)}" if path and not _keys_of(fault) & set(changes) else _explain(fault)
             for fault in error.errors()
         ]
         raise ConfigError("\n".join(lines)) from error
 
 
-def _keys(fault: Mapping[str, Any]) -> set[str]:
-    """The keys that a fault may be about: a loss's name stands between its section and its key."""
-    where = [str(part) for part in fault["loc"]]
-    return {".".join(where[:2]), ".".join(where[:1] + where[2:3])}
+def _parsed(settings: Sequence[str]) -> dict[str, Any]:
+    """Key -> value."""
+    changes = {}
+    for setting in settings:
+        key, equals, text = (part.strip() for part in setting.partition("="))
+        if not (equals and "." in key and not key.endswith(".")):
+            hint = f"did you mean {ALIASES[key]}?" if key in ALIASES else "for example loss.anchor=data"
+            raise ConfigError(f"a setting is section.key=value, got {setting!r}; {hint}")
+        changes[key] = _value(text)
+    return changes
 
 
 def _value(text: str) -> Any:
@@ -184,35 +254,107 @@ def _value(text: str) -> Any:
         return text
 
 
+def _expanded(changes: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes with the :data:`SHORTHANDS` written out."""
+    plain = {key: value for key, value in changes.items() if key not in SHORTHANDS.values()}
+
+    def current(key: str) -> Any:
+        section, _, name = key.partition(".")
+        default = getattr(getattr(Config(), section), name)
+        value = plain.get(key, raw.get(section, {}).get(name, default))
+        return value if value and isinstance(value, type(default)) else default  # a wrong one is refused later
+
+    for flag, shorthand in SHORTHANDS.items():
+        if shorthand not in changes:
+            continue
+        option = f"--{flag.replace('_', '-')}"
+        for key, value in _EXPAND[flag](changes[shorthand], current).items():
+            if plain.setdefault(key, value) != value and key != "images.resize":
+                raise ConfigError(
+                    f"{option} sets {key} to {value!r}, which is also set to {plain[key]!r}; leave one out"
+                )
+    return plain
+
+
+def _loss_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+    names = [*_ANCHORS, *LOSSES]
+    if value not in names:
+        raise ConfigError(f"--loss must be one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
+    return {"loss.name": value} if value in LOSSES else {"loss.name": MultiProxyAnchor().name, "loss.anchor": value}
+
+
+def _batch_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+    items, samples = _whole("--batch-size", value), current("batches.samples_per_class")
+    if items % samples and current("batches.sampler") == "shuffled":
+        return {"batches.classes_per_batch": items, "batches.samples_per_class": 1}
+    classes, rest = divmod(items, samples)
+    if rest or not classes:
+        raise ConfigError(
+            f"--batch-size must be a multiple of batches.samples_per_class = {samples}, got {items}; "
+            f"take {max(classes, 1) * samples}"
+        )
+    return {"batches.classes_per_batch": classes}
+
+
+def _image_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+    size = _whole("--image-size", value)
+    return {"images.size": size, "images.resize": round(size * current("images.resize") / current("images.size"))}
+
+
+def _device_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+    kind, colon, number = str(value).partition(":")
+    if colon:
+        raise ConfigError(
+            f"--device takes no number, got {value!r}; write CUDA_VISIBLE_DEVICES={number} before the command and "
+            f"--device {kind}"
+        )
+    return {"run.accelerator": value}
+
+
+_EXPAND: Mapping[str, Callable[[Any, Callable[[str], Any]], dict[str, Any]]] = {
+    "loss": _loss_keys,
+    "batch_size": _batch_keys,
+    "image_size": _image_keys,
+    "device": _device_keys,
+}
+
+
+def _whole(option: str, value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{option} must be a whole number of at least 1, got {value!r}")
+    return value
+
+
+def _keys_of(fault: Mapping[str, Any]) -> set[str]:
+    """The keys that a fault may be about: a loss's name stands between its section and its key."""
+    parts = [str(part) for part in fault["loc"]]
+    return {".".join(parts[:2]), ".".join(parts[:1] + parts[2:3])}
+
+
 def _explain(fault: Mapping[str, Any]) -> str:
-    where = [str(part) for part in fault["loc"]]
-    loss = LOSSES.get(where.pop(1)) if where[:1] == ["loss"] and len(where) > 1 else None
-    key = ".".join(where)
+    parts = [str(part) for part in fault["loc"]]
+    loss = LOSSES.get(parts.pop(1)) if parts[:1] == ["loss"] and len(parts) > 1 else None
+    key = ".".join(parts)
     if fault["type"] == "union_tag_invalid":
         got = str(fault["ctx"]["tag"])
-        return f"{key}.name must be one of {', '.join(LOSSES)}, got {got!r}{_check.nearest(got, list(LOSSES))}"
+        return f"{key}.name must be one of {', '.join(LOSSES)}, got {got!r}{nearest(got, list(LOSSES))}"
     if fault["type"] != "extra_forbidden":
         got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
         near = ""
         if fault["type"] == "literal_error":
-            near = _check.nearest(str(fault["input"]), re.findall("'([^']*)'", fault["ctx"]["expected"]))
+            near = nearest(fault["input"], re.findall("'([^']*)'", fault["ctx"]["expected"]))
         return f"{key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}{got}{near}"
-    table = loss or (_section(where[0]) if len(where) > 1 else Config)
-    known = list(table.model_fields)
-    if loss is not None and any(where[-1] in other.model_fields for other in LOSSES.values()):
-        return f"{key} has no meaning for loss.name={fault['loc'][1]!r}, whose keys are {', '.join(known)}"
-    if where[-1] in ALIASES:  # whatever section it was looked for in
-        return f"unknown key {key!r}; {_hint(where[-1])}"
-    near = _check.nearest(key, [".".join([*where[:-1], name]) for name in known])
-    return f"unknown key {key!r}{near}"
+    table = loss or (_section(parts[0]) if len(parts) > 1 else Config)
+    names = list(table.model_fields)
+    if loss is not None and any(parts[-1] in other.model_fields for other in LOSSES.values()):
+        return f"{key} has no meaning for loss.name={fault['loc'][1]!r}, whose keys are {', '.join(names)}"
+    if parts[-1] in ALIASES:  # whatever section it was looked for in
+        return f"unknown key {key!r}; did you mean {ALIASES[parts[-1]]}?"
+    return f"unknown key {key!r}{nearest(key, ['.'.join([*parts[:-1], name]) for name in names])}"
 
 
-def _hint(name: str) -> str:
-    return f"did you mean {ALIASES[name]}?" if name in ALIASES else "for example loss.anchor=data"
-
-
-def _section(name: str) -> type[BaseModel]:
+def _section(name: str) -> type[Section]:
     annotation = Config.model_fields[name].annotation
     assert isinstance(annotation, type)  # every key of Config but loss is a Section
-    assert issubclass(annotation, BaseModel)
+    assert issubclass(annotation, Section)
     return annotation

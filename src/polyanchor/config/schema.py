@@ -1,6 +1,7 @@
-"""What a run is made of. Every key has a default that works on the embedded digits.
+"""The configuration of a run. Every key has a default that works on the embedded digits.
 
-The defaults of the baselines are those of the papers, or of pytorch-metric-learning where a paper names none.
+Defaults of the baselines are the papers', or pytorch-metric-learning's where a paper gives none. This module imports no
+torch: ``polyanchor config`` prints it at once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from polyanchor import _check
-from polyanchor._errors import InputError
-from polyanchor.datasets.images import MAX_PIXELS
+from polyanchor._errors import InputError, nearest
+from polyanchor.datasets.spec import MAX_PIXELS
 
 Above0 = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 AtLeast0 = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change."""
+    """A section of the configuration: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True)
 
@@ -41,7 +41,7 @@ class Section(BaseModel):
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of NumPy and torch, also within lists, as Python's: the file of the configuration knows no others."""
+    """Numbers of NumPy and torch, also in lists, as Python numbers: TOML holds no others."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(_plain, value))
     return value.item() if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0 else value
@@ -381,12 +381,12 @@ class Config(Section):
         return raw
 
     @model_validator(mode="after")
-    def _select_is_measured(self) -> Config:
-        known = [f"{name}@{k}" for name in ("recall", "precision", "ndcg") for k in self.run.k]
-        known += ["mrr", "r_precision", "map@r"]
-        if self.run.monitor not in known:
-            near = _check.nearest(self.run.monitor, known)
-            raise InputError(f"run.monitor must be one of {', '.join(known)}, got {self.run.monitor!r}{near}")
+    def _monitor_is_measured(self) -> Config:
+        measures = [f"{name}@{k}" for name in ("recall", "precision", "ndcg") for k in self.run.k]
+        measures += ["mrr", "r_precision", "map@r"]
+        if self.run.monitor not in measures:
+            near = nearest(self.run.monitor, measures)
+            raise InputError(f"run.monitor must be one of {', '.join(measures)}, got {self.run.monitor!r}{near}")
         if self.optim.warmup_epochs >= self.run.epochs:
             raise InputError(
                 f"optim.warmup_epochs must be below run.epochs = {self.run.epochs}, got {self.optim.warmup_epochs}"

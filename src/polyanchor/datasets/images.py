@@ -1,4 +1,4 @@
-"""Images in files, in encoded bytes and in arrays, all read in one way.
+"""Images in files, in encoded bytes and in arrays, behind one interface.
 
 Decoding and resizing run outside of Python's lock, opening a file and the rest inside, so that two threads take about
 three quarters of the time of one. A worker process has one thread, and decodes with that.
@@ -24,6 +24,7 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor._optional import load
+from polyanchor.datasets.spec import MAX_PIXELS as MAX_PIXELS
 from polyanchor.datasets.transforms import Cut, ImageTransform
 
 if TYPE_CHECKING:
@@ -31,28 +32,58 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-MAX_PIXELS = 178_956_970
-"""Pixels of an image above which it is refused unless something else is asked for; Pillow's own limit."""
+R = TypeVar("R")
+Look: TypeAlias = Callable[[int, int], float]
+"""Width and height of the upright image in pixels -> the factor by which it may be decoded smaller."""
 
 NO_DECODER = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
-"""Formats that Pillow lists and opens, and has no decoder of its own for."""
+"""Formats that Pillow lists and opens but cannot decode by itself."""
 
 _LARGE = MAX_PIXELS // 2  # where Pillow begins to warn
+_ORIENTATION, _BITS = 0x0112, 258  # tags of EXIF and of TIFF
+_TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
+_PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+_CANNOT_BE_READ = " cannot be read: "
+_CHUNK = 8  # images that a thread takes at once: few enough that no thread waits long for the last one
+
+
+class BadImageError(InputError):
+    """An image is corrupt, truncated or missing.
+
+    A worker process of ``torch.utils.data.DataLoader`` sends an error home as its class and one text, in which the
+    message comes last, after the worker's traceback. So this error carries its message alone, and keeps only the
+    message of such a text.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+    @classmethod
+    def of(cls, name: str, reason: str) -> BadImageError:
+        """The error for the image called ``name``."""
+        return cls(
+            f"{name}{_CANNOT_BE_READ}{reason}. Replace the file, or leave such images out with --on-bad-image skip"
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the image, as the data source gives it."""
+        return str(self).rpartition(_CANNOT_BE_READ)[0]
 
 
 def with_opened(source: Path | io.BytesIO, work: Callable[[Any], T], *, max_pixels: int = MAX_PIXELS) -> T:
-    """``work(image)`` of an image that is open and not decoded yet.
+    """Open an image without decoding it and return ``work(image)``.
 
-    Where that fails in PNG, JPEG or WEBP, it is tried once more without what the pixels do not need: text, profiles and
-    the like. A pipe, a socket or a device is never opened.
+    A PNG, JPEG or WEBP file for which that fails is tried once more without its metadata (text, profiles and the like).
+    Pipes, sockets and devices are never opened.
 
     Args:
         source: a file, or its content.
-        work: whatever is to be done with the image.
-        max_pixels: most pixels that the image may have; Pillow's own limit does not count.
+        work: function of the opened image.
+        max_pixels: limit of the image's pixels, in place of Pillow's own.
 
     Raises:
-        InputError: no regular file, a format without a decoder, or more pixels.
+        InputError: not a regular file, a format without a decoder, or more pixels.
         FileNotFoundError: there is no such file.
         Exception: whatever Pillow or ``work`` raises.
 
@@ -88,9 +119,7 @@ def _opened(source: Path | io.BytesIO, max_pixels: int) -> Iterator[Any]:
         pixels = image.width * image.height
         if pixels > max_pixels:
             raise InputError(f"it has {pixels:,} pixels, and data.max_pixels allows {max_pixels:,}")
-        with (
-            _unlimited(pil) if pixels > _LARGE else nullcontext()
-        ):  # TIFF's pixels are counted again as they are loaded
+        with _unlimited(pil) if pixels > _LARGE else nullcontext():  # loading a TIFF counts its pixels again
             yield image
 
 
@@ -101,7 +130,7 @@ _limit: int | None = None
 
 @contextmanager
 def _unlimited(pil: Any) -> Iterator[None]:
-    """Without Pillow's own limit, which is one for the whole process, and whose warning does not name the image."""
+    """Lift Pillow's limit, which holds for the whole process and whose warning does not name the image."""
     global _inside, _limit
     with _lock:
         if not _inside:
@@ -117,15 +146,15 @@ def _unlimited(pil: Any) -> Iterator[None]:
 
 
 def _without_metadata(source: Path | io.BytesIO) -> bytes | None:
-    """The image with what its pixels need and little else; None where that is not known or it holds nothing else."""
+    """The encoded image without metadata; None for another format, or where there are none."""
     with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
         file.seek(0)
         head = file.read(12)
-        parts = next((parts for begin, parts in _FORMATS.items() if head.startswith(begin)), None)
-        if parts is None:
+        strip = next((strip for begin, strip in _STRIPPERS.items() if head.startswith(begin)), None)
+        if strip is None:
             return None
         content = head + file.read()
-    bare = parts(content)
+    bare = strip(content)
     return None if bare == content else bare
 
 
@@ -142,7 +171,7 @@ def _bare_png(content: bytes) -> bytes:
 
 
 def _bare_jpeg(content: bytes) -> bytes:
-    """Without profiles, comments and headers too short to be read; APP1 may tell the orientation."""
+    """Without profiles, comments and headers too short to be read; APP1, which may hold the orientation, stays."""
     kept, at = [content[:2]], 2
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:  # there the pixels begin
         marker, length = content[at + 1], struct.unpack_from(">H", content, at + 2)[0]
@@ -168,32 +197,27 @@ def _bare_webp(content: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
-_FORMATS = {b"\x89PNG\r\n\x1a\n": _bare_png, b"\xff\xd8\xff": _bare_jpeg, b"RIFF": _bare_webp}
-
-
-_ORIENTATION, _BITS = 0x0112, 258  # tags of EXIF and of TIFF
-_TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
-_PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+_STRIPPERS = {b"\x89PNG\r\n\x1a\n": _bare_png, b"\xff\xd8\xff": _bare_jpeg, b"RIFF": _bare_webp}
 
 
 def orientation(image: Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or the metadata are broken."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        number = image.getexif().get(_ORIENTATION, 1)
     except MemoryError:
         raise
     except Exception:  # broken metadata make Pillow raise nearly anything, and the pixels are not to blame
         return 1
-    return found if found in range(1, 9) else 1
+    return number if number in range(1, 9) else 1
 
 
 def is_turned(image: Image) -> bool:
-    """Whether width and height change places in the upright image."""
+    """Whether width and height are exchanged in the upright image."""
     return orientation(image) in _TURNED
 
 
 def upright_rgb(image: Image) -> Image:
-    """A decoded image in RGB, turned as its EXIF orientation says; the same object if it is that already."""
+    """A decoded image in RGB and upright by its EXIF orientation; the same object if it already is."""
     turn = load("PIL.Image", "train").Transpose
     turns = {
         2: turn.FLIP_LEFT_RIGHT,
@@ -204,17 +228,17 @@ def upright_rgb(image: Image) -> Image:
         7: turn.TRANSVERSE,
         8: turn.ROTATE_90,
     }
-    seen, number = rgb(image), orientation(image)
-    return seen.transpose(turns[number]) if number in turns else seen
+    image, number = rgb(image), orientation(image)
+    return image.transpose(turns[number]) if number in turns else image
 
 
 def rgb(image: Image) -> Image:
     """Convert to RGB. Transparency is dropped.
 
-    Shades of 16 bits (modes ``I;16``, ``I;16B`` ..., and ``I`` from PNG, PPM and 16-bit TIFF) are divided by 257, those
-    of 12 bits by 16. Other integers (``I``) are shades of 8 bits if all lie in 0..255, else of 16 bits if all lie in
-    0..65535. Floats (``F``) are multiplied by 255 if all lie in 0..1, else they are shades of 8 bits if all lie in
-    0..255 and the highest is 2 or more: what goes a little beyond 1 would be black as such.
+    16-bit values (modes ``I;16``, ``I;16B`` ..., and ``I`` from PNG, PPM and 16-bit TIFF) are divided by 257, 12-bit
+    values by 16. Other integers (``I``) are 8-bit values if all lie in 0..255, else 16-bit values if all lie in
+    0..65535. Floats (``F``) are multiplied by 255 if all lie in 0..1, else they are 8-bit values if all lie in
+    0..255 and the highest is 2 or more: an image that goes a little beyond 1 would come out black.
 
     Raises:
         InputError: the values lie in none of these ranges.
@@ -262,34 +286,6 @@ def _of_floats(image: Image) -> Any:
     )
 
 
-Look: TypeAlias = Callable[[int, int], float]
-"""Told width and height of the upright image in pixels, it says how many times smaller the image may be given."""
-
-_SAYS = " cannot be read: "
-
-
-class BadImageError(InputError):
-    """An image is corrupt, truncated or missing.
-
-    A worker process of ``torch.utils.data.DataLoader`` sends an error home as its class and one text, in
-    which the message comes last, after the worker's traceback. So all that this error knows is its message,
-    and of such a text it keeps the message alone.
-    """
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
-
-    @classmethod
-    def of(cls, name: str, reason: str) -> BadImageError:
-        """The error for the image called ``name``."""
-        return cls(f"{name}{_SAYS}{reason}. Replace the file, or leave such images out with --on-bad-image skip")
-
-    @property
-    def name(self) -> str:
-        """Name of the image, as the data source gives it."""
-        return str(self).rpartition(_SAYS)[0]
-
-
 class Images(Protocol):
     """A sequence of images that are read one at a time."""
 
@@ -304,72 +300,87 @@ class Images(Protocol):
 
         Args:
             row: number of the image.
-            look: called once; 2.5 from it allows the image at half of its size, as JPEG decodes to a half, a quarter
-                or an eighth in less time. Other formats come whole. Without it, so do all.
+            look: called once; where it returns 2.5, a JPEG may be decoded at half of its size, as that takes less time
+                (a quarter and an eighth too). Other formats are always decoded whole, as is all without it.
 
         Raises:
             BadImageError: the image is corrupt, truncated or missing.
         """
 
 
-class ImageFiles:
+class _Named:
+    """A number of images with a name each."""
+
+    def __init__(self, names: Sequence[str], count: int) -> None:
+        if count != len(names):
+            raise InputError(f"names must hold one name per image, got {len(names)} for {count} images")
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        return self.names[row]
+
+
+class _EncodedImages(_Named):
+    """Images that are decoded when they are read."""
+
+    max_pixels = MAX_PIXELS
+
+    def source(self, row: int) -> Path | io.BytesIO:
+        """The image's file, or its content."""
+        raise NotImplementedError
+
+    def read(self, row: int, look: Look | None = None) -> Image:
+        return self.opened(row, lambda image: _pixels(image, look))
+
+    def opened(self, row: int, work: Callable[[Any], T]) -> T:
+        """``work`` of the opened image; whatever goes wrong with it is a :class:`BadImageError`."""
+        name = self.name(row)
+        try:
+            return with_opened(self.source(row), work, max_pixels=self.max_pixels)
+        except FileNotFoundError:
+            raise BadImageError.of(name, "the file is missing") from None
+        except (MemoryError, BadImageError):
+            raise
+        except Exception as error:  # a broken file makes PIL's readers raise nearly anything, struct.error included
+            # the path is in the message already, and PIL's text may hold a memory address, which never helps
+            reason = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+            raise BadImageError.of(name, reason or type(error).__name__) from error
+
+
+class ImageFiles(_EncodedImages):
     """Images in files.
 
     Args:
         root: folder that ``paths`` start from.
-        paths: one per image, with ``/`` between folders; an absolute path stands for itself.
+        paths: one per image, with ``/`` between folders, which are the names; an absolute path stands for itself.
     """
 
-    max_pixels = MAX_PIXELS
-
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
+        super().__init__(paths, len(paths))
         self.root, self.paths = root, paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def name(self, row: int) -> str:
-        """The path as it was given."""
-        return self.paths[row]
-
-    def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
-        return _decode(self, row, look)
 
     def source(self, row: int) -> Path:
         """The file."""
         return self.root / self.paths[row]
 
 
-class ImageBytes:
+class ImageBytes(_EncodedImages):
     """Images as encoded bytes (PNG, JPEG and so on).
 
     Args:
-        cells: one per image: ``bytes``, or an Arrow binary array, which stays where it is; one cell is copied
-            when it is read.
+        cells: one per image: ``bytes``, or an Arrow binary array, of which one cell is copied when it is read.
         names: one per image.
     """
 
-    max_pixels = MAX_PIXELS
-
     def __init__(self, cells: Any, names: Sequence[str]) -> None:
-        if len(cells) != len(names):
-            raise InputError(f"names must hold one name per image, got {len(names)} for {len(cells)} images")
-        self.cells, self.names = cells, names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, row: int) -> str:
-        """The name as it was given."""
-        return self.names[row]
-
-    def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
-        return _decode(self, row, look)
+        super().__init__(names, len(cells))
+        self.cells = cells
 
     def source(self, row: int) -> io.BytesIO:
-        """The bytes of a cell; an empty one is a :class:`BadImageError`."""
+        """The bytes of a cell; an empty cell is a :class:`BadImageError`."""
         cell = self.cells[row]
         encoded = cell.as_py() if hasattr(cell, "as_py") else cell
         if encoded is None:
@@ -377,7 +388,7 @@ class ImageBytes:
         return io.BytesIO(encoded)
 
 
-class ImageArrays:
+class ImageArrays(_Named):
     """Images as pixels in memory.
 
     Args:
@@ -389,19 +400,10 @@ class ImageArrays:
         shape, dtype = tuple(pixels.shape), str(pixels.dtype)
         if dtype != "uint8" or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3):
             raise InputError(f"pixels must be uint8 of shape (N, H, W) or (N, H, W, 3), got {dtype} {shape}")
-        if shape[0] != len(names):
-            raise InputError(f"names must hold one name per image, got {len(names)} for {shape[0]} images")
-        self.pixels, self.names = pixels, names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def name(self, row: int) -> str:
-        """The name as it was given."""
-        return self.names[row]
+        super().__init__(names, shape[0])
+        self.pixels = pixels
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
         image: Image = load("PIL.Image", "train").fromarray(self.pixels[row])
         if look is not None:
             look(image.width, image.height)
@@ -409,17 +411,16 @@ class ImageArrays:
 
 
 class ImageRows:
-    """Some rows of other images, in the order asked for; nothing is copied.
+    """A selection of other images; nothing is copied.
 
     Args:
         images: the other images.
-        rows: ``(M,)`` int64, their row numbers.
+        rows: ``(M,)`` int64 row numbers, in the order of the selection.
     """
 
     def __init__(self, images: Images, rows: Tensor) -> None:
-        if isinstance(images, ImageRows):  # rows of rows: one step to the image however often it was chosen from
-            rows = images.rows[rows]
-            images = images.images
+        if isinstance(images, ImageRows):  # a selection of a selection stays one step away from the images
+            rows, images = images.rows[rows], images.images
         self.images: Images = images
         self.rows: Tensor = rows
 
@@ -431,7 +432,6 @@ class ImageRows:
         return self.images.name(int(self.rows[row]))
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`Images.read`."""
         return self.images.read(int(self.rows[row]), look)
 
 
@@ -448,7 +448,7 @@ def file_of(images: Images, row: int) -> Path | None:
 
 
 def limited(images: Images, max_pixels: int) -> Images:
-    """The same images with another limit for their pixels; those that lie in memory decoded have none."""
+    """The same images with another limit of pixels, for those that are decoded when they are read."""
     if isinstance(images, ImageRows):
         return ImageRows(limited(images.images, max_pixels), images.rows)
     if isinstance(images, (ImageFiles, ImageBytes)):
@@ -458,7 +458,7 @@ def limited(images: Images, max_pixels: int) -> Images:
 
 
 def look_at_head(images: Images, row: int) -> None:
-    """Open an image without decoding it: a file's format and size stand in its first bytes.
+    """Open an image without decoding it: format and size stand in the first bytes of a file.
 
     Raises:
         BadImageError: it is missing, no image or too large.
@@ -466,55 +466,29 @@ def look_at_head(images: Images, row: int) -> None:
     if isinstance(images, ImageRows):
         look_at_head(images.images, int(images.rows[row]))
     elif isinstance(images, (ImageFiles, ImageBytes)):
-        with _bad_image(images.name(row)):
-            with_opened(images.source(row), lambda image: None, max_pixels=images.max_pixels)
-
-
-@contextmanager
-def _bad_image(name: str) -> Iterator[None]:
-    """Whatever goes wrong with an encoded image is a :class:`BadImageError`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise BadImageError.of(name, "the file is missing") from None
-    except (MemoryError, BadImageError):
-        raise
-    except Exception as error:  # a broken file makes PIL's readers raise nearly anything, struct.error included
-        # the path is in the message already, and PIL's text may hold a memory address, which never helps
-        reason = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
-        raise BadImageError.of(name, reason or type(error).__name__) from error
-
-
-def _decode(images: ImageFiles | ImageBytes, row: int, look: Look | None) -> Image:
-    """Read one encoded image."""
-    with _bad_image(images.name(row)):
-        return with_opened(images.source(row), lambda image: _pixels(image, look), max_pixels=images.max_pixels)
+        images.opened(row, lambda image: None)
 
 
 def _pixels(image: Any, look: Look | None) -> Image:
     jpeg = image.format in ("JPEG", "MPO")
-    # in JPEG all that can tell an orientation stands before the pixels; to look for it takes time
+    # in a JPEG the orientation stands before the pixels; to parse it takes time
     plain = jpeg and image.info.keys().isdisjoint(("exif", "xmp"))
     if look is not None and jpeg:
         _decode_smaller(image, look, plain=plain)
     image.load()
-    seen = rgb(image) if plain else upright_rgb(image)
+    upright: Image = rgb(image) if plain else upright_rgb(image)
     if look is not None and not jpeg:
-        look(seen.width, seen.height)
-    return seen
+        look(upright.width, upright.height)
+    return upright
 
 
 def _decode_smaller(image: Any, look: Look, *, plain: bool) -> None:
-    """Have a JPEG that is not decoded yet decoded at 1/2, 1/4 or 1/8, if ``look`` allows it."""
+    """Set an opened JPEG to be decoded at 1/2, 1/4 or 1/8 where ``look`` allows it."""
     width, height = image.size
     allowed = look(height, width) if not plain and is_turned(image) else look(width, height)
     times = max(n for n in (1, 2, 4, 8) if n <= max(allowed, 1))
     if 1 < times <= min(width, height):
         image.draft(None, (width // times, height // times))
-
-
-R = TypeVar("R")
-_CHUNK = 8  # images that a thread takes at once: few enough that no thread waits long for the last one
 
 
 def decoded(
@@ -525,14 +499,14 @@ def decoded(
     *,
     threads: int,
 ) -> tuple[Tensor, list[BadImageError | None]]:
-    """Read, cut and normalise images.
+    """Read, crop and normalise images.
 
     Args:
-        images: where to read.
-        transform: what to make of each.
+        images: what to read from.
+        transform: applied to each.
         rows: B row numbers.
-        seeds: B numbers; an image's cut follows from its own alone, whatever thread decodes it.
-        threads: how many of them decode.
+        seeds: B numbers; an image's crop depends on its own seed alone, whatever thread decodes it.
+        threads: number of threads that decode.
 
     Returns:
         The images that could be read, ``(B', 3, size, size)`` float32 channels-last, and for each of ``rows`` the
@@ -541,9 +515,9 @@ def decoded(
     threads = _check.count("threads", threads)
     pixels = load("numpy", "train").empty((len(rows), transform.size, transform.size, 3), "uint8")
 
-    def fill(place: int) -> BadImageError | None:
+    def fill(number: int) -> BadImageError | None:
         try:
-            pixels[place] = _cut_out(images, transform, rows[place], seeds[place])
+            pixels[number] = _cropped(images, transform, rows[number], seeds[number])
         except BadImageError as error:
             return error
         return None
@@ -554,7 +528,7 @@ def decoded(
     return transform.normalised(torch.from_numpy(pixels)), errors
 
 
-def _cut_out(images: Images, transform: ImageTransform, row: int, seed: int) -> Any:
+def _cropped(images: Images, transform: ImageTransform, row: int, seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)  # its own: torch's is shared by all threads
     cuts: list[Cut] = []
 
@@ -567,7 +541,7 @@ def _cut_out(images: Images, transform: ImageTransform, row: int, seed: int) -> 
 
 
 def in_threads(function: Callable[[T], R], values: Sequence[T], threads: int) -> list[R]:
-    """``[function(value) for value in values]``, in that order; with one thread, in the caller's own.
+    """``[function(value) for value in values]`` by several threads; one thread is the caller's own.
 
     Example:
         >>> in_threads(abs, [-3, 2, -1], threads=2)

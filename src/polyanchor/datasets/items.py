@@ -1,4 +1,4 @@
-"""Labelled items and the parts of a data set: what every data source gives."""
+"""Labelled items and splits: what every data source returns."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ class Items:
 
     Attributes:
         inputs: images, read one at a time, or ``(N, D)`` floating vectors computed beforehand.
-        labels: ``(N,)`` int64, the source's own class ids, 0 or more; not always without gaps.
-        class_names: class id -> name, for those classes that have one; may name classes that have no item
-            here.
-        names: one name per row where ``inputs`` are vectors; empty if they have none. Images know their own.
-        sublabels: ``(N,)`` int64, known finer classes within the classes, where a source has them. Nothing trains on
-            them: they tell whether local centres were found.
+        labels: ``(N,)`` int64, the source's own class ids, 0 or more, possibly with gaps.
+        class_names: class id -> name, for classes that have one; may name classes without items.
+        names: one per row of vectors, or empty; images have names of their own.
+        sublabels: ``(N,)`` int64, finer classes within the classes, where a source has them. They are not trained on:
+            they tell whether local centres were found.
 
     Raises:
-        TypeError: labels or vectors have another dtype.
-        ValueError: a shape is another, or a class id is below 0.
+        TypeError: wrong dtype of labels or vectors.
+        ValueError: wrong shape, or a class id below 0.
 
     Example:
         >>> import torch
@@ -48,7 +47,7 @@ class Items:
 
     def __post_init__(self) -> None:
         if isinstance(self.inputs, Tensor):
-            # no rows are no fault here: a part may be empty, and whoever needs items says so with the part's name
+            # a split may be empty; the error about that is raised where its name is known
             empty = self.inputs.shape[:1] == (0,)
             inputs = self.inputs.new_zeros(1, *self.inputs.shape[1:]) if empty else self.inputs
             _check.vectors("inputs", inputs, rows="N")
@@ -75,17 +74,17 @@ class Items:
     @property
     def classes(self) -> Tensor:
         """``(C,)`` int64, the class ids that occur, ascending."""
-        found: Tensor = self.labels.unique()
-        return found
+        classes: Tensor = self.labels.unique()
+        return classes
 
     def name(self, row: int) -> str:
-        """The row's name: a path, a row of a table, or its number where there is no better."""
+        """Name of a row: a path, a row of a table, or else its number."""
         if not isinstance(self.inputs, Tensor):
             return self.inputs.name(row)
         return self.names[row] if self.names else str(row)
 
     def subset(self, rows: Tensor) -> Items:
-        """The rows asked for, in that order; no image is read or copied, nor are vectors that follow one another.
+        """A selection of rows, in that order; no image is read, and contiguous vectors are not copied.
 
         Args:
             rows: ``(M,)`` int64 row numbers, or ``(N,)`` bool.
@@ -97,27 +96,27 @@ class Items:
         return replace(self, inputs=inputs, labels=self.labels[rows], names=names, sublabels=sublabels)
 
     def without(self, names: Iterable[str]) -> Items:
-        """The items that are not named: those whose images could be read, for example."""
-        left_out = set(names)
-        if not left_out:
+        """All items but those with these names, for example the images that could not be read."""
+        excluded = set(names)
+        if not excluded:
             return self
-        return self.subset(torch.tensor([row for row in range(len(self)) if self.name(row) not in left_out]))
+        return self.subset(torch.tensor([row for row in range(len(self)) if self.name(row) not in excluded]))
 
     def select_classes(self, ids: Tensor | Iterable[int]) -> Items:
-        """The items of some classes, in their order here.
+        """The items of these classes, in their present order.
 
         Raises:
-            ValueError: no item is of one of the classes.
+            ValueError: a class has no items.
         """
-        wanted = ids if isinstance(ids, Tensor) else torch.tensor(list(ids), dtype=torch.int64)
-        absent = wanted[~torch.isin(wanted, self.labels)]
+        classes = ids if isinstance(ids, Tensor) else torch.tensor(list(ids), dtype=torch.int64)
+        absent = classes[~torch.isin(classes, self.labels)]
         if len(absent):
             raise InputError(f"class ids {absent[:5].tolist()} have no items here; see Items.classes for those that do")
-        return self.subset(torch.isin(self.labels, wanted))
+        return self.subset(torch.isin(self.labels, classes))
 
 
 def _rows_of(vectors: Tensor, rows: Tensor) -> Tensor:
-    """A view where the rows follow one another, as those of a part mostly do: a second copy may not fit in memory."""
+    """A view where the rows are contiguous, as those of a split mostly are: a second copy may not fit in memory."""
     if len(rows) and bool((rows.diff() == 1).all()) and int(rows[0]) >= 0 and int(rows[-1]) < len(vectors):
         return vectors[int(rows[0]) : int(rows[-1]) + 1]
     return vectors[rows]
@@ -131,10 +130,10 @@ class Split:
         name: the data source as the user named it.
         train: items to train on.
         test: items to search with; they are searched among themselves if there is no gallery.
-        gallery: items that ``test`` is searched in, where the data set sets some apart.
+        gallery: items that ``test`` is searched in, where the data set has a gallery.
         notes: what a reader of the numbers has to know, for example that the copy was not complete.
-        missing: listed images that were not there and are left out (``allow_partial``).
-        validation: items to choose the best epoch with, where the data set sets some apart.
+        missing: number of listed images that are missing and left out (``allow_partial``).
+        validation: items to choose the best epoch with, where the data set has a validation split.
     """
 
     name: str
@@ -147,15 +146,15 @@ class Split:
 
 
 def content_digest(items: Items) -> str:
-    """Hexadecimal digest of what the items hold, in order.
+    """Hexadecimal digest of the items' contents, in order.
 
-    Of vectors and pixels in memory it is a digest of every value. Of encoded images it is one of their sizes in bytes,
-    which another image hardly ever shares: a file is looked at and not read, which costs no more than opening each of
-    them once, as every epoch does. A file that changed and kept its size is not noticed.
+    Vectors and pixels in memory enter with every value, encoded images with their size in bytes, which another image
+    hardly ever shares and which is known without reading the file. A file that changed and kept its size is not
+    noticed.
 
     Example:
         >>> labels = torch.tensor([0, 1])
-        >>> contents(Items(torch.eye(2), labels)) == contents(Items(2 * torch.eye(2), labels))
+        >>> content_digest(Items(torch.eye(2), labels)) == content_digest(Items(2 * torch.eye(2), labels))
         False
     """
     digest = hashlib.blake2b(digest_size=16)
@@ -163,15 +162,15 @@ def content_digest(items: Items) -> str:
         digest.update(items.inputs.contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
     for row in range(len(items)):
-        stamp = _stamp(items.inputs, row)
-        digest.update(b"%d %d " % (row, len(stamp)) + stamp)
+        content = _content(items.inputs, row)
+        digest.update(b"%d %d " % (row, len(content)) + content)
     return digest.hexdigest()
 
 
-def _stamp(images: Images, row: int) -> bytes:
-    """Tells an image from another in its place; empty where there is none, or no way to tell without decoding it."""
+def _content(images: Images, row: int) -> bytes:
+    """Pixels or encoded size of an image; empty if it is missing or has neither without being decoded."""
     if isinstance(images, ImageRows):
-        return _stamp(images.images, int(images.rows[row]))
+        return _content(images.images, int(images.rows[row]))
     if isinstance(images, ImageFiles):
         try:
             return b"%d" % (images.root / images.paths[row]).stat().st_size
@@ -182,6 +181,6 @@ def _stamp(images: Images, row: int) -> bytes:
         return pixels
     if isinstance(images, ImageBytes):
         cell = images.cells[row]
-        held = cell.as_buffer() if hasattr(cell, "as_buffer") else cell  # of Arrow's, without a copy
-        return b"" if held is None else b"%d" % len(memoryview(held))
+        encoded = cell.as_buffer() if hasattr(cell, "as_buffer") else cell  # of Arrow's, without a copy
+        return b"" if encoded is None else b"%d" % len(memoryview(encoded))
     return b""

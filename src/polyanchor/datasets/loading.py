@@ -1,4 +1,4 @@
-"""Items as tensors: the dataset, and how its samples become a batch."""
+"""Items as tensors: the dataset, its batches, and images in mixed forms."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ if TYPE_CHECKING:
 
 
 Sample: TypeAlias = tuple[Tensor, int, int]
+Given: TypeAlias = "str | os.PathLike[str] | bytes | Image | ndarray[Any, Any]"
+# A PIL image is decoded on its first use. Two threads may not decode the same one, nor two that read from one stream,
+# as members of an archive do.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What stands in a batch for an image that cannot be read, until :func:`collate` takes it out."""
+    """Placeholder for an image that cannot be read, until :func:`collate` removes it."""
 
     name: str
 
@@ -57,23 +61,22 @@ class Batch(NamedTuple):
 
 
 class ItemDataset(Dataset["Sample | Skipped"]):
-    """Items with a transform, as ``torch.utils.data.DataLoader`` wants them.
+    """Items with a transform, as a ``torch.utils.data.Dataset``.
 
-    The random choices of an item follow from ``seed``, the epoch and the row. So an item looks the same whatever
-    worker, thread or process reads it, after resuming as without. A transform of your own may draw from torch's CPU
-    generator, which is set for each item and put back afterwards; one that draws from ``random`` or
-    ``numpy.random`` is outside of this.
+    The random choices of an item depend on ``seed``, the epoch and the row alone, so that an item looks the same in any
+    worker, thread or process, and after resuming. A transform of your own may draw from torch's CPU generator, which is
+    seeded for each item and restored afterwards; draws from ``random`` or ``numpy.random`` are not reproduced.
 
     A data loader asks for whole batches (``__getitems__``) and needs ``collate_fn=collate``. Images with a transform
-    of :mod:`polyanchor.datasets.transforms` are then decoded by ``torch.get_num_threads()`` threads: all that torch
-    computes with in the main process, one in a worker.
+    of :mod:`polyanchor.datasets.transforms` are then decoded by ``torch.get_num_threads()`` threads: all of torch's
+    threads in the main process, one in a worker.
 
     Args:
-        items: what to read.
-        transform: image -> ``(3, H, W)`` tensor, or vector -> vector; None leaves vectors as they are. Transforms
+        items: images or vectors.
+        transform: image -> ``(3, H, W)`` tensor, or vector -> vector; None leaves vectors unchanged. Transforms
             other than those of :mod:`polyanchor.datasets.transforms` are called item by item.
         seed: 0 or more.
-        on_bad: ``"stop"`` raises :class:`BadImageError` at an image that cannot be read; ``"skip"`` gives
+        on_bad: ``"stop"`` raises :class:`BadImageError` at an image that cannot be read; ``"skip"`` returns
             :class:`Skipped` for it.
 
     Raises:
@@ -104,7 +107,7 @@ class ItemDataset(Dataset["Sample | Skipped"]):
         return len(self.items)
 
     def __getitem__(self, row: int) -> Sample | Skipped:
-        """Sample of a row: of epoch 0, or of that of a :class:`~polyanchor.datasets.samplers.Row`."""
+        """Sample of a row, in epoch 0 or in the epoch of a :class:`~polyanchor.datasets.samplers.Row`."""
         inputs, transform = self.items.inputs, self.transform
         if isinstance(inputs, Tensor):
             return self._transformed(inputs[row], row), self._labels[row], int(row)
@@ -119,7 +122,7 @@ class ItemDataset(Dataset["Sample | Skipped"]):
             return Skipped(error.name)
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
-        """The batch of some rows; images of it are channels-last in memory."""
+        """Batch of rows; images are channels-last in memory."""
         if isinstance(self.items.inputs, Tensor) or not isinstance(self.transform, ImageTransform):
             return collate([self[row] for row in rows])
         return self._batch(self.items.inputs, self.transform, rows)
@@ -139,25 +142,25 @@ class ItemDataset(Dataset["Sample | Skipped"]):
         if self.transform is None:
             return torch.as_tensor(inputs)
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would set the generators of the accelerators too, and with them dropout
+            # torch.manual_seed would also seed the generators of the accelerators, and so change dropout
             torch.default_generator.manual_seed(_mixed(self.seed, _epoch(row), row))
             return self.transform(inputs)
 
 
 def ignore_sigint(worker: int) -> None:
-    """For ``DataLoader(worker_init_fn=...)``: a request to stop goes to the whole group; the main process answers."""
+    """For ``DataLoader(worker_init_fn=...)``: a signal goes to the whole process group; the main process handles it."""
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    # the main process ends workers that do not end by themselves with SIGTERM, so a later one counts
+    # the first SIGTERM is the group's; the main process sends a second one to workers that do not end
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def ignore_sigint_and_nice(worker: int) -> None:
-    """Like :func:`ignore_sigint`, for a training on the CPU: the worker takes the time that the training leaves over.
+    """:func:`ignore_sigint` and a low priority, for training on the CPU.
 
-    A step divides its work evenly among the cores; one that also decodes makes the others wait. The worker still gets
-    about a tenth of a busy core.
+    A step divides its work evenly among the cores, and a core that also decodes makes the others wait. The worker still
+    gets about a tenth of a busy core.
     """
     ignore_sigint(worker)
     if hasattr(os, "nice"):  # not on Windows
@@ -165,10 +168,10 @@ def ignore_sigint_and_nice(worker: int) -> None:
 
 
 def collate(samples: Sequence[Sample | Skipped] | Batch) -> Batch:
-    """Put samples together and take the skipped ones out.
+    """Stack samples into a batch, without the skipped ones.
 
     Args:
-        samples: what :class:`ItemDataset` gave; a batch stays as it is.
+        samples: of :class:`ItemDataset`; a batch is returned unchanged.
 
     Raises:
         ValueError: the inputs differ in shape.
@@ -189,14 +192,13 @@ def collate(samples: Sequence[Sample | Skipped] | Batch) -> Batch:
 
 
 def listing_digest(items: Items) -> str:
-    """Hexadecimal digest of names and labels, in order: tells whether two runs saw the same list of items.
+    """Hexadecimal digest of names and labels, in order: equal for two runs on the same list of items.
 
-    Inputs are not read. Names are relative to the data set, so a copy elsewhere has the same fingerprint.
+    Inputs are not read. Names are relative to the data set, so a copy elsewhere has the same digest.
 
     Example:
-        >>> fingerprint(Items(torch.eye(2), torch.tensor([0, 1]))) == fingerprint(
-        ...     Items(torch.eye(2), torch.tensor([1, 0]))
-        ... )
+        >>> vectors = torch.eye(2)
+        >>> listing_digest(Items(vectors, torch.tensor([0, 1]))) == listing_digest(Items(vectors, torch.tensor([1, 0])))
         False
     """
     digest = hashlib.blake2b(digest_size=16)
@@ -216,19 +218,13 @@ def _mixed(seed: int, epoch: int, row: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-Given: TypeAlias = "str | os.PathLike[str] | bytes | Image | ndarray[Any, Any]"
-# Opened lazily, a PIL image is decoded where it is first looked at, and not by two threads at once: not the same image,
-# and not two that read from one stream, as members of an archive do.
-_ONE_AT_A_TIME = threading.Lock()
-
-
 def collected(inputs: Iterable[Given] | Given | Tensor) -> list[Given] | Tensor:
-    """A list of images, or vectors, from whatever has only one meaning.
+    """A list of images, or vectors, from every unambiguous form of input.
 
     Args:
-        inputs: a tensor, which stays as it is; a NumPy array: ``(N, D)`` floating vectors, one ``(H, W)`` or
-            ``(H, W, C)`` uint8 image or ``(N, H, W, C)`` of them, C being 1, 3 or 4; one image; or images in any
-            iterable, which is read to its end.
+        inputs: a tensor, which is returned unchanged; a NumPy array: ``(N, D)`` floating vectors, one ``(H, W)`` or
+            ``(H, W, C)`` uint8 image or ``(N, H, W, C)`` of them, C being 1, 3 or 4; one image; or any iterable of
+            images, which is read to its end.
 
     Raises:
         TypeError: something else, or an array of another dtype.
@@ -247,7 +243,7 @@ def collected(inputs: Iterable[Given] | Given | Tensor) -> list[Given] | Tensor:
         return [inputs]  # type: ignore[list-item]
     if not isinstance(inputs, Iterable):
         raise InputTypeError(f"inputs must be images (paths, PIL images, bytes, arrays), got {type(inputs).__name__}")
-    return list(inputs)  # MixedImages looks at each
+    return list(inputs)  # MixedImages checks each
 
 
 def _of_array(array: ndarray[Any, Any]) -> list[Given] | Tensor:
@@ -271,10 +267,10 @@ def _kinds() -> tuple[type, ...]:
 
 
 class MixedImages:
-    """Images in any form and order.
+    """Images in any mixture of forms.
 
     Args:
-        given: one per image: a path, a PIL image, which stays as it is, the bytes of an image file, or an ``(H, W)``
+        given: one per image: a path, a PIL image, which is not changed, the bytes of an image file, or an ``(H, W)``
             or ``(H, W, C)`` uint8 array.
 
     Raises:
@@ -304,14 +300,13 @@ class MixedImages:
         return len(self.given)
 
     def name(self, row: int) -> str:
-        """The path as it was given; of a PIL image, the file it was opened from or its place in the list."""
+        """The path; for a PIL image the file that it was opened from, or else its position."""
         entry = self.given[row]
         if isinstance(entry, (str, os.PathLike)):
             return os.fspath(entry)
         return str(getattr(entry, "filename", "")) or f"image {row}"
 
     def read(self, row: int, look: Look | None = None) -> Image:
-        """See :meth:`polyanchor.datasets.images.Images.read`."""
         entry: Any = self.given[row]
         if isinstance(entry, (str, os.PathLike)):
             return ImageFiles(Path(), [os.fspath(user_path(entry))]).read(0, look)
@@ -323,12 +318,12 @@ class MixedImages:
                 entry = image.fromarray(entry[..., 0] if entry.shape[2:] == (1,) else entry)
             with _ONE_AT_A_TIME:
                 entry.load()
-                seen = upright_rgb(entry)
-                seen = seen.copy() if seen is entry else seen
+                upright = upright_rgb(entry)
+                upright = upright.copy() if upright is entry else upright
         except MemoryError:
             raise
         except Exception as error:  # opened lazily, it is decoded here: see images.py
             raise BadImageError.of(self.name(row), str(error) or type(error).__name__) from error
         if look is not None:
-            look(seen.width, seen.height)
-        return seen
+            look(upright.width, upright.height)
+        return upright

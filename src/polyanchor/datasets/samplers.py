@@ -1,4 +1,4 @@
-"""Which items make a batch: decided by (seed, epoch) alone, whatever the number of processes or workers."""
+"""Batch samplers: batches depend on (seed, epoch) alone, not on the number of processes or workers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Row(int):
-    """The number of a row that knows the epoch it is drawn in: to everybody else an int like any other.
+    """A row number that carries the epoch it is drawn in; otherwise an int.
 
-    A data loader hands it to the worker processes as it is, so a dataset can augment by epoch there.
+    A data loader sends it to its worker processes, so that a dataset can augment by epoch there.
 
     Args:
-        row: the number.
+        row: row number.
         epoch: 0 or more.
 
     Example:
@@ -35,33 +35,33 @@ class Row(int):
     epoch: int
 
     def __new__(cls, row: int, epoch: int = 0) -> Row:
-        made = super().__new__(cls, row)
-        made.epoch = epoch
-        return made
+        number = super().__new__(cls, row)
+        number.epoch = epoch
+        return number
 
     def __reduce__(self) -> tuple[type[Row], tuple[int, int]]:
         return Row, (int(self), self.epoch)
 
 
 class EpochBatches(Sampler[list[Row]]):
-    """Batches of one epoch after another; sub-classes say which rows a batch holds.
+    """Base class of batch samplers: sub-classes define the rows of an epoch's batches.
 
-    It is a ``batch_sampler`` of ``torch.utils.data.DataLoader`` and gives lists of :class:`Row`: integers, for any
-    dataset. Each iteration is a new epoch, which begins when its first batch is asked for, unless :meth:`set_epoch`
-    or :meth:`load_state_dict` say which it is. Lightning calls :meth:`set_epoch` itself.
+    A ``batch_sampler`` of ``torch.utils.data.DataLoader``, which yields lists of :class:`Row`. Each iteration is a new
+    epoch, which begins when its first batch is asked for, unless :meth:`set_epoch` or :meth:`load_state_dict` sets it.
+    Lightning calls :meth:`set_epoch` itself.
 
     Args:
         size: rows in a batch, over all processes together.
         seed: 0 or more.
         rank: number of this process.
-        ranks: number of processes. Their parts of a batch, put together in the order of their ranks, are the batch
-            of a single process. Parts differ by at most one row; of a batch smaller than ``ranks``, some are empty.
+        ranks: number of processes. Their shares of a batch, concatenated in the order of their ranks, are the batch
+            of a single process. Shares differ by at most one row; of a batch smaller than ``ranks``, some are empty.
 
     Attributes:
-        epoch: that of the latest iteration, or the one that was set since.
-        position: batch it began at, or is to begin at: 0 unless :meth:`load_state_dict` says otherwise. A data
-            loader asks for batches before they are trained on; so the training loop keeps its own place, the number
-            of batches trained on, and gives it back with that method.
+        epoch: of the latest iteration, or the one that was set since.
+        position: batch at which it began, or is to begin: 0 unless :meth:`load_state_dict` set another. A data
+            loader asks for batches before they are trained on, so the training loop counts the batches itself and
+            restores its count with that method.
     """
 
     def __init__(self, *, size: int, seed: int, rank: int, ranks: int) -> None:
@@ -87,23 +87,23 @@ class EpochBatches(Sampler[list[Row]]):
 
     @property
     def sampler(self) -> EpochBatches:
-        """Itself: this is where Lightning looks for a ``set_epoch`` to call."""
+        """Itself: where Lightning looks for ``set_epoch``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration goes through an epoch: from its first batch, unless it is the present one."""
+        """Set the epoch of the next iteration; it begins at the first batch, unless the epoch is the present one."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
         self._begun = False
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next iteration begins, in the form that :meth:`load_state_dict` takes."""
+        """Where the next iteration begins, for :meth:`load_state_dict`."""
         if self._begun:
             return {"epoch": self.epoch + 1, "position": 0}
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next iteration at a place; one that is under way is not moved."""
+        """Set where the next iteration begins; one that is under way is not affected."""
         self.epoch, self.position, self._begun = int(state["epoch"]), int(state["position"]), False
 
     def __iter__(self) -> Iterator[list[Row]]:
@@ -117,7 +117,7 @@ class EpochBatches(Sampler[list[Row]]):
                 yield [Row(row, epoch) for row in rows[begin:end]]
 
     def whole(self, epoch: int, position: int) -> list[int]:
-        """The rows of one batch, of all processes together."""
+        """The rows of one batch over all processes."""
         return next(islice(self._batches(epoch), position, None))
 
     def _batches(self, epoch: int) -> Iterator[list[int]]:
@@ -127,9 +127,9 @@ class EpochBatches(Sampler[list[Row]]):
 class ClassBalancedBatches(EpochBatches):
     """Batches of ``classes`` different classes with ``images`` items each.
 
-    Classes come in shuffled rounds: each is drawn once before any is drawn again. So do the items of a class;
-    one that has fewer than ``images`` repeats as little as possible. An epoch has as many batches as fit into
-    the number of items, at least one.
+    Classes are drawn in shuffled rounds: each once before any is drawn again. So are the items of a class; a class of
+    fewer than ``images`` items repeats them as little as possible. An epoch has as many batches as fit into the number
+    of items, at least one.
 
     Args:
         labels: ``(N,)`` integer, class of each row.
@@ -186,12 +186,12 @@ class ClassBalancedBatches(EpochBatches):
                 whole, rest = divmod(self.images, len(rows))
                 if whole:  # a class may be large, and this is done for every batch
                     batch += rows.tolist() * whole
-                batch += [int(rows[place]) for place in members[number].draw(rest)]
+                batch += [int(rows[position]) for position in members[number].draw(rest)]
             yield batch
 
 
 class ShuffledBatches(EpochBatches):
-    """Batches of a plain shuffle, the last incomplete one left out: the published Proxy Anchor protocol.
+    """Batches of a plain shuffle without the last incomplete one: the published Proxy Anchor protocol.
 
     Args:
         items: number of items, or their ``(N,)`` labels, of which only the length counts.
@@ -232,18 +232,14 @@ class ShuffledBatches(EpochBatches):
 
 
 class _Rounds:
-    """Draws from 0 to n-1 in shuffled rounds: each number once before any comes again."""
+    """Draws from 0 to n-1 in shuffled rounds: each number once before any is drawn again."""
 
     def __init__(self, n: int, generator: np.random.Generator) -> None:
         self.n, self.generator = n, generator
         self.left: list[int] = []
 
     def draw(self, count: int) -> list[int]:
-        """``count`` different numbers, at most n.
-
-        Where one round ends within the draw, numbers of the next that the draw holds already are passed over
-        and stay in that round.
-        """
+        """``count`` different numbers, at most n; those of a new round that are drawn already stay in the round."""
         drawn, self.left = self.left[:count], self.left[count:]
         if len(drawn) < count:
             fresh = [int(number) for number in self.generator.permutation(self.n)]

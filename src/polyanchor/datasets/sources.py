@@ -1,4 +1,4 @@
-"""Every data source by its name: the one place that turns the text of ``--data`` into a split."""
+"""Data sources by name: turns the text of ``--data`` into a split."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from polyanchor._io import user_path
 from polyanchor.datasets.benchmarks import cars196, cifar100, cub200, digits, inshop, sop
 from polyanchor.datasets.formats import csv as csv_list
 from polyanchor.datasets.formats import folder, parquet, vectors
-from polyanchor.datasets.images import MAX_PIXELS, limited
+from polyanchor.datasets.images import limited
 from polyanchor.datasets.items import Items, Split
+from polyanchor.datasets.spec import KINDS, MAX_PIXELS, source_spec
 from polyanchor.datasets.splits import SourceItems, checked
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a user wants to know of a data source before using it.
+    """Summary of a data source.
 
     Attributes:
         name: as in :func:`polyanchor.datasets.sources.open_source`; capital letters stand for a path.
         what: one line.
-        classes: classes to train on and to test on, in words.
-        images: images to train on and to test on, in words.
+        classes: training and test classes, as text.
+        images: training and test images, as text.
         citation: the paper to cite; empty for the user's own data.
         where: how to get it.
-        licence: what is known of its terms; empty if nothing is.
+        licence: its terms as far as they are known.
     """
 
     name: str
@@ -110,8 +111,7 @@ _OFFICIAL: Mapping[str, Callable[..., SourceItems]] = {
     "inshop": inshop.read,
 }
 BENCHMARKS = (*_OFFICIAL, "cifar100")
-"""Sources that lie in ``root`` and have official numbers."""
-_PLACES = ("folder", "csv", "parquet", "features")
+"""Sources that lie in ``root`` and have official counts."""
 
 
 def open_source(
@@ -129,23 +129,22 @@ def open_source(
 
     Args:
         spec: ``digits``, ``cub200``, ``cars196``, ``sop``, ``inshop``, ``cifar100``, ``folder:DIR``,
-            ``csv:FILE``, ``parquet:FILE-or-DIR`` or ``features:FILE``. Paths start from the working
-            directory.
+            ``csv:FILE``, ``parquet:FILE-or-DIR`` or ``features:FILE``, or a bare path, see
+            :func:`~polyanchor.datasets.spec.source_spec`. Paths start from the working directory.
         root: folder that holds the benchmark data sets (the first six), or the data set itself.
-        allow_partial: accept a copy of a benchmark that is not complete, and lists that name missing images;
-            ``Split.notes`` then says so.
+        allow_partial: accept an incomplete copy of a benchmark and lists that name missing images;
+            ``Split.notes`` says so.
         labels: ``"fine"`` or ``"coarse"``, for ``cifar100``.
         train_share: share of the classes that train, for sources without a split of their own.
         test: another source to test on. All items of ``spec`` then train and all items of ``test`` are
-            searched among themselves; its class ids are raised so that none is a training class's.
-        drop_shared: leave out those classes of ``test`` whose name is also a training class's (Omniglot's two
+            searched among themselves; its class ids are shifted beyond the training classes.
+        drop_shared: leave out the classes of ``test`` whose name is also a training class's (Omniglot's two
             small sets both hold Greek and Latin). Classes without a name stay.
-        max_pixels: most pixels of an image, width times height; a larger one cannot be read.
+        max_pixels: limit of an image's pixels, width times height; a larger one cannot be read.
 
     Raises:
-        ValueError: an unknown source, a copy that is not complete, or data that cannot be used; the message
-            says what was expected, what was found and what to do.
-        OSError: a file or folder is not there.
+        ValueError: an unknown source, an incomplete copy, or data that cannot be used.
+        OSError: a file or folder is missing.
 
     Example:
         >>> split = open_source("digits")
@@ -174,9 +173,9 @@ def open_items(
     unclassed: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Items:
-    """All items of a data source, whatever split it has. Arguments and errors as for :func:`open_source`.
+    """All items of a data source, regardless of its split. Arguments and errors as for :func:`open_source`.
 
-    With ``unclassed`` the images of ``folder:DIR`` may lie in no class folder: they are of the class named ``""``.
+    With ``unclassed`` the images of ``folder:DIR`` may lie outside of class folders, in a class named ``""``.
 
     Example:
         >>> len(open_items("digits"))
@@ -194,13 +193,14 @@ def _limited(listing: SourceItems, max_pixels: int) -> SourceItems:
 
 
 def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclassed: bool = False) -> SourceItems:
-    kind, colon, place = spec.partition(":")
+    spec = source_spec(spec)
+    kind, colon, name = spec.partition(":")
     if labels != "fine" and spec != "cifar100":
         raise InputError(f"labels={labels!r} is for cifar100 alone, got it with {spec!r}; leave it out")
-    if colon and kind in _PLACES:
-        if not place:
+    if colon and kind in KINDS:
+        if not name:
             raise InputError(f"{spec!r} names no path; write {kind}:PATH")
-        path = user_path(place)
+        path = user_path(name)
         if kind == "csv":
             return csv_list.read(path, allow_partial=allow_partial)
         if kind == "folder":
@@ -214,18 +214,16 @@ def _listing(spec: str, root: Path, *, allow_partial: bool, labels: str, unclass
         return _OFFICIAL[spec](root, allow_partial=allow_partial)
     names = [info.name for info in KNOWN]
     near = _check.nearest(kind, [name.partition(":")[0] for name in names])
-    if Path(spec).is_dir():
-        near = f"; for a folder of images write folder:{spec}"
     raise InputError(f"the data source must be one of {', '.join(names)}; got {spec!r}{near}")
 
 
 def _across(source: SourceItems, other: SourceItems, *, drop_shared: bool) -> Split:
-    """Train on all of one source, search all of the other."""
+    """Train on all of one source, test on all of the other."""
     shift = int(source.items.labels.max()) + 1
     if shift + int(other.items.labels.max()) < 2**63:
         names = {number + shift: name for number, name in other.items.class_names.items()}
         test = replace(other.items, labels=other.items.labels + shift, class_names=names)
-    else:  # no room for both in 64 bits
+    else:  # the sum is beyond 64 bits
         source = replace(source, items=_compact(source.items, 0))
         test = _compact(other.items, len(source.items.classes))
     if source.items.is_vectors != test.is_vectors:
@@ -243,7 +241,7 @@ def _across(source: SourceItems, other: SourceItems, *, drop_shared: bool) -> Sp
         test = test.subset(~torch.isin(test.labels, torch.tensor(list(shared))))
         notes += (f"{len(shared):,} classes of {other.name} were left out: their names are training classes' too",)
     elif shared:
-        # the same name may be the same class (a trained one) or chance ("0", "1"): only the user can tell
+        # equal names may mean one class, or be chance ("0", "1"): only the user can tell
         notes += (
             f"{len(shared):,} class names are in both sources, the first is {min(shared.values())!r}: where they "
             "mean the same class, it was trained on; data.drop_shared leaves them out",
@@ -252,15 +250,15 @@ def _across(source: SourceItems, other: SourceItems, *, drop_shared: bool) -> Sp
 
 
 def _compact(items: Items, first: int) -> Items:
-    """The same items with classes numbered from ``first`` on."""
+    """The items with classes renumbered from ``first``."""
     classes, numbers = items.labels.unique(return_inverse=True)
-    own = items.class_names
-    names = {first + place: own[old] for place, old in enumerate(classes.tolist()) if old in own}
+    old_names = items.class_names
+    names = {first + new: old_names[old] for new, old in enumerate(classes.tolist()) if old in old_names}
     return replace(items, labels=numbers + first, class_names=names)
 
 
 def _occurring(items: Items) -> dict[int, str]:
-    """Names of those classes that have items; a source may name others too."""
+    """Names of the classes that have items."""
     return {number: items.class_names[number] for number in items.classes.tolist() if number in items.class_names}
 
 

@@ -1,4 +1,4 @@
-"""Official splits, and the counts by which a copy of a data set proves to be the one that papers used."""
+"""Official splits with the counts that a copy must have, and splits by class."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CIFAR = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 200
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """What one part of a data set must hold.
+    """Classes and counts of one split of a data set.
 
     Attributes:
-        name: data set and part, as ``cars196/train``.
+        name: data set and split, as ``cars196/train``.
         classes: 0-based class ids that may occur.
-        n_images: images in the complete part.
-        n_classes: classes in the complete part.
-        source: where the counts come from.
+        n_images: images in the complete split.
+        n_classes: classes in the complete split.
+        source: origin of the counts.
 
     Example:
         >>> import torch
@@ -51,43 +51,40 @@ class SplitSpec:
     source: str
 
     def verify(self, labels: Tensor, *, allow_partial: bool = False) -> tuple[str, ...]:
-        """Refuse a copy that is not the official one.
+        """Refuse a copy that differs from the official one.
 
         Args:
             labels: ``(N,)`` int64, 0-based class ids of the copy.
-            allow_partial: accept a copy with other counts. Foreign classes are refused all the same: they
-                would be another split, not part of this one.
+            allow_partial: accept a copy with other counts; foreign classes, a sign of another split, are still refused.
 
         Returns:
-            Notes for the reader of the numbers; none if the copy is complete.
+            Notes on the comparability of results; none if the copy is complete.
 
         Raises:
-            ValueError: foreign classes, nothing at all, or other counts.
+            ValueError: foreign classes, no items, or other counts.
         """
-        found = labels.unique()
-        outside = [label for label in found.tolist() if label not in self.classes]
+        classes = labels.unique()
+        outside = [label for label in classes.tolist() if label not in self.classes]
         if outside:
             raise InputError(
                 f"{self.name}: expected class ids from {self.classes.start} to {self.classes.stop - 1}, "
                 f"got {outside[:5]}; these labels belong to another split or another data set"
             )
-        counts = f"{len(labels):,} of {self.n_images:,} images, {len(found):,} of {self.n_classes:,} classes"
-        if len(labels) == self.n_images and len(found) == self.n_classes:
+        counts = f"{len(labels):,} of {self.n_images:,} images, {len(classes):,} of {self.n_classes:,} classes"
+        if len(labels) == self.n_images and len(classes) == self.n_classes:
             return ()
         if allow_partial and len(labels):
             return (
                 f"{self.name} is not the complete data set ({counts}): numbers are not comparable with published ones",
             )
         raise InputError(
-            f"{self.name}: expected {self.n_images:,} images of {self.n_classes:,} classes ({self.source}), "
-            "found "
-            f"{len(labels):,} images of {len(found):,} classes. Numbers from another copy cannot be "
-            "compared with "
+            f"{self.name}: expected {self.n_images:,} images of {self.n_classes:,} classes ({self.source}), found "
+            f"{len(labels):,} images of {len(classes):,} classes. Numbers from another copy cannot be compared with "
             "published ones; complete it, or use it as it is with --allow-partial (allow_partial=True)"
         )
 
 
-# Data set -> part -> what it must hold.
+# Data set -> split -> its counts.
 OFFICIAL: Mapping[str, Mapping[str, SplitSpec]] = MappingProxyType(
     {
         name: MappingProxyType({spec.name.rpartition("/")[2]: spec for spec in specs})
@@ -127,8 +124,8 @@ def split_by_class(items: Items, *, train_share: float = 0.5) -> tuple[Items, It
 
     Args:
         items: items of at least two classes.
-        train_share: share of the classes that train, above 0 and below 1; rounded down, but at least one
-            class stands on either side.
+        train_share: share of the classes that train, above 0 and below 1; rounded down, with at least one class on
+            either side.
 
     Returns:
         ``(train, test)``, which have no class in common.
@@ -150,22 +147,22 @@ def split_by_class(items: Items, *, train_share: float = 0.5) -> tuple[Items, It
             f"a split by class needs at least 2 classes, got {len(classes)}; "
             "give the data a split of its own (train and test folders, or a split column)"
         )
-    # the small addition keeps 0.3 of 10 classes at 3: the product is a hair below it in floating point
+    # 0.3 of 10 classes are 3, though the product is a hair below 3 in floating point
     count = min(max(int(train_share * len(classes) + 1e-9), 1), len(classes) - 1)
-    trains = torch.isin(items.labels, classes[:count])
-    return items.subset(trains), items.subset(~trains)
+    in_train = torch.isin(items.labels, classes[:count])
+    return items.subset(in_train), items.subset(~in_train)
 
 
 def hold_out_classes(train: Items, *, share: float, seed: int) -> tuple[Items, Items]:
-    """Divide the training items into those that still train and those of held-out classes.
+    """Hold out classes of the training items for validation.
 
-    Which classes are held out follows from the class ids, ``share`` and ``seed`` alone.
+    Which classes are held out depends on the class ids, ``share`` and ``seed`` alone.
 
     Args:
         train: training items of at least four classes.
-        share: share of the classes to hold out, above 0 and below 1; rounded to the nearest number, but at
-            least two classes stand on either side: among one class every answer is right, and with one class
-            to train on nothing is pushed apart.
+        share: share of the classes to hold out, above 0 and below 1; rounded to the nearest number, with at least two
+            classes on either side: within one class every result is right, and one training class leaves nothing to
+            push apart.
         seed: 0 or more.
 
     Returns:
@@ -211,11 +208,11 @@ class SourceItems:
 
     Attributes:
         name: the source as the user named it.
-        items: all items, whatever their part.
+        items: items of all splits.
         parts: ``(N,)`` int64, 0 train, 1 test or query, 2 gallery, 3 validation; None if the source has no split of
             its own.
         notes: what a reader of the numbers has to know.
-        missing: listed images that were not there and are left out of ``items``.
+        missing: number of listed images that are missing and left out of ``items``.
     """
 
     name: str
@@ -225,11 +222,11 @@ class SourceItems:
     missing: int = 0
 
     def noted(self, notes: tuple[str, ...]) -> SourceItems:
-        """The same listing with more notes."""
+        """The listing with more notes."""
         return replace(self, notes=self.notes + notes) if notes else self
 
     def verified(self, specs: Sequence[SplitSpec], *, allow_partial: bool) -> SourceItems:
-        """The same listing with the notes of :meth:`SplitSpec.verify`, one spec per part."""
+        """The listing with the notes of :meth:`SplitSpec.verify`, one spec per part."""
         assert self.parts is not None  # only sources with an official split have specs
         notes = self.notes
         for part, spec in enumerate(specs):
@@ -240,8 +237,8 @@ class SourceItems:
         """Divide by the source's own split, or by class where it has none.
 
         Raises:
-            ValueError: a part is empty, nothing in the test part can be found, or ``train_share`` is asked of
-                a source that has a split of its own.
+            ValueError: the train or test split is empty, no query has a match, or ``train_share`` is set for a source
+                with a split of its own.
         """
         if self.parts is None:
             with reading(self.name):
@@ -268,7 +265,7 @@ class SourceItems:
 
 
 def checked(split: Split) -> Split:
-    """Require test items, and that at least one of them has something to find."""
+    """Require test items, at least one of them with a match to find."""
     if not len(split.test):
         raise InputError(f"{split.name}: no test item is left, so there is nothing to search with; add some")
     labels, counts = split.test.labels.unique(return_counts=True)
@@ -295,15 +292,15 @@ def _closed_set(split: Split) -> tuple[str, ...]:
 
 
 def _with_validation(split: Split) -> Split:
-    """Say what the split's own validation part does; one in which nothing can be found does nothing."""
-    held = split.validation
-    if held is None:
+    """Note the use of the split's own validation part; drop one without matches to find."""
+    items = split.validation
+    if items is None:
         return split
-    if int(held.labels.unique(return_counts=True)[1].max()) > 1:
-        note = f"its own validation part of {len(held):,} items chooses the epoch"
+    if int(items.labels.unique(return_counts=True)[1].max()) > 1:
+        note = f"its own validation part of {len(items):,} items chooses the epoch"
         return replace(split, notes=(*split.notes, note))
     note = (
-        f"its validation part of {len(held):,} items has one item a class, so nothing can be found in it: it is left "
+        f"its validation part of {len(items):,} items has one item a class, so nothing can be found in it: it is left "
         "out, and classes are held out of the training classes instead"
     )
     return replace(split, validation=None, notes=(*split.notes, note))

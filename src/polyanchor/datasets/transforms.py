@@ -1,7 +1,7 @@
-"""From an RGB image to a float32 tensor: the random transform for training, the fixed one for testing.
+"""Transforms from an RGB image to a float32 tensor: random for training, fixed for testing.
 
-Knowing the part first saves work twice: a JPEG that is much larger than needed is decoded at a half, a quarter or an
-eighth of its size, and only the pixels that the network sees are resized.
+The crop is drawn before decoding, which saves work twice: a JPEG that is much larger than needed is decoded at a half,
+a quarter or an eighth of its size, and only the pixels that the network sees are resized.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+Transform: TypeAlias = Callable[["Image"], Tensor]
+Kind: TypeAlias = Literal["random-resized-crop", "random-crop"]
 Aspect: TypeAlias = Literal["keep", "squeeze"]
-_TRIES = 10  # at a shape that fits into the image; as torchvision's RandomResizedCrop
-_RATIO = (3 / 4, 4 / 3)  # width / height of a stretched cut, likewise
+KINDS = ("random-resized-crop", "random-crop")
+ASPECTS = ("keep", "squeeze")
+_TRIES, _RATIO = 10, (3 / 4, 4 / 3)  # attempts, and limits of width / height: those of torchvision's RandomResizedCrop
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A rectangle of an image that is stretched to a square, perhaps mirrored.
+    """A rectangle of an image that is resized to a square, perhaps mirrored.
 
     Attributes:
         of: width and height of the whole upright image, in pixels.
-        box: left, upper, right and lower edge of the rectangle in pixels of that image; may lie between pixels.
+        box: left, upper, right and lower edge of the rectangle in pixels of that image, not always whole.
         size: side of the square in pixels.
-        flip: left becomes right.
+        flip: whether it is mirrored left to right.
 
     Example:
         >>> from PIL import Image
@@ -54,15 +57,15 @@ class Cut:
 
     @property
     def reduction(self) -> float:
-        """How many times smaller the image may be decoded and the square still not be enlarged; 1 or more."""
+        """Factor, 1 or more, by which the image may be decoded smaller without the square being enlarged."""
         left, upper, right, lower = self.box
         return max(1.0, min(right - left, lower - upper) / self.size)
 
     def pixels(self, image: Image) -> Any:
-        """The square out of an RGB image of the size ``of``, or decoded to a half, a quarter or an eighth of it.
+        """The square out of an RGB image of the size ``of``, or decoded at a half, a quarter or an eighth of it.
 
-        The filter is bilinear and widens with the reduction (antialias). At the rim it takes in what is just outside
-        of the box, as if the whole image had been resized and then cut.
+        The filter is bilinear with antialias. At the rim it includes pixels just outside of the box, as if the whole
+        image had been resized and then cropped.
 
         Returns:
             ``(size, size, 3)`` uint8 numpy array.
@@ -72,8 +75,8 @@ class Cut:
         left, upper, right, lower = (edge / times for edge in self.box)
         box = (left, upper, min(right, image.width), min(lower, image.height))
         pil, numpy = _packages()
-        seen = image.resize((self.size, self.size), pil.Resampling.BILINEAR, box=box)
-        return numpy.asarray(seen.transpose(pil.Transpose.FLIP_LEFT_RIGHT) if self.flip else seen)
+        square = image.resize((self.size, self.size), pil.Resampling.BILINEAR, box=box)
+        return numpy.asarray(square.transpose(pil.Transpose.FLIP_LEFT_RIGHT) if self.flip else square)
 
 
 @cache
@@ -92,7 +95,7 @@ def center_crop(
 
     Args:
         width: of the upright image in pixels.
-        height: likewise.
+        height: of the upright image in pixels.
         generator: not used.
         size: side of the square in pixels.
         resize: shorter side of the resized image, at least ``size``; both sides if ``aspect`` is ``"squeeze"``.
@@ -159,21 +162,15 @@ def _from_resized(
     return Cut(of, box, size, flip)
 
 
-Transform: TypeAlias = Callable[["Image"], Tensor]
-Kind: TypeAlias = Literal["random-resized-crop", "random-crop"]
-KINDS = ("random-resized-crop", "random-crop")
-ASPECTS = ("keep", "squeeze")
-
-
 @dataclass(frozen=True)
 class ImageTransform:
-    """A cut, then normalisation. The cut needs the image's size alone, so that it can be drawn before decoding.
+    """A crop and a normalisation. The crop needs the image's size alone, so that it can be drawn before decoding.
 
     Attributes:
-        cutter: width, height and generator -> the part of the image that is seen.
+        cutter: width, height and generator -> crop.
         size: side of the output in pixels.
         mean: of the three channels, for values in [0, 1].
-        std: likewise.
+        std: of the three channels, for values in [0, 1].
     """
 
     cutter: Cutter
@@ -183,10 +180,8 @@ class ImageTransform:
 
     def __call__(self, image: Image) -> Tensor:
         """RGB image -> ``(3, size, size)`` float32; draws from torch's CPU generator."""
-        numpy = load("numpy", "train")
-        pixels = numpy.array(
-            self.cutter(image.width, image.height, None).pixels(image)
-        )  # a copy: PIL's is not writable
+        cut = self.cutter(image.width, image.height, None)
+        pixels = load("numpy", "train").array(cut.pixels(image))  # a copy: PIL's is not writable
         return self.normalised(torch.from_numpy(pixels)[None])[0].contiguous()
 
     def normalised(self, pixels: Tensor) -> Tensor:
@@ -210,24 +205,24 @@ def train_transform(
 ) -> ImageTransform:
     """Random crop, horizontal flip, normalisation.
 
-    ``"random-resized-crop"`` is the published Proxy Anchor protocol: a rectangle of a random share and shape
-    is stretched to the output. ``"random-crop"`` cuts a square out of the resized image.
+    ``"random-resized-crop"`` is the published Proxy Anchor protocol: a rectangle of random area and shape is
+    resized to the output. ``"random-crop"`` crops a square from the resized image.
 
     Args:
         size: side of the output in pixels.
-        resize: shorter side before the cut, at least ``size``; not used by ``"random-resized-crop"``.
+        resize: shorter side before the crop, at least ``size``; not used by ``"random-resized-crop"``.
         kind: one of the two above.
-        aspect: ``"keep"``: the shorter side becomes ``resize``, and the cut loses what is left and right (or above
-            and below); ``"squeeze"``: both sides become ``resize``, so that the whole of an oblong object stays in
-            sight. Not used by ``"random-resized-crop"``.
+        aspect: ``"keep"``: the shorter side becomes ``resize``, and the crop loses the ends of the longer side;
+            ``"squeeze"``: both sides become ``resize``, so that the whole of an oblong object stays
+            in sight. Not used by ``"random-resized-crop"``.
         scale: least and greatest share of the image's area that ``"random-resized-crop"`` takes.
-        flip: turn half of the images left to right. Not for characters and digits, which it makes others of.
+        flip: mirror half of the images left to right. Not for characters and digits, which it changes.
         mean: of the three channels of the backbone's training images, for values in [0, 1].
-        std: likewise.
+        std: of the same, for values in [0, 1].
 
     Returns:
-        RGB image -> ``(3, size, size)`` float32. It draws from torch's CPU generator, or from one that
-        :class:`~polyanchor.datasets.loading.ItemDataset` gives it.
+        RGB image -> ``(3, size, size)`` float32. It draws from torch's CPU generator, or from that of
+        :class:`~polyanchor.datasets.loading.ItemDataset`.
 
     Raises:
         ValueError: an option is out of range.
@@ -260,14 +255,14 @@ def test_transform(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> ImageTransform:
-    """Resized, the middle ``size`` by ``size`` pixels, normalisation; nothing random.
+    """Resizing, center crop of ``size`` by ``size`` pixels, normalisation; nothing random.
 
     Args:
         size: side of the output in pixels.
-        resize: shorter side before the cut, at least ``size``.
+        resize: shorter side before the crop, at least ``size``.
         aspect: see :func:`train_transform`.
         mean: of the three channels of the backbone's training images, for values in [0, 1].
-        std: likewise.
+        std: of the same, for values in [0, 1].
 
     Returns:
         RGB image -> ``(3, size, size)`` float32.

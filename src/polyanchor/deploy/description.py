@@ -1,4 +1,4 @@
-"""What is known of a trained model beside its weights: the ``config.json`` of a saved embedder."""
+"""Description of a trained model: the ``config.json`` of a saved embedder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Preprocessing(Section):
         return test_transform(size=self.size, resize=self.resize, aspect=self.aspect, mean=self.mean, std=self.std)
 
     def steps(self) -> list[str]:
-        """In words, what other programs have to do before the values are normalised."""
+        """Text of the steps before normalisation, for other programs."""
         side = "both sides become" if self.aspect == "squeeze" else "the shorter side becomes"
         return [
             "Turn the image upright as its EXIF orientation says; convert to RGB.",
@@ -52,16 +52,16 @@ class Preprocessing(Section):
 
 
 class Origin(Section):
-    """The training that a model came from."""
+    """The training run of a model."""
 
     run: str
     """Name of the run's folder."""
     source: str
-    """Data source; of a path, the last part alone."""
+    """Data source; only the last part of a path."""
     test_source: str = ""
-    """Data source of the test classes, where it is another."""
+    """Data source of the test classes, if it is another."""
     initial_weights: str = ""
-    """Empty: random; `hub`: timm's pretrained ones; else the name of a file."""
+    """Empty: random; `hub`: timm's pretrained weights; else the name of a file."""
     loss: dict[str, Any]
     """Name and keys of the loss."""
     epochs: Count
@@ -69,17 +69,17 @@ class Origin(Section):
     seed: Annotated[int, Field(ge=0)]
     """Of initialisation, batches, augmentation and held-out classes."""
     train_classes: tuple[str, ...]
-    """Names of the classes that trained, or their ids where they have none."""
+    """Names of the training classes, or their ids."""
     validation_classes: int = 0
-    """How many of the source's training classes were held out to choose the epoch."""
+    """Number of training classes that were held out to choose the epoch."""
     test_classes: tuple[str, ...] = ()
-    """Names of the classes that were measured, or their ids."""
+    """Names of the test classes, or their ids."""
     results: dict[str, Any] | None = None
     """From the run's `results.json`: the measures on the test classes, how the epoch was chosen, versions, machine."""
 
 
 class Description(Section):
-    """What is known of a trained model beside its weights.
+    """A trained model without its weights.
 
     Example:
         >>> Description(backbone="none", embedding_dim=2).preprocessing is None
@@ -87,7 +87,7 @@ class Description(Section):
     """
 
     format: Literal["polyanchor-embedder-1"] = "polyanchor-embedder-1"
-    """Of the saved form."""
+    """Version of the format."""
     backbone: str
     """A timm model, or `none` for vectors."""
     pooling: ModelPooling = "avg+max"
@@ -99,14 +99,14 @@ class Description(Section):
     channels_last: bool = True
     """Memory format of images and convolutions."""
     origin: Origin | None = None
-    """The training, where it is known."""
+    """The training run, if known."""
 
 
 def read_description(file: Path) -> tuple[Description, str]:
     """Description and fingerprint from the ``config.json`` of a saved embedder.
 
     Raises:
-        ValueError: it is no JSON, or another's; the message names the file.
+        ValueError: not JSON, or not of an embedder; the message names the file.
     """
     content = _json(file)
     fingerprint = content.pop("fingerprint", None)
@@ -123,11 +123,13 @@ def read_description(file: Path) -> tuple[Description, str]:
 
 
 def origin_of(folder: RunFolder, config: Config) -> Origin:
-    """What a finished run's folder says of its training. Of paths only the last part: descriptions get published."""
+    """The training of a finished run. Of paths only the last part is kept, as descriptions get published."""
     split = folder.read_split()
-    results = folder.read_results() if folder.results.is_file() else {}  # not there if stopped before measuring
-    wanted = "test", "epoch", "chosen_by", "validation", "environment"
-    kept = {key: value for key, value in results.items() if key in wanted}
+    results = (
+        folder.read_results() if folder.results.is_file() else {}
+    )  # absent if the run was stopped before measuring
+    published = "test", "epoch", "chosen_by", "validation", "environment"
+    kept = {key: value for key, value in results.items() if key in published}
     sources = {source: without_folders(source) for source in (config.data.source, config.data.test) if source}
     if kept.get("test"):
         notes = kept["test"].get("notes", [])
@@ -151,7 +153,7 @@ def origin_of(folder: RunFolder, config: Config) -> Origin:
 
 
 def without_folders(source: str) -> str:
-    """A data source without the folders that its path lies in.
+    """A data source with the last part of its path alone.
 
     Example:
         >>> without_folders("folder:/home/ann/photos"), without_folders("cub200")

@@ -1,4 +1,4 @@
-"""A trained model with its preprocessing: images or vectors in, unit vectors out, wherever it came from."""
+"""A trained model with its preprocessing: images or vectors in, unit vectors out."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class Embedder(nn.Module, ModelHubMixin):
-    """A trained model, what it does to an image first, and what is known of it.
+    """A trained model with its preprocessing and description.
 
-    Most come from :meth:`from_run` or :meth:`from_pretrained`. It is a module in evaluation mode: ``.to("cuda")`` moves
-    it, ``embedder(pixels)`` computes with gradients if they are on.
+    Usually obtained from :meth:`from_run` or :meth:`from_pretrained`. A module in evaluation mode: ``.to("cuda")``
+    moves it, ``embedder(pixels)`` computes with gradients if they are enabled.
 
     Args:
-        model: inputs to unit vectors.
-        description: what it is, with the preprocessing if it takes images.
+        model: inputs -> unit vectors.
+        description: of the model, with preprocessing if it takes images.
 
     Raises:
-        ValueError: the description is not that of the model.
+        ValueError: the description does not fit the model.
 
     Example:
         >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
@@ -68,32 +68,28 @@ class Embedder(nn.Module, ModelHubMixin):
 
     @property
     def embedding_dim(self) -> int:
-        """D, columns of what it gives."""
+        """D, columns of the embeddings."""
         return self.description.embedding_dim
 
     @property
     def takes_images(self) -> bool:
-        """Whether the inputs are images; else they are vectors."""
+        """Whether the inputs are images rather than vectors."""
         return self.description.preprocessing is not None
 
     @property
     def transform(self) -> ImageTransform | None:
-        """RGB image -> ``(3, size, size)`` float32; None where the inputs are vectors."""
+        """RGB image -> ``(3, size, size)`` float32; None if the inputs are vectors."""
         preprocessing = self.description.preprocessing
         return None if preprocessing is None else preprocessing.transform()
 
     @property
     @own_defaults()
     def fingerprint(self) -> str:
-        """SHA-256 over weights, architecture and preprocessing: equal where the vectors are, up to rounding.
-
-        Read anew at each call, as weights can change.
-        """
+        """SHA-256 of weights, architecture and preprocessing, computed at each call, as weights can change."""
         digest = hashlib.sha256()
-        about = self.description.model_dump_json(include={"backbone", "pooling", "preprocessing"})
-        digest.update(about.encode())
+        digest.update(self.description.model_dump_json(include={"backbone", "pooling", "preprocessing"}).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
-            values = tensor.float() if tensor.is_floating_point() else tensor  # as a saved one is loaded
+            values = tensor.float() if tensor.is_floating_point() else tensor  # as in a saved embedder
             digest.update(f"{name} {tuple(values.shape)}".encode())
             digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
@@ -105,10 +101,10 @@ class Embedder(nn.Module, ModelHubMixin):
 
     @own_defaults()
     def embed(self, inputs: Iterable[Given] | Given | Tensor, *, batch_size: int = 64) -> Tensor:
-        """Vectors of images or of other vectors.
+        """Embed images or vectors.
 
         Args:
-            inputs: one image or any iterable of them: paths, PIL images, bytes of image files and uint8 arrays
+            inputs: one image or any iterable of images: paths, PIL images, bytes of image files and uint8 arrays
                 ``(H, W)`` or ``(H, W, C)`` in any mixture, or an ``(N, H, W, C)`` array; for a model without backbone
                 an ``(N, F)`` floating tensor or array.
             batch_size: inputs per step.
@@ -117,16 +113,14 @@ class Embedder(nn.Module, ModelHubMixin):
             ``(N, D)`` float32, rows of length 1, on the CPU, without gradients.
 
         Raises:
-            BadImageError: an image cannot be read; it is named.
-            TypeError: inputs of the other kind.
+            BadImageError: an image cannot be read; the message names it.
+            TypeError: vectors for a model of images, or images for one of vectors.
             ValueError: vectors of another width, or ``batch_size`` below 1.
         """
         batch_size = _check.count("batch_size", batch_size)
         inputs = collected(inputs)
-        if isinstance(inputs, list) and not inputs:  # none of either kind
-            return torch.empty(0, self.embedding_dim)
-        items = self._items(inputs)
-        if not len(items):
+        items = None if isinstance(inputs, list) and not inputs else self._items(inputs)
+        if not items:  # an empty list may be of either kind
             return torch.empty(0, self.embedding_dim)
         return self.embed_items(items, batch_size=batch_size)[0].vectors
 
@@ -140,7 +134,7 @@ class Embedder(nn.Module, ModelHubMixin):
         on_bad: Literal["stop", "skip"] = "stop",
         description: str = "embedding",
     ) -> tuple[Embeddings, tuple[str, ...]]:
-        """Vectors of a data source's items; see :func:`polyanchor.runs.embed.embed`."""
+        """Embed the items of a data source; see :func:`polyanchor.runs.embed.embed`."""
         if items.is_vectors == self.takes_images:
             raise InputTypeError(
                 f"the model takes {self._kind}, got items that are {'vectors' * items.is_vectors or 'images'}"
@@ -181,7 +175,7 @@ class Embedder(nn.Module, ModelHubMixin):
     @classmethod
     @own_defaults()
     def from_run(cls, run: str | Path) -> Embedder:
-        """The model of a finished run, with the preprocessing of its test images.
+        """Load a finished run's model with the preprocessing of its test images.
 
         Args:
             run: the run's folder.
@@ -213,7 +207,7 @@ class Embedder(nn.Module, ModelHubMixin):
 
     @classmethod
     @own_defaults()
-    def from_pretrained(  # type: ignore[override]  # none of the mixin's options for the model: all is in the folder
+    def from_pretrained(  # type: ignore[override]  # the mixin's options for the model are in the folder
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
@@ -223,20 +217,19 @@ class Embedder(nn.Module, ModelHubMixin):
         local_files_only: bool = False,
         revision: str | None = None,
     ) -> Embedder:
-        """The embedder that :meth:`save_pretrained` wrote. Reads JSON and safetensors, and runs no code from them.
+        """Load an embedder written by :meth:`save_pretrained`. Reads JSON and safetensors, and runs no code from them.
 
         Args:
             pretrained_model_name_or_path: a folder, or the name of a repository on the Hugging Face hub.
-            force_download: fetch it again.
-            token: to open a repository that is not public; see ``huggingface_hub.snapshot_download`` for this and the
-                rest.
-            cache_dir: where what was fetched is kept.
-            local_files_only: fetch nothing.
+            force_download: download again.
+            token: access to a private repository; see ``huggingface_hub.snapshot_download`` for this and the rest.
+            cache_dir: folder of downloads.
+            local_files_only: download nothing.
             revision: branch, tag or commit.
 
         Raises:
-            FileNotFoundError: no such folder, and nothing by that name from the hub; or a file is missing.
-            ValueError: a file is damaged, or the two are not of one model.
+            FileNotFoundError: neither a folder nor a repository of that name; or a file is missing.
+            ValueError: a file is damaged, or the two files are not of one model.
         """
         folder = user_path(pretrained_model_name_or_path)
         if not folder.is_dir():
@@ -276,11 +269,11 @@ class Embedder(nn.Module, ModelHubMixin):
         """Write ``config.json``, ``model.safetensors`` and a model card, ``README.md``.
 
         Args:
-            save_directory: new or empty folder; it appears whole or not at all.
+            save_directory: new or empty folder; it is written whole or not at all.
             options: of ``huggingface_hub.ModelHubMixin.save_pretrained``.
 
         Returns:
-            With ``push_to_hub=True`` the address of the commit.
+            With ``push_to_hub=True`` the URL of the commit.
 
         Raises:
             FileExistsError: the folder holds something.
@@ -291,11 +284,11 @@ class Embedder(nn.Module, ModelHubMixin):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as writing:
             whole = Path(writing) / folder.name
-            done = super().save_pretrained(whole, **options)
+            url = super().save_pretrained(whole, **options)
             if folder.exists():
                 folder.rmdir()
             whole.rename(folder)
-        return done
+        return url
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_tensors(self.state_dict(), save_directory / WEIGHTS, {"format": "pt"})
@@ -304,7 +297,7 @@ class Embedder(nn.Module, ModelHubMixin):
         )
 
     def generate_model_card(self, **more: Any) -> ModelCard:
-        """The card with the measured table."""
+        """The model card, with the measures of the run."""
         return model_card(self.description, self.fingerprint, **more)
 
 
@@ -312,7 +305,7 @@ def _fetched(name: str, **options: Any) -> Path:
     try:
         with at_once():
             return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
-    except (OSError, ValueError) as error:  # no network, no such repository, or no name of one
+    except (OSError, ValueError) as error:  # no network, no such repository, or not a name of one
         raise FileNotFoundError(
             f"{name} is not a folder here, and the Hugging Face hub gave no model of that name: "
             f"{str(error).splitlines()[0]}"
@@ -320,10 +313,10 @@ def _fetched(name: str, **options: Any) -> Path:
 
 
 def open_embedder(place: str | Path) -> Embedder:
-    """The model in a finished run's folder, or in a folder that :meth:`Embedder.save_pretrained` wrote.
+    """Load an embedder from the folder of a finished run or of :meth:`Embedder.save_pretrained`.
 
     Raises:
-        FileNotFoundError: it is neither; or a run that is not finished.
+        FileNotFoundError: it is neither, or the run is not finished.
         ValueError: a file in it is damaged.
     """
     folder = user_path(place)
@@ -331,9 +324,7 @@ def open_embedder(place: str | Path) -> Embedder:
         return Embedder.from_pretrained(folder)
     if RunFolder(folder).config.is_file():
         return Embedder.from_run(folder)
-    found = (
-        "there is no such folder"
-        if not folder.is_dir()
-        else f"it has no {RunFolder(folder).config.name} and no {CONFIG}"
+    reason = (
+        f"it has no {RunFolder(folder).config.name} and no {CONFIG}" if folder.is_dir() else "there is no such folder"
     )
-    raise FileNotFoundError(f"{folder} is neither a run's folder nor a saved embedder: {found}")
+    raise FileNotFoundError(f"{folder} is neither a run's folder nor a saved embedder: {reason}")

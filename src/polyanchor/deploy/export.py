@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs, compared with the model before it is called done."""
+"""Export a model for other programs, and compare the file with the model."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ import torch
 from torch import Tensor
 
 from polyanchor import _check
-from polyanchor import _optional as _extras
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor._io import user_path
+from polyanchor._optional import load
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.deploy.graph import Graph, PixelFormat, graph_of
 from polyanchor.runs.folder import write_json
 
-_LIMIT = 2**31  # a protocol buffer holds no more
+TARGETS = ("onnx", "pt2", "safetensors")
+ALLOWED = 1e-4
+_LIMIT = 2**31  # bytes of a protocol buffer
 _OPSET = 18
+_BATCHES = (1, 3, 5)  # none is the size that the file was made with
 
 
 def write_onnx(graph: Graph, file: Path, about: dict[str, Any]) -> None:
-    """Write one file, weights included, whose first axis is free; ``about`` is its metadata ``polyanchor``.
+    """Write one file, weights included, with a free batch size; ``about`` is its metadata ``polyanchor``.
 
     Raises:
-        ValueError: the weights are too large for one file.
+        ValueError: the weights are too large for a file.
     """
     for package in ("onnx", "onnxscript"):
-        _extras.load(package, "export")
+        load(package, "export")
     size = sum(tensor.numel() * tensor.element_size() for tensor in graph.module.state_dict().values())
     if size >= _LIMIT:
         raise InputError(f"an ONNX file holds 2 GiB at most, the weights take {size / 2**30:.1f} GiB; use pt2")
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's about itself; what counts is compared afterwards
+        warnings.simplefilter("ignore")  # the exporter's about itself; the result is compared afterwards
         program = torch.onnx.export(
             graph.module,
             (graph.example(2, seed=0)[0],),
@@ -51,16 +54,16 @@ def write_onnx(graph: Graph, file: Path, about: dict[str, Any]) -> None:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None  # it is None for the old exporter only
+    assert program is not None  # None for the old exporter only
     program.model.metadata_props["polyanchor"] = json.dumps(about)
     program.save(file, external_data=False)
 
 
 def onnx_reader(graph: Graph, file: Path) -> tuple[str, Callable[[Tensor], Tensor]] | None:
-    """Name of the runtime, and inputs -> embeddings as it computes them; None where there is no onnxruntime."""
+    """Name of the runtime, and its inputs -> embeddings; None without onnxruntime."""
     if find_spec("onnxruntime") is None:
         return None
-    runtime = _extras.load("onnxruntime", "export")
+    runtime = load("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -72,9 +75,9 @@ def onnx_reader(graph: Graph, file: Path) -> tuple[str, Callable[[Tensor], Tenso
 
 
 def write_program(graph: Graph, file: Path, about: dict[str, Any]) -> None:
-    """Write the graph of ``torch.export`` with a free batch size; ``about`` is its extra file ``polyanchor.json``."""
+    """Write the program of ``torch.export`` with a free batch size; ``about`` is its extra file ``polyanchor.json``."""
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's about itself; what counts is compared afterwards
+        warnings.simplefilter("ignore")  # the exporter's about itself; the result is compared afterwards
         program = torch.export.export(
             graph.module, (graph.example(2, seed=0)[0],), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
@@ -82,7 +85,7 @@ def write_program(graph: Graph, file: Path, about: dict[str, Any]) -> None:
 
 
 def program_reader(graph: Graph, file: Path) -> tuple[str, Callable[[Tensor], Tensor]]:
-    """Name of the runtime, and inputs -> embeddings as it computes them."""
+    """Name of the runtime, and its inputs -> embeddings."""
     loaded = torch.export.load(file).module()
 
     def embeddings(inputs: Tensor) -> Tensor:
@@ -93,19 +96,16 @@ def program_reader(graph: Graph, file: Path) -> tuple[str, Callable[[Tensor], Te
     return f"torch.export of torch {torch.__version__}", embeddings
 
 
-TARGETS = ("onnx", "pt2", "safetensors")
-ALLOWED = 1e-4
-_BATCHES = (1, 3, 5)  # none is the size that the file was made with
 _FORMATS = {"onnx": (write_onnx, onnx_reader, ".onnx"), "pt2": (write_program, program_reader, ".pt2")}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """A finished export.
 
     Attributes:
         files: the export itself, then what describes it.
-        about: what goes in, what comes out, what has to be done before, and how it was compared.
+        about: input, output, preprocessing, and the comparison with the model.
     """
 
     files: tuple[Path, ...]
@@ -113,7 +113,7 @@ class Exported:
 
 
 class ExportDiffersError(RuntimeError):
-    """The exported file does not give the vectors of the model."""
+    """The exported file and the model return different vectors."""
 
 
 @own_defaults()
@@ -126,21 +126,21 @@ def export(
 ) -> Exported:
     """Write a model for other programs.
 
-    The batch size is free. Normalisation is in the graph; turning upright, resizing and cropping are described in
-    ``OUT.json`` beside the file, and in the file's own metadata. What was written is opened again and compared with the
-    model on random inputs in batches of 1, 3 and 5.
+    The batch size is free. Normalisation is in the graph; orientation, resizing and cropping are described in
+    ``OUT.json`` beside the file, and in the file's metadata. The file is opened again and compared with the model on
+    random inputs in batches of 1, 3 and 5.
 
     Args:
         embedder: the model.
         to: ``"onnx"`` (one file), ``"pt2"`` (one file of ``torch.export``) or ``"safetensors"``: the folder of
             :meth:`~polyanchor.deploy.embedder.Embedder.save_pretrained`.
         out: ``.onnx`` or ``.pt2`` file, replaced in one step, or a new folder.
-        pixels: form of the images, see :class:`~polyanchor.deploy.graph.Normalised`; not for a folder.
+        pixels: form of the images, see :class:`~polyanchor.deploy.graph.Normalised`; not used for a folder.
 
     Raises:
-        ExportDiffersError: a value differs from the model's by more than 1e-4; nothing is left of the file.
+        ExportDiffersError: a value differs from the model's by more than 1e-4; no file is left.
         ValueError: an unknown form, another suffix, or a model too large for the format.
-        FileExistsError: the folder holds something.
+        FileExistsError: the folder is not empty.
         MissingExtraError: ONNX without the extra ``export``.
     """
     _check.one_of("to", to, TARGETS)
@@ -159,8 +159,8 @@ def export(
         write(graph, file, about)
         about |= _compared(graph, reader(graph, file), file)
         write_json(beside, about)
-        for done in (beside, file):
-            done.replace(out.parent / done.name)
+        for written in (beside, file):
+            written.replace(out.parent / written.name)
     return Exported((out, out.with_name(beside.name)), about)
 
 
@@ -173,13 +173,12 @@ def _folder(embedder: Embedder, out: Path) -> Exported:
     except BaseException:
         shutil.rmtree(out)
         raise
-    of_a_file = "input", "before", "inside"
-    told = {key: value for key, value in graph.describe().items() if key not in of_a_file}
-    return Exported(tuple(sorted(out.iterdir())), {"format": "safetensors", **told, **compared})
+    about = {key: value for key, value in graph.describe().items() if key not in ("input", "before", "inside")}
+    return Exported(tuple(sorted(out.iterdir())), {"format": "safetensors", **about, **compared})
 
 
 def _compared(graph: Graph, read: tuple[str, Callable[[Tensor], Tensor]] | None, file: Path) -> dict[str, Any]:
-    """Largest difference to the model over random inputs, or None where the runtime is not installed."""
+    """Largest difference from the model over random inputs, None without the runtime."""
     if read is None:
         return {"largest_difference": None, "compared_with": "nothing: onnxruntime is not installed"}
     name, embeddings = read
@@ -188,7 +187,7 @@ def _compared(graph: Graph, read: tuple[str, Callable[[Tensor], Tensor]] | None,
         inputs, expected = graph.example(batch, seed=seed)
         differences.append((embeddings(inputs) - expected).abs().max())
     largest = float(torch.stack(differences).max())
-    if not largest <= ALLOWED:  # NaN is no agreement either
+    if not largest <= ALLOWED:  # also false for NaN
         raise ExportDiffersError(
             f"{name} differs from the model by {largest:.2g}, allowed is {ALLOWED:.0e}; {file.name} was not written"
         )

@@ -1,4 +1,4 @@
-"""What is exported: the network with all that comes before it and can be computed on a batch."""
+"""The exported graph: the network with the normalisation of its input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PIXELS = ("uint8", "float")
 
 
 class Normalised(nn.Module):
-    """Pixels as other programs have them -> ``(B, D)`` unit vectors.
+    """Unnormalised pixels -> ``(B, D)`` unit vectors.
 
     Args:
         network: ``(B, 3, size, size)`` normalised pixels -> ``(B, D)``.
         mean: of red, green and blue, for values in [0, 1].
-        std: likewise.
+        std: of red, green and blue, for values in [0, 1].
         pixels: ``"uint8"``: ``(B, size, size, 3)``, 0 to 255; ``"float"``: ``(B, 3, size, size)`` float32 in [0, 1].
     """
 
@@ -47,12 +47,12 @@ class Normalised(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """A network to export, and what it is to be compared with.
+    """A network to export, and the embedder to compare it with.
 
     Attributes:
         module: on the CPU, float32, in evaluation mode.
-        embedder: that it was made of, in the same state.
-        pixels: what images come as, see :class:`Normalised`.
+        embedder: its source, in the same state.
+        pixels: form of the images, see :class:`Normalised`.
 
     Example:
         >>> from polyanchor.deploy.description import Description
@@ -70,11 +70,11 @@ class Graph:
 
     @property
     def input_name(self) -> str:
-        """Of the only input."""
+        """Name of the only input."""
         return "pixels" if self.embedder.takes_images else "vectors"
 
     def example(self, batch: int, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Random inputs in the form of the graph, and the embedder's own vectors of them, ``(batch, D)``."""
+        """Random inputs of the graph, and the embedder's ``(batch, D)`` vectors of them."""
         generator = torch.Generator().manual_seed(seed)
         transform = self.embedder.transform
         with torch.no_grad():
@@ -88,7 +88,7 @@ class Graph:
         return (images if self.pixels == "uint8" else images.permute(0, 3, 1, 2) / 255), expected
 
     def describe(self) -> dict[str, Any]:
-        """For whoever opens the file without polyanchor: what goes in, what comes out, what has to be done before."""
+        """Input, output and preprocessing, for programs without polyanchor."""
         description, dim = self.embedder.description, self.embedder.embedding_dim
         preprocessing = description.preprocessing
         about: dict[str, Any] = {"polyanchor": __version__, "backbone": description.backbone}
@@ -109,7 +109,7 @@ class Graph:
 
 
 def graph_of(embedder: Embedder, *, pixels: PixelFormat = "uint8") -> Graph:
-    """A copy of the embedder, ready to be exported; see :class:`Normalised` for ``pixels``."""
+    """A copy of the embedder for export; see :class:`Normalised` for ``pixels``."""
     _check.one_of("pixels", pixels, PIXELS)
     copied = copy.deepcopy(embedder).to("cpu", torch.float32).eval()
     preprocessing = copied.description.preprocessing

@@ -1,4 +1,4 @@
-"""Any loss on a batch that is spread over processes: loss and gradients of one process with the joined batch."""
+"""Any loss of a batch that is spread over processes: the loss and gradients of one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from polyanchor.distributed.comm import all_gather_rows, all_ranks, counts_of_al
 class DataParallelLoss(nn.Module):
     """A loss whose batch is spread over the ranks, each of which calls it with its own rows.
 
-    Embeddings and labels of all ranks are gathered, and every rank computes the loss of all of them: pairs, triplets,
-    miners and proxies see what they would see in one process. All ranks get the same loss, to the last bit if their
-    machines compute alike.
+    Embeddings and labels of all ranks are gathered, and every rank computes the loss of the whole batch: pairs,
+    triplets, miners and proxies see what they would see in one process. All ranks get the same loss, bit for bit if
+    their machines compute alike.
 
-    ``DistributedDataParallel`` around the model takes the mean over the ranks. What each rank adds to the gradient of
-    the joined batch is a summand, not a share; so the embeddings get R times their gradient, and the mean is the
-    gradient of one process. The gradient of the loss's own parameters (proxies) is whole on every rank, and its mean
-    over ranks the same: this module may be inside of ``DistributedDataParallel``, which also keeps the replicas
-    equal where ranks round differently, or outside of it, without a message for them.
+    ``DistributedDataParallel`` around the model averages gradients over the ranks, where the gradient of the whole
+    batch is a sum of what each rank adds; so the embeddings get R times their gradient. The gradient of the loss's own
+    parameters (proxies) is whole on every rank, and so is its mean. This module may be inside of
+    ``DistributedDataParallel``, which also keeps the replicas equal where ranks round differently, or outside of it,
+    without a message for the proxies.
 
     Args:
         loss: ``(B, D)`` embeddings, ``(B,)`` labels -> ``()``: of this package, of pytorch-metric-learning, or your
-            own; it must not draw random numbers, or draw the same on all ranks.
+            own; it must draw no random numbers, or the same on all ranks.
         mesh: the ranks, of one dimension; by default all ranks of the process group.
 
     Raises:
@@ -54,18 +54,18 @@ class DataParallelLoss(nn.Module):
 
     @property
     def proxies(self) -> Tensor | None:
-        """Those of the loss."""
+        """The proxies of the wrapped loss."""
         return getattr(self.loss, "proxies", None)
 
 
 def joined_batch_loss(
     loss: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor, mesh: DeviceMesh
 ) -> Tensor:
-    """What :class:`DataParallelLoss` computes; three messages: numbers of rows, embeddings, labels; none backward.
+    """The loss of :class:`DataParallelLoss`; three messages forward (counts, embeddings, labels), none backward.
 
     Args:
-        loss: of the joined batch.
-        embeddings: ``(b, D)`` of this rank; receives its part of the joined batch's gradient times the number of ranks.
+        loss: of the whole batch.
+        embeddings: ``(b, D)`` of this rank; its gradient is that of the whole batch times the number of ranks.
         labels: ``(b,)`` integer.
         mesh: the ranks.
     """
@@ -74,7 +74,7 @@ def joined_batch_loss(
     counts = counts_of_all(len(embeddings), mesh)
     if sum(counts) == 0:
         raise InputError("the ranks must hold at least one row together, got none on any of them")
-    joined = all_gather_rows(embeddings, mesh, counts, each_finds_all=True)
-    if joined.requires_grad:
-        joined.register_hook(lambda gradient: gradient * mesh.size())
-    return loss(joined, all_gather_rows(labels, mesh, counts))
+    gathered = all_gather_rows(embeddings, mesh, counts, replicated_gradient=True)
+    if gathered.requires_grad:
+        gathered.register_hook(lambda gradient: gradient * mesh.size())
+    return loss(gathered, all_gather_rows(labels, mesh, counts))

@@ -1,8 +1,8 @@
-"""Proxies and their optimizer state as a folder of safetensors files, one a rank, readable on any number of ranks.
+"""Proxies and their optimizer state as a folder of safetensors files, one per rank, readable on any number of ranks.
 
-The saving, and the dealing out anew, are those of ``torch.distributed.checkpoint``. Its usual reader unpickles the file
-``.metadata``, which would run code from a user's path; its safetensors reader and writer, which are used here, keep
-shapes and places as JSON in the heads of the files, and no pickle is read or written.
+``torch.distributed.checkpoint`` saves and reshards. Its usual reader unpickles the file ``.metadata``, which could run
+code from a user's path; its safetensors reader and writer, used here, keep shapes and offsets as JSON in the file
+headers, so no pickle is read or written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
 
 from polyanchor._errors import InputError
-from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
 
 try:
@@ -37,20 +36,20 @@ _PROXIES, _STATE = "proxies", "optimizer."
 
 
 def save_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer | None = None) -> None:
-    """Write the proxies, and what the optimizer keeps for them; every rank writes what it holds. All ranks call it.
+    """Write the proxies and their optimizer state; every rank writes its own. All ranks call this.
 
     Args:
-        folder: replaced once all files are written. Killed at any moment, what it held before, or what it holds
-            now, is there for :func:`load_sharded`.
+        folder: replaced once all files are written; after a kill at any moment its old or its new content is there
+            for :func:`load_sharded`.
         loss: sharded, or whole in a process without a process group.
         optimizer: whose state of the proxies is written too.
     """
     state = {_PROXIES: loss.proxies.detach()}
     if optimizer is not None:
-        kept = optimizer.state[loss.proxies]
-        state |= {_STATE + name: value for name, value in kept.items() if isinstance(value, Tensor)}
-    unfinished = folder.with_name(folder.name + ".writing")  # one name on all ranks, which fill it together
-    group = _group(loss)
+        entries = optimizer.state[loss.proxies].items()
+        state |= {_STATE + name: value for name, value in entries if isinstance(value, Tensor)}
+    unfinished = folder.with_name(folder.name + ".writing")  # the same name on all ranks, which fill it together
+    group = None if loss.mesh is None else loss.mesh.get_group()
     first = group is None or dist.get_rank(group) == 0
     if first:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -61,67 +60,64 @@ def save_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer 
         save(state, storage_writer=writer, process_group=group, no_dist=group is None)
     _wait(group)
     if first:
-        before = _before(folder)
+        backup = _backup(folder)
         if folder.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            folder.replace(before)
+            shutil.rmtree(backup, ignore_errors=True)
+            folder.replace(backup)
         unfinished.replace(folder)
-        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(backup, ignore_errors=True)
     _wait(group)
 
 
 def load_sharded(folder: Path, loss: MultiProxyAnchorLoss, optimizer: Optimizer | None = None) -> None:
-    """Read what :func:`save_sharded` wrote, on any number of ranks; each reads what it needs. All ranks call it.
+    """Read what :func:`save_sharded` wrote, on any number of ranks; each reads its own part. All ranks call this.
 
     Args:
         folder: as written.
-        loss: sharded or whole, of the same shape as then; overwritten.
-        optimizer: its state of the proxies is overwritten; None leaves it in the folder.
+        loss: sharded or whole, with proxies of the saved shape; overwritten.
+        optimizer: its state of the proxies is overwritten; None reads none.
 
     Raises:
         FileNotFoundError: no such folder, or a rank's file is missing from it.
         ValueError: the proxies there have another shape.
     """
-    if not folder.is_dir() and _before(folder).is_dir():  # killed between two renamings
-        folder = _before(folder)
+    if not folder.is_dir() and _backup(folder).is_dir():  # killed between two renamings
+        folder = _backup(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not there: expected the folder that the proxies were saved to")
     reader = HuggingFaceStorageReader(str(folder))
-    there = {name: _whole(folder, name, entry) for name, entry in reader.read_metadata().state_dict_metadata.items()}
+    shapes = {
+        name: _full_shape(folder, name, entry) for name, entry in reader.read_metadata().state_dict_metadata.items()
+    }
     proxies = loss.proxies.detach()
-    if there.get(_PROXIES) != proxies.shape:
-        found = tuple(there[_PROXIES]) if _PROXIES in there else "none"
-        raise InputError(f"{folder} must hold proxies of shape {tuple(proxies.shape)}, got {found}")
+    if shapes.get(_PROXIES) != proxies.shape:
+        saved = tuple(shapes[_PROXIES]) if _PROXIES in shapes else "none"
+        raise InputError(f"{folder} must hold proxies of shape {tuple(proxies.shape)}, got {saved}")
     state = {_PROXIES: proxies}
     if optimizer is not None:
-        names = [name for name in there if name.startswith(_STATE)]
-        state |= {name: _room(there[name], loss.proxies) for name in names}
-        optimizer.state[loss.proxies] = {name.removeprefix(_STATE): state[name] for name in names}
-    group = _group(loss)
+        # a moment is laid out like the proxies; the step count is a scalar on the CPU
+        state |= {
+            name: torch.zeros_like(proxies) if shape == proxies.shape else torch.zeros(shape)
+            for name, shape in shapes.items()
+            if name.startswith(_STATE)
+        }
+        moments = {name.removeprefix(_STATE): value for name, value in state.items() if name.startswith(_STATE)}
+        optimizer.state[loss.proxies] = moments
+    group = None if loss.mesh is None else loss.mesh.get_group()
     with _quiet():
         load(state, storage_reader=reader, process_group=group, no_dist=group is None)
 
 
-def _before(folder: Path) -> Path:
+def _backup(folder: Path) -> Path:
     return folder.with_name(folder.name + ".before")
 
 
-def _whole(folder: Path, name: str, entry: object) -> torch.Size:
-    """The shape of what the files hold together."""
+def _full_shape(folder: Path, name: str, entry: object) -> torch.Size:
+    """The shape of a tensor whose parts the files hold; refuses missing parts."""
     assert isinstance(entry, TensorStorageMetadata)  # the format has nothing else
     if sum(chunk.sizes.numel() for chunk in entry.chunks) != entry.size.numel():
-        raise FileNotFoundError(f"{folder} holds a part of {name} alone; a file of one of the ranks is missing")
+        raise FileNotFoundError(f"{folder} holds only a part of {name}; the file of a rank is missing")
     return entry.size
-
-
-def _room(shape: torch.Size, proxies: Tensor) -> Tensor:
-    """A moment is laid out like the proxies; the count of steps is a number, on the CPU."""
-    return torch.zeros_like(proxies.detach()) if shape == proxies.shape else torch.zeros(shape)
-
-
-def _group(loss: MultiProxyAnchorLoss) -> dist.ProcessGroup | None:
-    """Those who hold the proxies together; None if this process holds them all."""
-    return loss.mesh.get_group() if isinstance(loss, ShardedMultiProxyAnchorLoss) else None
 
 
 def _wait(group: dist.ProcessGroup | None) -> None:
@@ -131,7 +127,7 @@ def _wait(group: dist.ProcessGroup | None) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """One process is meant where there is no group."""
+    """Without torch's warning that it saves for one process, which is meant."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is .*single process")
         yield

@@ -1,4 +1,4 @@
-"""Pure tensor maths: every formula of the package, once."""
+"""Pure functions on tensors: each formula of the package, once."""
 
 from polyanchor.functional.center_regularizer import center_regularizer as center_regularizer
 from polyanchor.functional.multi_proxy_anchor import Impl as Impl

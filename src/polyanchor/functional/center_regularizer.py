@@ -1,4 +1,4 @@
-"""The penalty that merges local centres of a class which the data do not need apart."""
+"""A penalty that merges redundant local centres of a class."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from torch import Tensor
 from polyanchor import _check
 from polyanchor.functional.similarity import unit_rows
 
-_ROUNDING = 8  # in units of the dtype's eps: what the cosine of two equal directions may be away from 1
+_ROUNDING = 8  # in units of the dtype's eps: rounding error of the cosine of two equal directions
 
 
 def center_regularizer(proxies: Tensor) -> Tensor:
-    r"""Half the mean distance, on the unit sphere's chords, between the local centres of a class.
+    r"""Half the mean chord length between the local centres of a class on the unit sphere.
 
     .. math::
         \frac{1}{C K (K - 1)} \sum_c \sum_{j < k} \sqrt{2 - 2 \cos(p_{cj}, p_{ck})}
 
-    The root is the length of the difference of two unit vectors: a norm, not its square, so it pulls with the same
-    strength at any distance and lets centres coincide, as the L1 norm does with coefficients. Where two centres
-    coincide the distance has a kink; the gradient there is taken as 0, one of its subgradients. They count as
-    coinciding if ``1 - cos`` is at most 8 times the dtype's eps (an angle of 0.08 degrees in float32), where the
-    cosine is rounding. Outside of that the gradient of a pair is at most of length 1 / length of the proxy.
+    The root is the norm of the difference of two unit vectors, not its square, so it pulls with the same strength at
+    any distance and lets centres coincide, as an L1 penalty makes coefficients vanish. Two centres coincide if
+    ``1 - cos`` is at most 8 times the dtype's eps (an angle of 0.08 degrees in float32), where the cosine is rounding
+    error; the gradient there is 0, one of the subgradients at the kink. Elsewhere the gradient of a pair is at most
+    of length 1 / length of the proxy.
 
     Args:
         proxies: ``(C, K, D)`` floating, of any length; K local centres of each of C classes.
 
     Returns:
         ``()`` in [0, 1], in the dtype of ``proxies``, at least float32; 0 for K = 1. Memory C K^2 beside the
-        normalised proxies; computed in float32 or wider whatever autocast says.
+        normalised proxies; always computed in float32 or wider, even under autocast.
 
     Raises:
         TypeError: ``proxies`` are not floating.
@@ -49,13 +49,13 @@ def center_regularizer(proxies: Tensor) -> Tensor:
     with torch.autocast(proxies.device.type, enabled=False):
         directions = unit_rows(proxies.to(torch.promote_types(proxies.dtype, torch.float32)))
         if centres == 1:
-            none = directions.sum() * 0  # a 0 that still has a (zero) gradient, as for any other K
-            _check.finite_proxies(proxies, none)
-            return none
+            zero = directions.sum() * 0  # with a (zero) gradient, as for any other K
+            _check.finite_proxies(proxies, zero)
+            return zero
         first, second = torch.triu_indices(centres, centres, offset=1, device=proxies.device)
         gaps = 1 - (directions @ directions.mT)[:, first, second]  # (C, K (K - 1) / 2)
-        apart = ~(gaps <= _ROUNDING * torch.finfo(gaps.dtype).eps)  # NaN is not lost
-        chords = torch.where(apart, 2 * gaps, 1).sqrt().where(apart, 0)  # no root is taken at 0, where it is vertical
+        apart = ~(gaps <= _ROUNDING * torch.finfo(gaps.dtype).eps)  # True for NaN
+        chords = torch.where(apart, 2 * gaps, 1).sqrt().where(apart, 0)  # the root has no slope at 0
         penalty = chords.sum() / (classes * centres * (centres - 1))
         _check.finite_proxies(proxies, penalty)
         return penalty

@@ -1,9 +1,9 @@
-"""The Multi Proxy Anchor family: the formulas, once."""
+"""The Multi Proxy Anchor family of losses."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal, TypedDict, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,22 +15,11 @@ from polyanchor._kernels import LossOptions, fused_loss, transformed, why_not
 from polyanchor.functional.similarity import class_similarity
 from polyanchor.types import Anchor, Pooling
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack  # in typing from Python 3.11
-
 Impl = Literal["auto", "eager", "fused"]
 
 
-class _Options(TypedDict):
-    anchor: Anchor
-    alpha: float
-    delta: float
-    gamma: float
-    pooling: Pooling
-
-
 def log1p_sum_exp(exponents: Tensor, members: Tensor, *, dim: int) -> Tensor:
-    """``log(1 + sum exp(z))`` over the members along ``dim``, without overflow; over nothing it is 0.
+    """``log(1 + sum exp(z))`` over the members along ``dim``, without overflow; 0 over none.
 
     Args:
         exponents: floating.
@@ -59,8 +48,8 @@ def log1p_sum_exp(exponents: Tensor, members: Tensor, *, dim: int) -> Tensor:
 
 def _log1p_sum_exp(exponents: Tensor, members: Tensor, dim: int) -> Tensor:
     kept = exponents.masked_fill(~members, -torch.inf)
-    one = kept.new_zeros(()).expand(*kept.shape[:dim], 1, *kept.shape[dim + 1 :])  # the 1 is exp(0)
-    return torch.logsumexp(torch.cat([one, kept], dim), dim)
+    zero = kept.new_zeros(()).expand(*kept.shape[:dim], 1, *kept.shape[dim + 1 :])  # exp(0) is the 1
+    return torch.logsumexp(torch.cat([zero, kept], dim), dim)
 
 
 def anchor_loss(
@@ -103,19 +92,18 @@ def anchor_loss(
     if _check.readable(similarity, labels):
         _check.class_range(labels, similarity.shape[1])
         _check.finite("similarity", similarity)
-    return _anchor_loss(similarity, labels, anchor, alpha, delta)
+    return _anchor_loss(similarity, labels, LossOptions(anchor, alpha, delta))
 
 
-def _anchor_loss(similarity: Tensor, labels: Tensor, anchor: Anchor, alpha: float, delta: float) -> Tensor:
-    classes = similarity.shape[1]
+def _anchor_loss(similarity: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    classes, alpha, delta = similarity.shape[1], options.alpha, options.delta
     own = labels[:, None] == torch.arange(classes, device=labels.device)  # (B, C)
     pull, push = -alpha * (similarity - delta), alpha * (similarity + delta)
-    if anchor == "data":
-        # One positive per item: LSE0 of a single exponent is the softplus.
-        pulled = F.softplus(pull.gather(1, labels[:, None])).mean()
-    else:
+    if options.pull_by_class:
         pulled = _log1p_sum_exp(pull, own, 0).sum() / own.any(dim=0).sum()
-    if anchor == "class":
+    else:  # one positive per item: LSE0 of a single exponent is the softplus
+        pulled = F.softplus(pull.gather(1, labels[:, None])).mean()
+    if options.push_by_class:
         pushed = _log1p_sum_exp(push, ~own, 0).sum() / classes
     else:
         pushed = _log1p_sum_exp(push, ~own, 1).mean()
@@ -150,8 +138,8 @@ def multi_proxy_anchor_loss(
             \operatorname{LSE0}_{c \ne y_i} \bigl(\alpha (S_{ic} + \delta)\bigr)
 
     ``anchor="class"`` takes both from the class, ``"data"`` both from the item, ``"mixed"`` pulls class-wise and
-    pushes data-wise. ``"class"`` with one proxy per class is Proxy Anchor exactly. Computed in float32 or wider
-    whatever the inputs and autocast say; twice differentiable where no row is zero (``impl="fused"``: once).
+    pushes data-wise. ``"class"`` with one proxy per class is Proxy Anchor exactly. Always computed in float32 or
+    wider, even under autocast; twice differentiable where no row is zero (``impl="fused"``: once).
 
     Args:
         embeddings: ``(B, D)`` floating, of any length (cosines are taken).
@@ -162,13 +150,12 @@ def multi_proxy_anchor_loss(
         delta: margin in cosine units.
         gamma: width of the soft assignment to local centres, > 0, in cosine units.
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``, see :func:`~polyanchor.functional.pool`.
-        impl: ``"eager"``: plain PyTorch, keeps several ``(B, C, K)`` tensors. ``"fused"``: loss and both gradients from
-            one sweep over blocks of classes, with three matrix products in all and a few MiB besides the gradients;
-            the gradients that are wanted are made in the forward pass; a backward with ``create_graph=True``, a
-            transform of ``torch.func`` and forward-mode tangents are errors. ``"auto"``: as ``"fused"`` on a CPU, but
-            these are answered by ``"eager"``; on other devices ``"eager"``, because there the fused loss (Triton,
-            CUDA) has not been measured yet. Where ``"fused"`` is not to be had, a warning gives the reason, and
-            ``"eager"`` answers.
+        impl: ``"eager"``: plain PyTorch, keeps several ``(B, C, K)`` tensors. ``"fused"``: loss and gradients in the
+            forward pass, from one sweep over blocks of classes with three matrix products and a few MiB besides the
+            gradients; a backward with ``create_graph=True``, a transform of ``torch.func`` and forward-mode tangents
+            are errors. Where it is unavailable, a warning gives the reason and ``"eager"`` is used. ``"auto"``:
+            ``"fused"`` on a CPU, except that ``"eager"`` answers the three cases above; ``"eager"`` on other devices,
+            where the fused loss (Triton, CUDA) has not been measured yet.
 
     Returns:
         ``()`` loss in the wider dtype of the inputs, at least float32.
@@ -176,10 +163,9 @@ def multi_proxy_anchor_loss(
     Raises:
         TypeError: a dtype is not as above.
         ValueError: a shape or an option is not as above; on CPU tensors also a label outside ``[0, C)`` or an
-            embedding or proxy that is not finite. On other devices reading those values would stall every step, and
-            inside ``torch.vmap`` there is no one value to read: there such a batch gives a NaN loss, with gradients of
-            zero for embeddings and proxies if it is the batch's fault; on a device
-            :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at its next call.
+            embedding or proxy that is not finite. On other devices (where reading values would stall every step) and
+            inside ``torch.vmap`` such a batch gives a NaN loss, with zero gradients for embeddings and proxies if the
+            batch is at fault; on a device :class:`~polyanchor.MultiProxyAnchorLoss` raises the error at a later call.
 
     References:
         The family is named in Saeki, Kawahara, Aman: Multi Proxy Anchor Family Loss for Several Types of
@@ -200,52 +186,41 @@ def multi_proxy_anchor_loss(
     if impl == "auto" and transformed(embeddings, proxies):
         impl = "eager"
     with torch.autocast(embeddings.device.type, enabled=False):
-        options: _Options = {
-            "anchor": anchor,
-            "alpha": alpha,
-            "delta": delta,
-            "gamma": gamma,
-            "pooling": pooling,
-        }
+        options = LossOptions(anchor, alpha, delta, gamma, pooling)
         if not _check.readable(embeddings, proxies, labels):
-            return guarded_loss(embeddings, proxies, labels, impl=impl, **options)
+            return guarded_loss(embeddings, proxies, labels, options, impl)
         _check.finite("embeddings", embeddings)
         _check.class_range(labels, len(proxies))
-        loss = _loss(embeddings, proxies, labels, impl=impl, **options)
+        loss = _loss(embeddings, proxies, labels, options, impl)
         _check.finite_proxies(proxies, loss)
         return loss
 
 
 def batch_is_usable(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """``()`` bool on the tensors' own device: embeddings finite and labels in ``[0, classes)``. Reads nothing back.
-
-    Example:
-        >>> batch_is_usable(torch.ones(1, 2), torch.tensor([3]), 3)
-        tensor(False)
-    """
+    """``()`` bool on the tensors' device: embeddings are finite and labels in ``[0, classes)``. Never synchronises."""
     return embeddings.isfinite().all() & (labels >= 0).all() & (labels < classes).all()
 
 
 def guarded_loss(
-    embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl = "auto", **options: Unpack[_Options]
+    embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, impl: Impl = "auto"
 ) -> Tensor:
-    """The loss without a look at the values from the host: NaN, with gradients of zero, for an unusable batch."""
+    """The loss without reading values on the host: NaN, with zero gradients, for an unusable batch."""
     usable = batch_is_usable(embeddings, labels, len(proxies))
-    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), impl=impl, **options)
+    loss = _loss(embeddings.where(usable, 0), proxies, labels.where(usable, 0), options, impl)
     return loss.where(usable, torch.nan)
 
 
-def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, *, impl: Impl, **options: Unpack[_Options]) -> Tensor:
+def _loss(embeddings: Tensor, proxies: Tensor, labels: Tensor, options: LossOptions, impl: Impl) -> Tensor:
     wide = torch.promote_types(torch.promote_types(embeddings.dtype, proxies.dtype), torch.float32)
 
     def eager(embeddings: Tensor, proxies: Tensor) -> Tensor:
-        similarity = class_similarity(embeddings, proxies, pooling=options["pooling"], gamma=options["gamma"])
-        return _anchor_loss(similarity, labels, options["anchor"], options["alpha"], options["delta"])
+        similarity = class_similarity(embeddings, proxies, pooling=options.pooling, gamma=options.gamma)
+        return _anchor_loss(similarity, labels, options)
 
-    embeddings, proxies, family = embeddings.to(wide), proxies.to(wide), LossOptions(**options)
+    embeddings, proxies = embeddings.to(wide), proxies.to(wide)
     if impl == "eager" or (impl == "auto" and embeddings.device.type != "cpu"):
         return eager(embeddings, proxies)
-    if reason := why_not(embeddings.device, wide, family):
+    if reason := why_not(embeddings.device, wide, options):
         warnings.warn(f"impl='fused' falls back to 'eager': {reason}", stacklevel=3)
         return eager(embeddings, proxies)
-    return fused_loss(embeddings, proxies, labels, family, twin=eager if impl == "auto" else None)
+    return fused_loss(embeddings, proxies, labels, options, twin=eager if impl == "auto" else None)

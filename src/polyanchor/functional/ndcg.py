@@ -1,6 +1,6 @@
-"""Discounted cumulative gain: of a ranked list, of the best possible one, and their quotient nDCG@k.
+"""Discounted cumulative gain of a ranked list and of the best possible one, and their quotient nDCG@k.
 
-Each sum runs over a list of k gains in the same way, so that a perfect list scores 1 exactly.
+All sums run over k gains in the same order, so that a perfect list scores exactly 1.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def dcg(gains: Tensor) -> Tensor:
 
 
 def ideal_gains(gains: Tensor, counts: Tensor, *, k: int) -> Tensor:
-    """The first k gains of the best possible list, from how often each gain can be had.
+    """The first k gains of the best possible list, from the number of items of each gain.
 
-    With one column per class, ``gains[q, c]`` being what an item of class c is worth and ``counts[q, c]`` how
-    many such items the gallery holds, ``dcg(ideal_gains(...))`` is the ideal DCG over the whole gallery.
+    With one column per class, ``gains[q, c]`` the gain of an item of class c and ``counts[q, c]`` the number
+    of such items in the gallery, ``dcg(ideal_gains(...))`` is the ideal DCG over the whole gallery.
 
     Args:
         gains: ``(Q, C)`` bool, integer or floating, 0 or more.
@@ -145,15 +145,15 @@ def ndcg_at_k(gains_at_rank: Tensor, ideal_dcg: Tensor, *, check: bool = True) -
         >>> ndcg_at_k(hits, ideal_dcg_binary(torch.tensor([2, 1, 0]), k=3)).round(decimals=4)
         tensor([0.6934, 1.0000,    nan], dtype=torch.float64)
     """
-    found = dcg(gains_at_rank)
+    gained = dcg(gains_at_rank)
     _check.real("ideal_dcg", ideal_dcg, "(Q,)")
-    if ideal_dcg.shape != found.shape:
-        raise InputError(f"ideal_dcg must have shape ({len(found)},), one per query, got {tuple(ideal_dcg.shape)}")
+    if ideal_dcg.shape != gained.shape:
+        raise InputError(f"ideal_dcg must have shape ({len(gained)},), one per query, got {tuple(ideal_dcg.shape)}")
     ideal = ideal_dcg.double()
     if check and not ((ideal >= 0) & ideal.isfinite()).all():
         raise InputError("ideal_dcg must be finite and 0 or more, got another value; gains must be 0 or more")
-    if check and not found.isfinite().all():
+    if check and not gained.isfinite().all():
         raise InputError(
             "gains_at_rank must be finite, got NaN or infinity; a NaN would pass for a query without relevant items"
         )
-    return (found / ideal).masked_fill(ideal == 0, float("nan"))
+    return (gained / ideal).masked_fill(ideal == 0, float("nan"))

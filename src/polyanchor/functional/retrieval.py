@@ -1,10 +1,10 @@
-"""Retrieval measures of ranked lists: one value per query, float64, NaN where there is nothing to find.
+"""Retrieval metrics with exact definitions: one float64 value per query, NaN where there is nothing to find.
 
-``hits`` says which of the first items are of the query's class, ``n_relevant`` how many such items the whole
-gallery holds. The discounted measures stand in :mod:`polyanchor.functional.ndcg`.
+``hits`` marks which of the first items are of the query's class, ``n_relevant`` counts such items in the whole
+gallery. nDCG is in :mod:`polyanchor.functional.ndcg`.
 
-Each measure checks that hits and counts fit, which reads all of them. To take several measures of the same
-hits, call :func:`fitting` once, and the measures with the counts that it returns and ``check=False``.
+Each function checks its inputs, which reads all of them. To compute several measures of the same hits, call
+:func:`fitting` once, then the functions with its result and ``check=False``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def recall_at_k(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tens
     Args:
         hits: ``(Q, k)`` bool, True where the item at that rank is relevant; rank 1 is column 0.
         n_relevant: ``(Q,)`` integer, relevant items in the whole gallery, the query itself not counted.
-        check: False to take hits and int64 counts as they are, see the head of this module.
+        check: False to skip the checks; ``n_relevant`` is then from :func:`fitting`.
 
     Returns:
         ``(Q,)`` float64, 0 or 1; NaN where ``n_relevant`` is 0.
@@ -59,7 +59,7 @@ def precision_at_k(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> T
     Args:
         hits: ``(Q, k)`` bool, True where the item at that rank is relevant; rank 1 is column 0.
         n_relevant: ``(Q,)`` integer, relevant items in the whole gallery, the query itself not counted.
-        check: False to take hits and int64 counts as they are, see the head of this module.
+        check: False to skip the checks; ``n_relevant`` is then from :func:`fitting`.
 
     Returns:
         ``(Q,)`` float64 in [0, 1]; NaN where ``n_relevant`` is 0.
@@ -115,9 +115,9 @@ def r_precision(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tens
     .. math:: \text{R-precision} = \frac{1}{R} \sum_{r=1}^{R} \text{hit}_r
 
     Args:
-        hits: ``(Q, depth)`` bool with depth at least the largest R; what stands behind rank R is not read.
+        hits: ``(Q, depth)`` bool with depth at least the largest R; ranks beyond R are not read.
         n_relevant: ``(Q,)`` integer, relevant items in the whole gallery, the query itself not counted.
-        check: False to take hits and int64 counts as they are, see the head of this module.
+        check: False to skip the checks; ``n_relevant`` is then from :func:`fitting`.
 
     Returns:
         ``(Q,)`` float64 in [0, 1]; NaN where ``n_relevant`` is 0.
@@ -144,9 +144,9 @@ def map_at_r(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tensor:
     .. math:: \text{MAP@R} = \frac{1}{R} \sum_{r=1}^{R} \text{hit}_r \cdot \text{precision@}r
 
     Args:
-        hits: ``(Q, depth)`` bool with depth at least the largest R; what stands behind rank R is not read.
+        hits: ``(Q, depth)`` bool with depth at least the largest R; ranks beyond R are not read.
         n_relevant: ``(Q,)`` integer, relevant items in the whole gallery, the query itself not counted.
-        check: False to take hits and int64 counts as they are, see the head of this module.
+        check: False to skip the checks; ``n_relevant`` is then from :func:`fitting`.
 
     Returns:
         ``(Q,)`` float64 in [0, 1]; NaN where ``n_relevant`` is 0.
@@ -166,26 +166,19 @@ def map_at_r(hits: Tensor, n_relevant: Tensor, *, check: bool = True) -> Tensor:
     relevant = _reaching(hits, n_relevant) if check else n_relevant
     inside = _within_r(hits, relevant)  # (Q, depth)
     rank = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
-    precision = inside.cumsum(dim=1, dtype=torch.float64).div_(rank)  # precision@r, right wherever inside
-    total = precision.masked_fill_(~inside, 0.0).cumsum(dim=1)[:, -1]  # in order, so that the width changes no bit
+    precision = inside.cumsum(dim=1, dtype=torch.float64).div_(rank)  # precision@r, valid where inside
+    total = precision.masked_fill_(~inside, 0.0).cumsum(dim=1)[:, -1]  # in order: the width changes no bit
     return _where_defined(total / relevant, relevant)
 
 
 def fitting(hits: Tensor, n_relevant: Tensor) -> Tensor:
-    """What every measure of hits requires, for callers that take several of the same hits: see ``check``.
+    """Check hits and counts once, for callers that compute several measures of them with ``check=False``.
 
-    Returns:
-        ``n_relevant`` as int64.
+    Returns ``n_relevant`` as int64.
 
     Raises:
         TypeError: ``hits`` is not bool, or ``n_relevant`` not integer.
         ValueError: shapes do not fit, or a row has more hits than ``n_relevant`` allows.
-
-    Example:
-        >>> hits, n_relevant = torch.tensor([[True, False]]), torch.tensor([1], dtype=torch.uint8)
-        >>> n_relevant = fitting(hits, n_relevant)
-        >>> recall_at_k(hits, n_relevant, check=False), precision_at_k(hits, n_relevant, check=False)
-        (tensor([1.], dtype=torch.float64), tensor([0.5000], dtype=torch.float64))
     """
     _check.dense("hits", hits, "shape (Q, k)")
     if hits.dtype != torch.bool:
@@ -224,5 +217,5 @@ def _within_r(hits: Tensor, n_relevant: Tensor) -> Tensor:
 
 
 def _where_defined(value: Tensor, n_relevant: Tensor) -> Tensor:
-    """The value where something can be found, NaN elsewhere."""
+    """The value where anything is relevant, NaN elsewhere."""
     return value.masked_fill(n_relevant == 0, float("nan"))

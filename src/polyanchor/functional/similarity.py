@@ -34,7 +34,7 @@ def unit_rows(vectors: Tensor) -> Tensor:
     """
     _check.floating("vectors", vectors, "(..., D)")
     largest = vectors.detach().abs().amax(dim=-1, keepdim=True)
-    scaled = vectors / largest.masked_fill(largest == 0, 1)  # squares of very long and very short rows stay finite
+    scaled = vectors / largest.masked_fill(largest == 0, 1)  # keeps squares of very long and short rows finite
     length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
     return scaled / length.masked_fill(length == 0, math.inf)
 

@@ -1,4 +1,4 @@
-"""The index as its users see it: images or vectors in, hits out."""
+"""Index: images or vectors in, hits out."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MODEL_FIRST = "give the model it was made with (--model, model=...), or make a 
 
 
 class Index:
-    """Items that are searched by their vectors: in a folder, or in a collection of a Qdrant server.
+    """Searchable items with their vectors, in a folder or in a collection of a Qdrant server.
 
-    Get one from :meth:`create` or :meth:`open`. An index in a folder stays as it was when it was opened, whatever other
-    processes do to it; what is changed from here is seen from here.
+    Obtained from :meth:`create` or :meth:`open`. An open index in a folder does not see the changes of other processes,
+    only its own.
 
     Args:
-        store: where it lives.
-        name: what to call it in messages.
+        store: its storage.
+        name: its name in messages.
         model: the embedder, if it is open already.
 
     Raises:
@@ -67,20 +67,20 @@ class Index:
         kind: str = "exact",
         store: Any = "",
     ) -> Index:
-        """Begin an empty index.
+        """Create an empty index.
 
         Args:
-            place: folder, new or empty; or name of the collection.
-            model: that embeds for it: the folder of a run or of a saved embedder, or an embedder, which then has to be
-                given again on opening. Without one the index takes vectors alone.
+            place: new or empty folder; or name of the collection.
+            model: embeds images for it: the folder of a run or of a saved embedder, or an embedder, which then has to
+                be passed again to :meth:`open`. Without one the index takes vectors alone.
             dim: D, columns of the vectors, for an index without a model.
             kind: ``"exact"`` compares a query with every item; ``"hnsw"`` and ``"ivf"`` (faiss) with some, which is
-                faster from some ten thousand items on; :func:`polyanchor.index.recall.measure_recall` says what they
-                miss.
+                faster from some ten thousand items on; :func:`polyanchor.index.recall.measure_recall` measures what
+                they miss.
             store: empty for a folder; ``"qdrant:http://HOST:6333"``, or a ``qdrant_client.QdrantClient``.
 
         Raises:
-            FileExistsError: there is something at that place.
+            FileExistsError: the place is taken.
             ValueError: neither or both of ``model`` and ``dim``, or an unknown kind or store.
         """
         if (model is None) == (dim is None):
@@ -92,7 +92,7 @@ class Index:
 
     @staticmethod
     def require_free(place: str | Path, about: About, *, store: Any = "") -> None:
-        """Refuse what :meth:`begin` would refuse, before anything is computed for it."""
+        """Raise the errors of :meth:`begin`, before anything is computed."""
         client = _client(store)
         if client is None:
             FolderStore.require_free(user_path(place), about)
@@ -104,7 +104,7 @@ class Index:
     def begin(
         cls, place: str | Path, about: About, entries: Entries, *, model: Embedder | None = None, store: Any = ""
     ) -> Index:
-        """Begin an index with its first items: a folder appears with all of them or not at all."""
+        """Create an index with its first items: a folder appears with all of them or not at all."""
         client = _client(store)
         if client is None:
             return cls(FolderStore.create(user_path(place), about, entries), str(user_path(place)), model)
@@ -117,7 +117,7 @@ class Index:
 
         Args:
             place: as for :meth:`create`.
-            model: needed only where the one that the index was made with is no longer where it was.
+            model: needed only if the index's model has moved.
             store: as for :meth:`create`.
 
         Raises:
@@ -132,7 +132,7 @@ class Index:
 
     @property
     def about(self) -> About:
-        """What it was made for: width, kind, model."""
+        """Width, kind and model."""
         return self._store.about
 
     def __len__(self) -> int:
@@ -140,11 +140,11 @@ class Index:
 
     @property
     def model(self) -> Embedder:
-        """The embedder that the index was made with; opened when it is first asked for.
+        """The embedder that the index was made with; opened on first use.
 
         Raises:
-            FileNotFoundError: it is no longer where it was.
-            ValueError: another one is there, or the index was made for vectors alone.
+            FileNotFoundError: it has moved.
+            ValueError: another model is in its place, or the index takes vectors alone.
         """
         if self._model is None:
             if not self.about.fingerprint:
@@ -165,59 +165,59 @@ class Index:
         paths: Sequence[str | None] | None = None,
         labels: Sequence[str | None] | None = None,
     ) -> Added:
-        """Put items in. One whose path is there already takes that item's place and keeps its id.
+        """Add items. One whose path is in the index already replaces that item and keeps its id.
 
         Args:
-            inputs: N images (paths, PIL images, bytes, arrays), or ``(N, D)`` floating vectors of any length: what the
-                index's model gives, which nothing can check but their width.
-            paths: N paths or other names; None for the files' own, made absolute.
+            inputs: N images (paths, PIL images, bytes, arrays), or ``(N, D)`` floating vectors of any length, which
+                have to be the index's model's: only their width is checked.
+            paths: N paths or other names; None for the absolute paths of the files.
             labels: N names of classes.
 
         Raises:
             BadImageError: an image cannot be read; nothing was added.
-            ValueError: vectors of another width or not finite, not one path and label for each, or one that is not
+            ValueError: vectors of another width or not finite, another number of paths or labels, or one that is not
                 UTF-8.
         """
         inputs = collected(inputs)
         if paths is None:
-            paths = [None] * len(inputs) if isinstance(inputs, Tensor) else [_path(one) for one in inputs]
+            paths = [None] * len(inputs) if isinstance(inputs, Tensor) else [_path(image) for image in inputs]
         labels = labels or [None] * len(inputs)
-        Entries(torch.empty(len(inputs), 0), paths, labels)  # refuses what it would refuse, before anything is embedded
+        Entries(torch.empty(len(inputs), 0), paths, labels)  # raises its errors before anything is embedded
         return self.add_entries(Entries(self._vectors(inputs), paths, labels))
 
     @own_defaults()
     def add_entries(self, entries: Entries) -> Added:
-        """Put in what is embedded already."""
+        """Add embedded items."""
         return self._store.add(entries)
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """The ids of the items with these paths, as they were given or made absolute; None where there is none.
+        """The ids of the items with these paths, as written or else made absolute; None for a path that is absent.
 
         Raises:
-            ValueError: a path is not UTF-8, which none in an index is.
+            ValueError: a path is not UTF-8, as those of an index are.
         """
         encodable(paths, what=self.name)
-        found = self._store.find(paths), self._store.find([absolute(path) for path in paths])
-        return [there if given is None else given for given, there in zip(*found, strict=True)]
+        as_written, as_absolute = self._store.find(paths), self._store.find([absolute(path) for path in paths])
+        return [second if first is None else first for first, second in zip(as_written, as_absolute, strict=True)]
 
     @own_defaults()
     def remove(self, *, ids: Sequence[int] = (), paths: Sequence[str] = ()) -> int:
-        """Take items out; their ids are never given again.
+        """Remove items; their ids are never used again.
 
         Args:
             ids: of items.
             paths: of items, see :meth:`find`.
 
         Returns:
-            How many.
+            Their number.
 
         Raises:
-            ValueError: one of them is not there; nothing was removed.
+            ValueError: one of them is absent; nothing was removed.
         """
-        found = self.find(paths)
-        if None in found:
-            raise InputError(f"{self.name} has no item {paths[found.index(None)]!r}; nothing was removed")
-        return self._store.remove([*ids, *(number for number in found if number is not None)])
+        of_paths = self.find(paths)
+        if None in of_paths:
+            raise InputError(f"{self.name} has no item {paths[of_paths.index(None)]!r}; nothing was removed")
+        return self._store.remove([*ids, *(number for number in of_paths if number is not None)])
 
     @own_defaults()
     def search(
@@ -233,10 +233,10 @@ class Index:
         Args:
             queries: one image, several or none, as for :meth:`polyanchor.deploy.embedder.Embedder.embed`, or ``(Q, D)``
                 floating vectors of any length, a tensor or an array.
-            k: number of hits, 1 or more; all items, where there are fewer. A query that is in the index is found too.
-            exact: compare every item, whatever kind of index this is.
-            search_effort: how far an approximate index looks: candidates of ``hnsw``, lists of ``ivf``; None for what
-                suits its size. More finds more, and takes longer.
+            k: number of hits, 1 or more, capped at the number of items. A query that is in the index finds itself.
+            exact: compare with every item, regardless of the kind of index.
+            search_effort: candidates of ``hnsw`` or lists of ``ivf`` to search; None for a default by size. More finds
+                more, and takes longer.
 
         Returns:
             For each query its hits, best first, lower id first among equals. ``ivf`` may find fewer than k.
@@ -250,7 +250,7 @@ class Index:
         search_effort = None if search_effort is None else _check.count("search_effort", search_effort)
         if search_effort is not None and (exact or self.about.kind == "exact"):
             raise InputError(
-                "search_effort is how far hnsw and ivf look, and this search compares every item; leave it out"
+                "search_effort (--search-effort) is how far hnsw and ivf look, but this search is exact; leave it out"
             )
         vectors, size = self._vectors(queries), len(self)
         if not len(vectors):
@@ -261,7 +261,7 @@ class Index:
 
     @own_defaults()
     def sample(self, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """``(n,)`` ids and ``(n, D)`` vectors of some items, n at most ``count``."""
+        """``(n,)`` ids and ``(n, D)`` vectors of random items, n at most ``count``."""
         return self._store.sample(count, seed)
 
     def _vectors(self, inputs: Iterable[Given] | Given | Tensor) -> Tensor:
@@ -273,19 +273,19 @@ class Index:
         return unit_vectors(inputs, self.about.dim)
 
     def _own(self, model: Embedder | None) -> Embedder:
-        """The model, if it is that of the index."""
+        """The model, if its fingerprint is that of the index."""
         assert model is not None
         if model.fingerprint != self.about.fingerprint:
-            made = f"the model {self.about.fingerprint[:12]} of {self.about.model or 'no folder'}"
+            origin = f"the model {self.about.fingerprint[:12]} of {self.about.model or 'no folder'}"
             raise InputError(
-                f"{self.name} was made with {made if self.about.fingerprint else 'vectors alone'}, got the model "
+                f"{self.name} was made with {origin if self.about.fingerprint else 'vectors alone'}, got the model "
                 f"{model.fingerprint[:12]}: vectors of two models cannot be compared; {_MODEL_FIRST}"
             )
         return model
 
 
 def about_of(embedder: Embedder, model: Embedder | str | Path | None, kind: str) -> About:
-    """An index for what an embedder gives; the folder is remembered if ``model`` is one."""
+    """The description of an index for an embedder, which came from the folder ``model`` if that is one."""
     folder = str(Path(model).absolute()) if isinstance(model, (str, Path)) else ""
     return About(embedder.embedding_dim, kind, folder, embedder.fingerprint)
 
@@ -308,7 +308,7 @@ def unit_vectors(vectors: Tensor, dim: int) -> Tensor:
 def _loaded(model: Embedder | str | Path | None) -> Embedder | None:
     if not isinstance(model, (str, Path)):
         return model
-    from polyanchor.deploy.embedder import open_embedder  # timm and the rest: an index of vectors does without
+    from polyanchor.deploy.embedder import open_embedder  # an index of vectors needs no timm
 
     return open_embedder(model)
 
@@ -329,5 +329,5 @@ def _path(image: Given) -> str | None:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """From the root, without ``..``; links stay, as one image may lie in two classes by a link."""
+    """Absolute, without ``..``; links are not resolved, as an image may be in two classes by a link."""
     return os.path.abspath(user_path(path))  # noqa: PTH100 (Path.resolve follows links, Path.absolute keeps ..)

@@ -1,4 +1,4 @@
-"""From a trained model and data to an index, and more data into it."""
+"""Embed data sources into an index, and search it with files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from polyanchor._errors import InputError, InputTypeError
 from polyanchor._io import user_path
 from polyanchor.config.builders import open_parts
 from polyanchor.datasets.formats._tables import encodable
-from polyanchor.datasets.formats.vectors import SUFFIXES
 from polyanchor.datasets.images import BadImageError, ImageFiles, Images, Look, file_of
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.sources import open_items
+from polyanchor.datasets.spec import VECTOR_SUFFIXES as SUFFIXES
 from polyanchor.index.index import Index, about_of, absolute, unit_vectors
 from polyanchor.index.types import About, Added, Entries, Hit
 from polyanchor.runs.folder import RunFolder
@@ -48,14 +48,13 @@ class _Renamed:
 
 
 def open_data(data: str, *, root: str | Path = "data", allow_partial: bool = False) -> Items:
-    """All items of a data source, called as the index will know them.
+    """All items of a data source, under the names that an index keeps.
 
     Args:
         data: a source as for :func:`polyanchor.datasets.sources.open_source`, an image file, or a file of vectors
-            without ``features:`` before it. Images that lie right in ``folder:DIR`` have no class, and so has an image
-            file.
+            without ``features:`` before it. An image file, and images directly in ``folder:DIR``, have no class.
         root: folder that holds the benchmark data sets.
-        allow_partial: accept a copy of a benchmark that is not complete.
+        allow_partial: accept an incomplete copy of a benchmark.
 
     Example:
         >>> open_data("digits").name(0)
@@ -70,42 +69,42 @@ def open_data(data: str, *, root: str | Path = "data", allow_partial: bool = Fal
 
 
 def is_vectors(file: str) -> bool:
-    """Whether the name is that of a file of vectors."""
+    """Whether the name is that of a file of vectors, by its suffix."""
     return Path(file).suffix.lower() in SUFFIXES and not file.startswith("features:")
 
 
 def renamed(items: Items, data: str) -> Items:
     """The items under the names that an index keeps.
 
-    An image file: its absolute path. Vectors with names: these. Anything else: ``SOURCE#NAME``, followed by
-    ``[ROW]`` where the source gives a name twice.
+    For an image file its absolute path, for vectors with names these, for anything else ``SOURCE#NAME``, followed by
+    ``[ROW]`` where a name is not unique.
 
     Args:
         items: of the source.
         data: the source.
     """
     inputs = items.inputs
-    kind, colon, place = data.partition(":")
-    source = f"{kind}:{user_path(place).absolute()}" if colon else data
+    kind, colon, path = data.partition(":")
+    source = f"{kind}:{user_path(path).absolute()}" if colon else data
     if isinstance(inputs, Tensor):
         return replace(items, names=items.names or tuple(f"{source}#{row}" for row in range(len(items))))
     names = [inputs.name(row) for row in range(len(items))]
-    times = Counter(names)
+    counts = Counter(names)
     for row, name in enumerate(names):
         file = file_of(inputs, row)
-        again = f"[{row}]" if times[name] > 1 else ""
-        names[row] = absolute(file) if file is not None else f"{source}#{name}{again}"
+        suffix = f"[{row}]" if counts[name] > 1 else ""
+        names[row] = absolute(file) if file is not None else f"{source}#{name}{suffix}"
     return replace(items, inputs=_Renamed(inputs, names))
 
 
 def embedded(
     items: Items, model: Embedder | None, *, on_bad: Literal["stop", "skip"] = "stop", workers: int = 0
 ) -> tuple[Entries, tuple[str, ...]]:
-    """What to put into an index, and the images that could not be read.
+    """Embed items for an index; also returns the names of images that could not be read.
 
     Args:
-        items: as :func:`renamed` gives them.
-        model: None for vectors that are to be indexed as they are.
+        items: of :func:`renamed`.
+        model: None for vectors, which are indexed as they are.
         on_bad: ``"stop"`` or ``"skip"``: what an image that cannot be read does.
         workers: processes that decode.
 
@@ -121,15 +120,15 @@ def embedded(
             )
         vectors, labels, names = unit_vectors(items.inputs, items.inputs.shape[1]), items.labels, items.names
     else:
-        found, skipped = model.embed_items(items, on_bad=on_bad, workers=workers)
-        vectors, labels, names = found.vectors, found.labels, found.names
+        embeddings, skipped = model.embed_items(items, on_bad=on_bad, workers=workers)
+        vectors, labels, names = embeddings.vectors, embeddings.labels, embeddings.names
     texts = [items.class_names.get(label, str(label)) or None for label in labels.tolist()]
     return Entries(vectors, list(names), texts), skipped
 
 
 def joined(parts: Sequence[Entries]) -> Entries:
     """All entries, in order."""
-    if len(parts) == 1:  # vectors may fill a good part of the memory: no copy
+    if len(parts) == 1:  # no copy: vectors may fill much of the memory
         return parts[0]
     return Entries(
         torch.cat([part.vectors for part in parts]),
@@ -139,13 +138,13 @@ def joined(parts: Sequence[Entries]) -> Entries:
 
 
 class Pictures:
-    """The images behind the paths of an index, read when they are wanted."""
+    """The images behind the paths of an index, read on demand."""
 
     def __init__(self) -> None:
         self._sources: dict[str, tuple[Items, dict[str, int]]] = {}
 
     def read(self, path: str) -> Image:
-        """The image.
+        """The image at a path.
 
         Raises:
             BadImageError: there is none, or it cannot be read.
@@ -167,12 +166,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Reading:
-    """How data are read.
+    """Options of reading data.
 
     Attributes:
         root: folder that holds the benchmark data sets.
         allow_partial: accept a copy of a benchmark that is not complete.
-        on_bad: ``"stop"`` or ``"skip"``: what an image that cannot be read does.
+        on_bad: ``"stop"`` or ``"skip"``: what to do at an image that cannot be read.
     """
 
     root: Path = Path("data")
@@ -184,7 +183,7 @@ class Reading:
 
     def open(self, data: Sequence[str]) -> list[Items]:
         """The items of each source, see :func:`polyanchor.index.ingest.open_data`."""
-        return [open_data(one, root=self.root, allow_partial=self.allow_partial) for one in data]
+        return [open_data(source, root=self.root, allow_partial=self.allow_partial) for source in data]
 
 
 def build(
@@ -197,22 +196,22 @@ def build(
     store: Any = "",
     how: Reading | None = None,
 ) -> tuple[Index, tuple[str, ...]]:
-    """Embed data and make an index of them.
+    """Embed data into a new index.
 
     Args:
-        target: folder of a finished run or of a saved embedder; or a file of vectors, which are indexed as they are.
+        target: folder of a finished run or of a saved embedder; or a file of vectors, which are indexed unchanged.
         place: folder of the index, or name of the collection.
-        data: sources; those of the run itself if there are none.
+        data: sources; the run's own data if empty.
         split: of the run's own data: ``"all"``, ``"test"``, ``"gallery"``, ``"train"`` or ``"validation"``.
         kind: see :meth:`Index.create`.
-        store: likewise.
-        how: the data are read.
+        store: see :meth:`Index.create`.
+        how: options of reading the data.
 
     Returns:
         The index and the names of the images that were skipped.
 
     Raises:
-        FileExistsError: there is something at that place.
+        FileExistsError: the place is taken.
         BadImageError: an image cannot be read, and ``on_bad`` is ``"stop"``; nothing was written.
     """
     how = how or Reading()
@@ -227,28 +226,27 @@ def build(
         about = about_of(model, target, kind)
         sources = how.open(data) if data else _own(target, split)
     if data:
-        _require_widths(
-            sources, data, f"the model of {target} takes" if model else f"{data[0]} has", _width(model, about.dim)
-        )
+        holder = f"the model of {target} takes" if model else f"{data[0]} has"
+        _require_widths(sources, data, holder, _width(model, about.dim))
     Index.require_free(place, about, store=store)
     entries, skipped = _embedded(sources, model, how)
     return Index.begin(place, about, entries, model=model, store=store), skipped
 
 
 def _columns(items: Items) -> int:
-    """Of vectors; 0 of images, which are refused later, in one place."""
+    """Columns of vectors; 0 for images."""
     return items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0
 
 
 def _width(model: Embedder | None, dim: int) -> int:
-    """Columns of the vectors that are taken: by the model, or by an index without one; 0 where images are."""
+    """Columns of the vectors that the model, or an index without one, takes; 0 for images."""
     if model is None:
         return dim
     return 0 if model.takes_images else int(model.model.head.in_features)
 
 
 def _require_widths(sources: Sequence[Items], data: Sequence[str], what: str, width: int) -> None:
-    """Refuse vectors of another width before anything is embedded; the other kind is refused where it is embedded."""
+    """Refuse vectors of another width before anything is embedded; :func:`embedded` refuses the other kind of input."""
     for items, name in zip(sources, data, strict=True):
         if width and _columns(items) not in (0, width):
             raise InputError(
@@ -258,26 +256,24 @@ def _require_widths(sources: Sequence[Items], data: Sequence[str], what: str, wi
 
 
 def add(index: Index, data: Sequence[str], *, how: Reading | None = None) -> tuple[Added, tuple[str, ...]]:
-    """Embed more data into an index; what it did, and the names of the images that were skipped."""
+    """Embed more data into an index; also returns the names of the images that were skipped."""
     how = how or Reading()
     model = index.model if index.about.fingerprint else None
     sources = how.open(data)
-    _require_widths(
-        sources, data, "the index's model takes" if model else f"{index.name} holds", _width(model, index.about.dim)
-    )
+    holder = "the index's model takes" if model else f"{index.name} holds"
+    _require_widths(sources, data, holder, _width(model, index.about.dim))
     entries, skipped = _embedded(sources, model, how)
     return index.add_entries(entries), skipped
 
 
 def _embedded(sources: list[Items], model: Any, how: Reading) -> tuple[Entries, tuple[str, ...]]:
-    done = []
-    while sources:  # each is let go once it is embedded: vectors may fill a good part of the memory
-        done.append(embedded(sources.pop(0), model, on_bad=how.on_bad))
-    return joined([entries for entries, _ in done]), tuple(name for _, skipped in done for name in skipped)
+    results = []
+    while sources:  # each is released once it is embedded: vectors may fill much of the memory
+        results.append(embedded(sources.pop(0), model, on_bad=how.on_bad))
+    return joined([entries for entries, _ in results]), tuple(name for _, skipped in results for name in skipped)
 
 
 def _own(run: Path, split: str) -> list[Items]:
-    """The run's own data."""
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise InputError(
@@ -306,33 +302,33 @@ def search_files(
 ) -> tuple[list[str], list[list[Hit]]]:
     """Search with image files, or with the rows of one ``.safetensors`` or ``.npz`` file.
 
-    Rows of a file are what the index's model takes, if that takes vectors; otherwise what it gives.
+    The rows of a file are the inputs of the index's model, if that takes vectors; otherwise its outputs.
 
     Args:
         index: to search in.
         files: image files, or one file of vectors.
         k: see :meth:`Index.search`.
-        exact: likewise.
-        search_effort: likewise.
+        exact: see :meth:`Index.search`.
+        search_effort: see :meth:`Index.search`.
 
     Returns:
         Names of the queries, and the hits of each.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a query that is no image, vectors of another width, vectors beside images.
+        ValueError: a query that is not an image, vectors of another width, vectors beside images.
     """
     if not any(map(is_vectors, files)):
         try:
             return list(files), index.search(list(files), k, exact=exact, search_effort=search_effort)
         except BadImageError as error:
-            what = str(error).rpartition(". ")[0]  # its advice is for data sets
-            raise InputError(f"{what}; a query is an image, or a .safetensors or .npz file of vectors") from error
+            reason = str(error).rpartition(". ")[0]  # its advice is for data sets
+            raise InputError(f"{reason}; a query is an image, or a .safetensors or .npz file of vectors") from error
     if len(files) > 1:
         raise InputError(f"a file of vectors is searched alone, got {len(files)} queries")
     items = open_data(files[0])
     vectors = items.inputs
-    assert isinstance(vectors, Tensor)  # what such a file holds
+    assert isinstance(vectors, Tensor)  # by the suffix of the file
     if index.about.fingerprint and not index.model.takes_images:
         vectors = index.model.embed(vectors)
     names = [items.name(row) for row in range(len(items))]

@@ -1,8 +1,8 @@
-"""An index on a Qdrant server: one collection, whose metadata say what it was made for.
+"""An index on a Qdrant server: one collection, whose metadata describe it.
 
-A point is an item: its id, vector, and path and label as payload. Ids follow from the paths, so that the same path is
-the same point whoever writes it, and several may write at once. Items without a path get ids at random. The server
-replaces a batch of points in one step, not the whole of a long change: after an interruption the same command goes on.
+An item is a point with its id, vector, and path and label as payload. An id is a digest of the path, so that a path is
+the same point for every writer, and several may write at once. Items without a path get random ids. The server replaces
+a batch of points in one step, but not a whole long change: after an interruption, repeat the command.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class QdrantStore:
     Raises:
         ConnectionError: the server does not answer.
         FileNotFoundError: there is no such collection.
-        ValueError: the collection is not an index of ours.
+        ValueError: the collection was not made by polyanchor.
     """
 
     def __init__(self, client: Any, name: str) -> None:
         self.client, self.name = client, name
-        with _asking():
+        with _translated_errors():
             if not client.collection_exists(name):
                 raise FileNotFoundError(
                     f"the server has no collection {name!r}; make one with: polyanchor index build RUN DATA "
                     f"--out {name} --store ..."
                 )
-            said: Any = (client.get_collection(name).config.metadata or {}).get(_KEY)
+            metadata: Any = (client.get_collection(name).config.metadata or {}).get(_KEY)
         try:
-            self.about = About(**said)
+            self.about = About(**metadata)
         except TypeError as error:
             raise InputError(
                 f"the collection {name!r} was not made by polyanchor, or the server is older than Qdrant 1.16, which "
@@ -60,30 +60,30 @@ class QdrantStore:
 
     @classmethod
     def create(cls, client: Any, name: str, about: About, entries: Entries) -> QdrantStore:
-        """Make the collection and put the first items in.
+        """Create the collection with the first items.
 
         Raises:
-            FileExistsError: there is one of that name.
+            FileExistsError: there is a collection of that name.
         """
         cls.require_free(client, name, about)
         models = load("qdrant_client.models", "qdrant")
-        with _asking():
+        with _translated_errors():
             client.create_collection(
                 name,
                 vectors_config=models.VectorParams(size=about.dim, distance=models.Distance.COSINE),
                 metadata={_KEY: asdict(about)},
             )
-        made = cls(client, name)
-        made.add(entries)
-        return made
+        store = cls(client, name)
+        store.add(entries)
+        return store
 
     @staticmethod
     def require_free(client: Any, name: str, about: About) -> None:
-        """Refuse a kind or a name that :meth:`create` would refuse, before anything is computed for it."""
+        """Raise the errors of :meth:`create`, before anything is computed."""
         _check.one_of("kind on a Qdrant server", about.kind, KINDS)
         if not name or "/" in name:
             raise InputError(f"on a Qdrant server the index is a collection, whose name has no '/'; got {name!r}")
-        with _asking():
+        with _translated_errors():
             taken = client.collection_exists(name)
         if taken:
             raise FileExistsError(
@@ -92,51 +92,48 @@ class QdrantStore:
             )
 
     def __len__(self) -> int:
-        with _asking():
+        with _translated_errors():
             return int(self.client.count(self.name, exact=True).count)
 
     def add(self, entries: Entries) -> Added:
-        """See :meth:`polyanchor.index.types.Store.add`."""
         models = load("qdrant_client.models", "qdrant")
         ids = [secrets.randbits(63) if path is None else id_of(path) for path in entries.paths]
-        places = {number: row for row, number in enumerate(ids)}  # of a path that comes twice, the last
-        there = self._there(list(places))
-        for batch in _batches(list(places)):
+        rows = {number: row for row, number in enumerate(ids)}  # of equal paths the last
+        labels = self._labels(list(rows))
+        for batch in _batches(list(rows)):
             points = [
                 models.PointStruct(
                     id=number,
                     vector=entries.vectors[row].tolist(),
-                    payload={"path": entries.paths[row], "label": there.get(number) if label is None else label},
+                    payload={"path": entries.paths[row], "label": labels.get(number) if label is None else label},
                 )
                 for number in batch
-                for row in [places[number]]
+                for row in [rows[number]]
                 for label in [entries.labels[row]]
             ]
-            with _asking():
+            with _translated_errors():
                 self.client.upsert(self.name, points, wait=True)
-        return Added(torch.tensor(ids, dtype=torch.int64), len(places) - len(there))
+        return Added(torch.tensor(ids, dtype=torch.int64), len(rows) - len(labels))
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """See :meth:`polyanchor.index.types.Store.find`."""
         ids = [id_of(path) for path in paths]
-        there = self._there(ids)
-        return [number if number in there else None for number in ids]
+        labels = self._labels(ids)
+        return [number if number in labels else None for number in ids]
 
     def remove(self, ids: Sequence[int]) -> int:
-        """See :meth:`polyanchor.index.types.Store.remove`."""
         models = load("qdrant_client.models", "qdrant")
-        unknown = sorted(set(ids) - self._there(ids).keys())
+        unknown = sorted(set(ids) - self._labels(ids).keys())
         if unknown:
             raise InputError(f"the index has no item with the id {unknown[0]}; nothing was removed")
         for batch in _batches(sorted(set(ids))):
-            with _asking():
+            with _translated_errors():
                 self.client.delete(self.name, models.PointIdsList(points=batch), wait=True)
         return len(set(ids))
 
     def search(
         self, queries: Tensor, k: int, *, exact: bool = False, search_effort: int | None = None
     ) -> list[list[Hit]]:
-        """See :meth:`polyanchor.index.types.Store.search`; of equal scores at the end, the server keeps any."""
+        """See :meth:`polyanchor.index.types.Store.search`; the server keeps any of the items that tie at the end."""
         models = load("qdrant_client.models", "qdrant")
         params = models.SearchParams(exact=exact or self.about.kind == "exact", hnsw_ef=search_effort)
         hits = []
@@ -145,40 +142,40 @@ class QdrantStore:
                 models.QueryRequest(query=query, limit=k, params=params, with_payload=True, with_vector=False)
                 for query in batch
             ]
-            with _asking():
+            with _translated_errors():
                 answers = self.client.query_batch_points(self.name, requests)
             hits += [sorted(map(_hit, answer.points), key=lambda hit: (-hit.score, hit.id)) for answer in answers]
         return hits
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """See :meth:`polyanchor.index.types.Store.sample`: what follows a random id, as ids are in no order."""
+        """See :meth:`polyanchor.index.types.Store.sample`; points from a random id on."""
         start = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)))
-        found: dict[int, Any] = {}
-        with _asking():
+        vectors: dict[int, Any] = {}
+        with _translated_errors():
             for offset in (start, None):  # from there on, then from the beginning
                 points, _ = self.client.scroll(
                     self.name, limit=count, offset=offset, with_payload=False, with_vectors=True
                 )
-                found |= {point.id: point.vector for point in points}
-        chosen = list(found)[:count]
-        vectors = torch.tensor([found[number] for number in chosen]).reshape(-1, self.about.dim)
-        return torch.tensor(chosen, dtype=torch.int64), vectors
+                vectors |= {point.id: point.vector for point in points}
+        ids = list(vectors)[:count]
+        rows = torch.tensor([vectors[number] for number in ids]).reshape(-1, self.about.dim)
+        return torch.tensor(ids, dtype=torch.int64), rows
 
-    def _there(self, ids: Sequence[int]) -> dict[int, str | None]:
-        """Those of the ids that the collection has, with their labels."""
-        found: dict[int, str | None] = {}
+    def _labels(self, ids: Sequence[int]) -> dict[int, str | None]:
+        """Label of each of the ids that the collection has."""
+        labels: dict[int, str | None] = {}
         for batch in _batches(ids):
-            with _asking():
+            with _translated_errors():
                 points = self.client.retrieve(self.name, batch, with_payload=["label"], with_vectors=False)
-            found |= {point.id: (point.payload or {}).get("label") for point in points}
-        return found
+            labels |= {point.id: (point.payload or {}).get("label") for point in points}
+        return labels
 
 
 def connect(address: str) -> Any:
-    """A client for a server's address; the key, if the server wants one, is that in ``QDRANT_API_KEY``.
+    """A client for a server's address, with the API key in ``QDRANT_API_KEY``.
 
     Raises:
-        ValueError: not an address. The client's own form in a folder is refused: it unpickles what lies there.
+        ValueError: not an address. The client's own storage in a folder is refused, as it unpickles files.
     """
     if not address.startswith(("http://", "https://")):
         raise InputError(
@@ -209,8 +206,8 @@ def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
-    """Turn what the client raises into errors that say what to look at."""
+def _translated_errors() -> Iterator[None]:
+    """Turn the client's exceptions into errors that say what to check."""
     errors = load("qdrant_client.http.exceptions", "qdrant")
     try:
         yield

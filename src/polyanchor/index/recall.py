@@ -1,4 +1,4 @@
-"""What an approximate index misses, and what it gains."""
+"""Recall and speed of an approximate index."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ROUNDING = 1e-5  # two ways to add up a product differ in the last bits
 
 @dataclass(frozen=True)
 class Recall:
-    """An approximate search beside the exact one.
+    """An approximate search compared with the exact one.
 
     Attributes:
-        queries: number of items that were searched with.
-        k: number of neighbours of each, itself left out.
+        queries: number of items used as queries.
+        k: number of neighbours of each, without itself.
         recall: share of the true k neighbours that were found; an item exactly as near as the last of them counts.
-        exact: median seconds for one query, every item compared.
-        approximate: likewise, as the index searches by default or with the search_effort asked for.
+        exact: median seconds of an exact query.
+        approximate: median seconds of an approximate query, with the given or the default search effort.
     """
 
     queries: int
@@ -33,21 +33,21 @@ class Recall:
 
     @property
     def speedup(self) -> float:
-        """How many times faster the approximate search is."""
+        """Factor by which the approximate search is faster."""
         return self.exact / self.approximate
 
 
 def measure_recall(
     index: Index, *, k: int = 10, queries: int = 200, search_effort: int | None = None, seed: int = 0
 ) -> Recall:
-    """Search for the neighbours of some of an index's own items, exactly and as the index does, one item at a time.
+    """Search for the neighbours of random items of an index, exactly and approximately, one at a time.
 
     Args:
         index: with 2 items or more.
-        k: neighbours, fewer where there are fewer.
-        queries: how many items.
+        k: neighbours, capped at the number of other items.
+        queries: number of items.
         search_effort: see :meth:`Index.search`.
-        seed: which items.
+        seed: of the choice of items.
 
     Raises:
         ValueError: fewer than two items.
@@ -56,7 +56,7 @@ def measure_recall(
         >>> import tempfile, torch
         >>> index = Index.create(tempfile.mkdtemp(), dim=4)
         >>> added = index.add(torch.randn(20, 4))
-        >>> measure(index, k=3).recall
+        >>> measure_recall(index, k=3).recall
         1.0
     """
     if len(index) < 2:
@@ -68,18 +68,18 @@ def measure_recall(
     times: dict[bool, list[float]] = {True: [], False: []}
     recalls = []
     for own, vector in zip(ids.tolist(), vectors.split(1), strict=True):
-        found = {}
+        hits = {}
         for exact in (True, False):
             start = time.perf_counter()
-            [hits] = index.search(vector, k + 1, exact=exact, search_effort=None if exact else search_effort)
+            [all_hits] = index.search(vector, k + 1, exact=exact, search_effort=None if exact else search_effort)
             times[exact].append(time.perf_counter() - start)
-            found[exact] = [hit for hit in hits if hit.id != own][:k]
-        recalls.append(_share(found[True], found[False]))
+            hits[exact] = [hit for hit in all_hits if hit.id != own][:k]
+        recalls.append(_share(hits[True], hits[False]))
     medians = {exact: statistics.median(values) for exact, values in times.items()}
     return Recall(len(recalls), k, statistics.fmean(recalls), medians[True], medians[False])
 
 
 def _share(true: list[Hit], found: list[Hit]) -> float:
-    """Share of the true hits that were found, those that tie with the last counted as true."""
+    """Share of the true hits that were found; ties with the last count as true."""
     floor = true[-1].score - _ROUNDING
     return min(1.0, sum(hit.score >= floor for hit in found) / len(true))

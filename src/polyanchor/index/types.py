@@ -1,4 +1,4 @@
-"""What goes into an index and what comes out of it."""
+"""Entries, hits and rows of an index, and the interface of its stores."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from polyanchor.types import Neighbours
 
 @dataclass(frozen=True)
 class About:
-    """What an index is made for; it never changes.
+    """Width, kind and model of an index; they never change.
 
     Attributes:
         dim: D, columns of its vectors.
         kind: ``"exact"``, ``"hnsw"`` or ``"ivf"``.
-        model: folder of the run or the saved model that embeds for it; empty if vectors are all it takes.
+        model: folder of the run or saved embedder that embeds for it; empty if the index takes vectors alone.
         fingerprint: of that model's weights and preprocessing.
     """
 
@@ -45,12 +45,12 @@ class Entries:
 
     Attributes:
         vectors: ``(N, D)`` float32 of length 1 (or 0).
-        paths: N; an item whose path is in the index already takes that item's place. None: an item without a path.
+        paths: N, or None for an item without a path; an item whose path is in the index already replaces that item.
         labels: N names of classes; None where the class is not known.
 
     Raises:
-        TypeError: a path or a label is no text.
-        ValueError: not one for each vector, or one that is not UTF-8.
+        TypeError: a path or a label is not a text.
+        ValueError: another number of them than vectors, or one that is not UTF-8.
     """
 
     vectors: Tensor
@@ -74,7 +74,7 @@ class Entries:
         return cls(torch.empty(0, dim), [], [])
 
     def last_of_each_path(self) -> Entries:
-        """One of each path: in the place of the first, the last."""
+        """Of entries with equal paths the last, in the position of the first."""
         rows = list({row if path is None else path: row for row, path in enumerate(self.paths)}.values())
         if len(rows) == len(self.paths):
             return self
@@ -87,11 +87,11 @@ class Entries:
 
 @dataclass(frozen=True)
 class Added:
-    """What adding items did.
+    """Result of adding items.
 
     Attributes:
-        ids: ``(N,)`` int64, one per item given, in that order.
-        new: how many of them are new; the others took the place of items of the same path.
+        ids: ``(N,)`` int64, one per item, in the order of the entries.
+        new: number of new items; the others replaced items of the same path.
     """
 
     ids: Tensor
@@ -100,13 +100,13 @@ class Added:
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a search found.
+    """A search result.
 
     Attributes:
-        id: its number in the index, for good.
+        id: its permanent number in the index.
         score: cosine similarity to the query.
         label: name of its class, or None.
-        path: of its file, or whatever name it was given; None if it has none.
+        path: of its file, or another name; None if it has none.
     """
 
     id: int
@@ -116,45 +116,42 @@ class Hit:
 
 
 class Store(Protocol):
-    """Where an index lives."""
+    """Storage of an index."""
 
     @property
     def about(self) -> About:
-        """What it was made for."""
+        """Width, kind and model."""
 
     def __len__(self) -> int:
         """Number of items."""
 
     def add(self, entries: Entries) -> Added:
-        """Put items in.
-
-        One whose path is there already takes its place and keeps its id, and its label if it comes without one.
-        """
+        """Add items; an item whose path is present replaces it, keeping the id, and the label unless it has its own."""
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """The ids of the items with these paths, None where there is none."""
+        """The ids of the items with these paths, None for a path that is absent."""
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Take items out, all or none; the number of them.
+        """Remove all of these items or none; returns their number.
 
         Raises:
-            ValueError: one of them is not there.
+            ValueError: an id is absent.
         """
 
     def search(
         self, queries: Tensor, k: int, *, exact: bool = False, search_effort: int | None = None
     ) -> list[list[Hit]]:
-        """The k best of each query, best first, lower id first among equals.
+        """The k best items for each query, best first, lower id first among equals.
 
         Args:
             queries: ``(Q, D)`` float32 of length 1.
             k: from 1 to the number of items.
-            exact: compare all items, whatever kind of index this is.
-            search_effort: how far an approximate search looks; None for what suits its size.
+            exact: compare with all items, regardless of the kind of index.
+            search_effort: candidates or lists of an approximate search; None for a default by size.
         """
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """``(n,)`` ids and ``(n, D)`` vectors of some items, n at most ``count``."""
+        """``(n,)`` ids and ``(n, D)`` vectors of random items, n at most ``count``."""
 
 
 _COLUMNS = {"id": "int64", "path": "string", "label": "string"}
@@ -162,12 +159,12 @@ _COLUMNS = {"id": "int64", "path": "string", "label": "string"}
 
 @dataclass(frozen=True)
 class Rows:
-    """Items in ascending order of their ids, so that what stands in order of rows stands in order of ids.
+    """Items in ascending order of their ids, so that ties broken by row are broken by id.
 
     Attributes:
-        vectors: ``(N + padding, D)`` float32 of length 1, the padding zero: the form that exact search computes with.
+        vectors: ``(N + padding, D)`` float32 of length 1, the padding zero, as exact search takes them.
         table: Arrow table of N rows, ``id`` int64, ``path`` and ``label`` text or null.
-        next_id: larger than any id that was ever given.
+        next_id: larger than any id ever used.
     """
 
     vectors: Tensor
@@ -193,15 +190,15 @@ class Rows:
         return torch.tensor(self.table["id"].to_pylist(), dtype=torch.int64)
 
     def verify(self, name: str, *, size: int, dim: int) -> None:
-        """Require that the parts fit each other.
+        """Require that vectors and table fit each other.
 
         Raises:
-            ValueError: they do not; begins with ``name``.
+            ValueError: they do not; the message begins with ``name``.
         """
         columns = {field.name: str(field.type) for field in self.table.schema}
-        found = columns, len(self), self.vectors.dtype, self.vectors.shape
-        whole = found == (_COLUMNS, size, torch.float32, padded_rows(torch.empty(size, dim, device="meta")).shape)
-        if not whole or not self._ids_ascend():
+        expected = _COLUMNS, size, torch.float32, padded_rows(torch.empty(size, dim, device="meta")).shape
+        fits = (columns, len(self), self.vectors.dtype, self.vectors.shape) == expected
+        if not fits or not self._ids_ascend():
             raise InputError(f"{name} is damaged: its files do not fit each other; build the index again")
 
     def _ids_ascend(self) -> bool:
@@ -209,77 +206,74 @@ class Rows:
         return bool((bounds.diff() > 0).all())
 
     def with_entries(self, entries: Entries) -> tuple[Rows, Added]:
-        """These and new ones behind them.
-
-        An item whose path is here already gets the new vector, and the new label if it comes with one.
-        """
+        """These rows with entries appended; one whose path is present gets the new vector and any new label."""
         fresh = entries.last_of_each_path()
         if not len(self):
             return self._first(fresh, entries)
         compute = load("pyarrow.compute", "train")
-        place = compute.index_in(_texts(fresh.paths), value_set=self.table["path"], skip_nulls=True).to_pylist()
-        new = [row for row, old in enumerate(place) if old is None]
+        old_rows = compute.index_in(_texts(fresh.paths), value_set=self.table["path"], skip_nulls=True).to_pylist()
+        new = [row for row, old in enumerate(old_rows) if old is None]
         ids = [*self.ids.tolist(), *range(self.next_id, self.next_id + len(new))]
         paths = self.table["path"].to_pylist() + [fresh.paths[row] for row in new]
         labels = self.table["label"].to_pylist() + [fresh.labels[row] for row in new]
         vectors = torch.cat([self.unit, fresh.vectors[new]])
-        for row, old in enumerate(place):
+        for row, old in enumerate(old_rows):
             if old is not None:
                 vectors[old] = fresh.vectors[row]
                 labels[old] = labels[old] if fresh.labels[row] is None else fresh.labels[row]
         rows = Rows(padded_rows(vectors), _table(ids, paths, labels), self.next_id + len(new))
-        return rows, Added(_given(entries, ids, paths, old=len(self)), len(new))
+        return rows, Added(_ids_of(entries, ids, paths, old=len(self)), len(new))
 
     def _first(self, fresh: Entries, entries: Entries) -> tuple[Rows, Added]:
-        """The first items of an index, which may fill a good part of the memory: no list and no vector is copied."""
+        """The first items of an index; no list or vector is copied, as they may fill much of the memory."""
         ids = range(self.next_id, self.next_id + len(fresh.paths))
         rows = Rows(_padded(fresh.vectors), _table(ids, fresh.paths, fresh.labels), ids.stop)
-        given = torch.arange(ids.start, ids.stop) if fresh is entries else _given(entries, ids, fresh.paths, old=0)
-        return rows, Added(given, len(ids))
+        if fresh is entries:
+            return rows, Added(torch.arange(ids.start, ids.stop), len(ids))
+        return rows, Added(_ids_of(entries, ids, fresh.paths, old=0), len(ids))
 
     def find(self, paths: Sequence[str]) -> list[int | None]:
-        """The ids of the items with these paths, None where there is none."""
+        """The ids of the items with these paths, None for a path that is absent."""
         rows = load("pyarrow.compute", "train").index_in(_texts(paths), value_set=self.table["path"])
-        found: list[int | None] = self.table["id"].take(rows).to_pylist()
-        return found
+        ids: list[int | None] = self.table["id"].take(rows).to_pylist()
+        return ids
 
     def without(self, ids: Sequence[int]) -> tuple[Rows, int]:
-        """These without some of them, and how many those are.
+        """The rows without these items, and the number of items removed.
 
         Raises:
-            ValueError: one is not here.
+            ValueError: an id is absent.
         """
-        gone = torch.tensor(sorted(set(ids)), dtype=torch.int64)
-        unknown = gone[~torch.isin(gone, self.ids)]
+        removed = torch.tensor(sorted(set(ids)), dtype=torch.int64)
+        unknown = removed[~torch.isin(removed, self.ids)]
         if len(unknown):
             raise InputError(f"the index has no item with the id {int(unknown[0])}; nothing was removed")
-        kept = (~torch.isin(self.ids, gone)).nonzero()[:, 0]
+        kept = (~torch.isin(self.ids, removed)).nonzero()[:, 0]
         vectors, table = padded_rows(self.vectors[kept]), self.table.take(_numbers(kept.tolist()))
-        return replace(self, vectors=vectors, table=table), len(gone)
+        return replace(self, vectors=vectors, table=table), len(removed)
 
-    def hits(self, found: Neighbours) -> list[list[Hit]]:
-        """What stands in the rows that a search found; row -1 is nothing."""
-        there = found.ids >= 0
-        items = self.table.take(_numbers(found.ids[there].tolist()))
+    def hits(self, near: Neighbours) -> list[list[Hit]]:
+        """The items in the rows of a search result; row -1 is none."""
+        valid = near.ids >= 0
+        items = self.table.take(_numbers(near.ids[valid].tolist()))
         columns = (items[name].to_pylist() for name in ("id", "label", "path"))
         hits = [
             Hit(number, score, label, path)
-            for score, number, label, path in zip(found.scores[there].tolist(), *columns, strict=True)
+            for score, number, label, path in zip(near.scores[valid].tolist(), *columns, strict=True)
         ]
-        ends = [0, *there.sum(dim=1).cumsum(0).tolist()]
+        ends = [0, *valid.sum(dim=1).cumsum(0).tolist()]
         return [hits[start:end] for start, end in pairwise(ends)]
 
 
-def _given(entries: Entries, ids: Sequence[int], paths: Sequence[str | None], *, old: int) -> Tensor:
-    """``(N,)`` int64, the id of each entry; those without a path are new, behind the ``old`` rows of before."""
-    known = dict(zip(paths, ids, strict=True))
-    without = iter([ids[row] for row in range(old, len(ids)) if paths[row] is None])
-    given = [next(without) if path is None else known[path] for path in entries.paths]
-    return torch.tensor(given, dtype=torch.int64)
+def _ids_of(entries: Entries, ids: Sequence[int], paths: Sequence[str | None], *, old: int) -> Tensor:
+    """``(N,)`` int64, the id of each entry; entries without a path are among the rows from ``old`` on."""
+    by_path = dict(zip(paths, ids, strict=True))
+    without = (ids[row] for row in range(old, len(ids)) if paths[row] is None)
+    return torch.tensor([next(without) if path is None else by_path[path] for path in entries.paths], dtype=torch.int64)
 
 
 def _padded(vectors: Tensor) -> Tensor:
-    """As :func:`padded_rows`, without a copy of vectors that are the beginning of such a matrix already."""
+    """:func:`padded_rows`, without a copy where the vectors are a view of such a matrix."""
     rows, columns = padded_rows(vectors.new_empty(vectors.shape, device="meta")).shape
     whole = vectors.untyped_storage().nbytes() == rows * columns * vectors.element_size()
     if not (whole and vectors.is_contiguous() and vectors.storage_offset() == 0):
@@ -295,7 +289,7 @@ def _table(ids: Sequence[int], paths: Sequence[str | None], labels: Sequence[str
 
 def _numbers(values: Sequence[int]) -> Any:
     arrow = load("pyarrow", "train")
-    return arrow.array(values, arrow.int64())  # the type said, as an empty list tells none
+    return arrow.array(values, arrow.int64())  # an empty list has no type of its own
 
 
 def _texts(values: Sequence[str | None]) -> Any:

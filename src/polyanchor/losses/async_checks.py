@@ -1,11 +1,10 @@
 """Value checks on an accelerator that never make a training step wait.
 
-The device writes what it found about a batch (are it and its loss finite, lowest and highest label) to pinned host
-memory in its own stream. Later calls look whether the copy has arrived, without waiting for it, and raise what it
-says.
+The device writes its findings about a batch (are it and its loss finite, lowest and highest label) to pinned host
+memory in its own stream. Later calls test, without waiting, whether the copy has arrived, and raise its errors.
 
-Python runs once where a step is recorded to be played back, so nothing is looked at there: neither while a CUDA graph
-is captured, which a query of an event would break off, nor in what torch.compile traces, nor in a function transform.
+Nothing is checked where a step is recorded and replayed without Python: while a CUDA graph is captured (querying an
+event would abort it), in code that torch.compile traces, and in function transforms.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from polyanchor._kernels import transformed
 
 
 class Ticket(Protocol):
-    """What :class:`torch.Event` offers: has the work recorded before it been done?"""
+    """The part of :class:`torch.Event` that is used."""
 
     def query(self) -> bool:
-        """True once done."""
+        """Whether the work recorded before it is done."""
 
     def synchronize(self) -> None:
         """Wait until done."""
@@ -43,7 +42,7 @@ def _recorded() -> bool:
 
 
 class AsyncChecks:
-    """Batches whose values are still being looked at by their device."""
+    """Batches whose checks are still pending on the device."""
 
     def __init__(self, ticket: Callable[[torch.device], Ticket] = _event) -> None:
         self._ticket = ticket
@@ -51,22 +50,22 @@ class AsyncChecks:
         self._calls = 0
 
     def enqueue(self, embeddings: Tensor, labels: Tensor, classes: int, loss: Tensor) -> None:
-        """Ask the device about this batch and its loss; returns at once."""
+        """Start the checks of a batch and its loss; returns at once."""
         if _recorded() or transformed(embeddings, labels):
             return
         bad = ~torch.stack((embeddings.detach().isfinite().all(), loss.detach().isfinite()))
-        facts = torch.cat((bad, torch.stack(labels.long().aminmax())))
+        findings = torch.cat((bad, torch.stack(labels.long().aminmax())))
         host = torch.empty(4, dtype=torch.int64, pin_memory=embeddings.device.type == "cuda")
-        host.copy_(facts, non_blocking=True)
+        host.copy_(findings, non_blocking=True)
         self._calls += 1
         self._pending.append((self._calls, classes, host, self._ticket(embeddings.device)))
 
     def poll(self, *, wait: bool = False) -> None:
-        """Raise what has arrived about earlier batches; with ``wait``, wait for all of it. Nothing during a capture.
+        """Raise the errors of finished checks; with ``wait``, wait for all of them. Does nothing during a capture.
 
         Raises:
-            ValueError: an earlier batch held a label out of range or an embedding that was not finite, or the
-                loss was not finite, which is the proxies' doing then.
+            ValueError: an earlier batch held a label out of range or an embedding that was not finite, or its loss
+                was not finite because of the proxies.
         """
         while self._pending and not _recorded():
             call, classes, host, ticket = self._pending[0]
@@ -92,5 +91,5 @@ class AsyncChecks:
         return AsyncChecks(self._ticket)
 
     def __reduce__(self) -> tuple[type[AsyncChecks], tuple[()]]:
-        """Likewise for a pickled one."""
+        """A pickled module starts with nothing pending."""
         return AsyncChecks, ()

@@ -12,14 +12,15 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.functional import Anchor, Impl, Pooling, center_regularizer, multi_proxy_anchor_loss
 from polyanchor.losses.async_checks import AsyncChecks
+from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.losses.proxies import Init, draw_proxies
 
 
-class MultiProxyAnchorLoss(nn.Module):
+class MultiProxyAnchorLoss(EmbeddingLoss):
     r"""Multi Proxy Anchor loss with K learnable proxies (local centres) for each of C classes.
 
-    ``"class"`` with ``proxies_per_class=1`` and ``init="kaiming"`` is Proxy Anchor as published. The formulas
-    stand at :func:`polyanchor.functional.multi_proxy_anchor_loss`.
+    ``"class"`` with ``proxies_per_class=1`` and ``init="kaiming"`` is Proxy Anchor as published. See
+    :func:`polyanchor.functional.multi_proxy_anchor_loss` for the formulas.
 
     **Length of the proxies.** Only the direction of a proxy enters the loss, so its length sets how far one
     optimizer step turns it: under Adam by about ``learning_rate * sqrt(D) / length`` radians. ``init="fixed"``
@@ -27,8 +28,8 @@ class MultiProxyAnchorLoss(nn.Module):
     ``init="kaiming"`` is the published ``kaiming_normal_(mode="fan_out")`` on the ``(C K, D)`` matrix, of length
     about ``sqrt(2 D / (C K))``: it shrinks, and the proxies spin faster, as C and K grow.
 
-    Proxies, their gradients and so their optimizer state are float32 (or wider if the module is moved to
-    float64), also under autocast and after a half-precision or float64 batch.
+    Proxies, their gradients and their optimizer state always stay in float32 (float64 if the module is moved there),
+    even under autocast and after a half-precision or float64 batch.
 
     Args:
         num_classes: C, training classes, numbered from 0.
@@ -41,8 +42,8 @@ class MultiProxyAnchorLoss(nn.Module):
         pooling: ``"softmax"``, ``"max"`` or ``"logsumexp"``.
         init: ``"fixed"`` or ``"kaiming"``, see above.
         impl: ``"auto"``, ``"eager"`` or ``"fused"``.
-        center_reg: weight, 0 or more, of :func:`polyanchor.functional.center_regularizer`, which is added to the loss
-            and merges local centres of a class; 0: none.
+        center_reg: weight, 0 or more, of :func:`polyanchor.functional.center_regularizer`, which merges redundant local
+            centres of a class.
 
     Attributes:
         proxies: Parameter ``(C, K, D)``.
@@ -50,10 +51,9 @@ class MultiProxyAnchorLoss(nn.Module):
     Raises:
         TypeError: ``forward`` got a wrong dtype.
         ValueError: an option, shape, label or value is wrong. On an accelerator, labels out of range and
-            embeddings that are not finite are found by the device itself: the loss of that batch is NaN, its
-            gradients for embeddings and proxies are zero, and the error is raised by the first later call that finds
-            the answer on the host, at the latest by :meth:`check`. No step waits for it. Inside a CUDA graph,
-            ``torch.compile`` or a transform of ``torch.func`` the NaN is all that tells.
+            embeddings that are not finite give a NaN loss with zero gradients for embeddings and proxies, and the error
+            is raised by a later call, once the device has reported it, at the latest by :meth:`check`; no step waits.
+            Inside a CUDA graph, ``torch.compile`` or a transform of ``torch.func`` there is only the NaN.
 
     References:
         Saeki, Kawahara, Aman, arXiv:2110.03997 (the family); Kim et al., CVPR 2020 (K = 1, ``"class"``).

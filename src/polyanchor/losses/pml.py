@@ -1,4 +1,4 @@
-"""Losses of pytorch-metric-learning behind ``loss(embeddings, labels)``; the one module that knows that library.
+"""Losses of pytorch-metric-learning as ``loss(embeddings, labels)``; no other module imports that library.
 
 Checked against version 2.9.0. Version 3 is a clean break and is refused.
 """
@@ -8,25 +8,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from polyanchor import _check
-from polyanchor import _optional as _extras
+from polyanchor._optional import load
 from polyanchor.functional import unit_rows
+from polyanchor.losses.base import EmbeddingLoss
+
+BaselineName = Literal[
+    "proxy-nca",
+    "normsoftmax",
+    "softtriple",
+    "arcface",
+    "subcenter-arcface",
+    "proxy-anchor",
+    "multi-similarity",
+    "supcon",
+    "triplet",
+    "contrastive",
+]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """How a loss is called here and there.
+    """A loss of the library, and the names of its options here and there.
 
     Attributes:
-        loss: its class in ``pytorch_metric_learning.losses``.
+        loss: class in ``pytorch_metric_learning.losses``.
         source: the paper.
-        options: our name of an option -> the library's; none has a default here, the configuration has them all.
-        weights: the parameter that holds its proxies, or "" for a loss between items.
+        options: our name of an option -> the library's; the configuration has all defaults.
+        weights: parameter that holds the proxies, or "" for a loss between items.
         columns: whether proxies are the columns of that parameter.
         miner: class in ``pytorch_metric_learning.miners``, our name of its option -> the library's, fixed options.
     """
@@ -36,7 +50,7 @@ class Baseline:
     options: Mapping[str, str]
     weights: str = ""
     columns: bool = False
-    miner: tuple[str, Mapping[str, str], Mapping[str, Any]] | None = None
+    miner: tuple[str, Mapping[str, str], Mapping[str, str]] | None = None
 
 
 BASELINES: Mapping[str, Baseline] = {
@@ -85,7 +99,7 @@ BASELINES: Mapping[str, Baseline] = {
 }
 
 
-class PmlLoss(nn.Module):
+class PmlLoss(EmbeddingLoss):
     """A loss of pytorch-metric-learning, with its miner if it has one.
 
     Args:
@@ -121,8 +135,8 @@ class PmlLoss(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """``(B, D)`` and ``(B,)`` integer labels -> ``()`` loss, in float32, or in the wider dtype of the proxies.
 
-        The library casts its parameters to the dtype of the embeddings in place, for good; so these come in the
-        dtype of the parameters, and autocast is off.
+        The library casts its parameters in place to the dtype of the embeddings, so the embeddings are cast to that
+        of the parameters, with autocast off.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             wide = torch.promote_types(embeddings.dtype, torch.float32)
@@ -132,20 +146,22 @@ class PmlLoss(nn.Module):
             return self.loss(embeddings, labels, chosen)
 
 
-def pml_loss(name: str, num_classes: int, embedding_dim: int, *, center_reg: float = 0.0, **options: float) -> PmlLoss:
-    """A loss of the library by the name that the configuration gives it.
+def pml_loss(
+    name: BaselineName, num_classes: int, embedding_dim: int, *, center_reg: float = 0.0, **options: float
+) -> PmlLoss:
+    """A loss of the library by its name in the configuration.
 
-    Proxies start at length 1, as those of :class:`polyanchor.MultiProxyAnchorLoss` do, so that one learning rate means
-    the same for all losses. The library's own initial lengths differ from loss to loss.
+    Proxies start at length 1, as those of :class:`polyanchor.MultiProxyAnchorLoss` do, so that a learning rate means
+    the same for all losses; the library's own initial lengths differ from loss to loss.
 
     Args:
         name: one of :data:`BASELINES`.
         num_classes: C.
         embedding_dim: D.
-        center_reg: for ``softtriple``, weight tau of its regulariser, which merges centres of a class; it keeps
-            ``(C K, C K)`` masks. Without effect if K is 1.
-        **options: all that :data:`BASELINES` names for this loss, in the library's units: ``margin`` of the ArcFace
-            losses is in degrees, of ``triplet`` and ``contrastive`` a distance of unit vectors, else cosines.
+        center_reg: for ``softtriple`` with K above 1, weight tau of its regulariser, which merges centres of a class
+            and keeps ``(C K, C K)`` masks.
+        **options: all options that :data:`BASELINES` names for this loss, in the library's units: ``margin`` is in
+            degrees for the ArcFace losses, a distance for ``triplet`` and ``contrastive``, else a cosine.
 
     Raises:
         ImportError: another major version of the library.
@@ -153,29 +169,29 @@ def pml_loss(name: str, num_classes: int, embedding_dim: int, *, center_reg: flo
         ValueError: an unknown name.
 
     Example:
-        >>> baseline("arcface", 3, 8, margin=28.6, scale=64.0)(torch.eye(8)[:2], torch.tensor([0, 2])).shape
+        >>> pml_loss("arcface", 3, 8, margin=28.6, scale=64.0)(torch.eye(8)[:2], torch.tensor([0, 2])).shape
         torch.Size([])
     """
     _check.one_of("name", name, tuple(BASELINES))
-    chosen = BASELINES[name]
+    baseline = BASELINES[name]
     losses = _library("losses")
-    given: dict[str, Any] = {there: options[here] for here, there in chosen.options.items()}
-    if chosen.weights:
-        given |= {"num_classes": num_classes, "embedding_size": embedding_dim}
+    arguments: dict[str, Any] = {theirs: options[ours] for ours, theirs in baseline.options.items()}
+    if baseline.weights:
+        arguments |= {"num_classes": num_classes, "embedding_size": embedding_dim}
     centres = int(options.get("proxies_per_class", 1))
     if name == "softtriple" and center_reg > 0 and centres > 1:
         sparse = _library("regularizers").SparseCentersRegularizer(num_classes, centres)
-        given |= {"weight_regularizer": sparse, "weight_reg_weight": center_reg}
+        arguments |= {"weight_regularizer": sparse, "weight_reg_weight": center_reg}
     miner = None
-    if chosen.miner is not None:
-        kind, named, fixed = chosen.miner
-        miner = getattr(_library("miners"), kind)(**{there: options[here] for here, there in named.items()}, **fixed)
+    if baseline.miner is not None:
+        kind, named, fixed = baseline.miner
+        miner = getattr(_library("miners"), kind)(**{theirs: options[ours] for ours, theirs in named.items()}, **fixed)
     loss = PmlLoss(
-        getattr(losses, chosen.loss)(**given),
+        getattr(losses, baseline.loss)(**arguments),
         miner=miner,
-        weights=chosen.weights,
+        weights=baseline.weights,
         classes=num_classes,
-        columns=chosen.columns,
+        columns=baseline.columns,
     )
     if loss.proxies is not None:
         with torch.no_grad():
@@ -184,12 +200,12 @@ def pml_loss(name: str, num_classes: int, embedding_dim: int, *, center_reg: flo
 
 
 def _library(part: str) -> Any:
-    module = _extras.load(f"pytorch_metric_learning.{part}", "compare")
-    found = version("pytorch-metric-learning")
-    major, minor = (int(part) for part in found.split(".")[:2])
+    module = load(f"pytorch_metric_learning.{part}", "compare")
+    installed = version("pytorch-metric-learning")
+    major, minor = (int(number) for number in installed.split(".")[:2])
     if major != 2 or minor < 8:
         raise ImportError(
-            f"the baselines were checked against pytorch-metric-learning 2.8 and 2.9, found {found}; "
+            f"the baselines were checked against pytorch-metric-learning 2.8 and 2.9, found {installed}; "
             "run: pip install 'polyanchor[compare]'"
         )
     return module

@@ -1,4 +1,4 @@
-"""Proxies of any loss: how they are drawn, where they are, and how to hold their length."""
+"""Proxies of any loss: initialisation, access, and a fixed length."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from torch import Tensor, nn
 from polyanchor.functional import unit_rows
 
 Init = Literal["fixed", "kaiming"]
-_PIECE = 2**22  # numbers drawn at a time
+_CHUNK = 2**22  # numbers drawn at a time
 
 
 def draw_proxies(out: Tensor, init: Init, *, classes: int, first: int = 0) -> None:
-    """Fill ``out`` with the initial proxies of some of the classes, the same that a process would draw for all of them.
+    """Fill ``out`` with the initial proxies of some classes, independent of how the classes are sharded.
 
-    All are drawn from torch's global generator of the CPU, a piece at a time, and those of other classes dropped: so
-    the proxies do not depend on who holds them or where, the generator is left in the same state everywhere, and
-    nobody holds more than a piece beside ``out``.
+    Every process draws the proxies of all classes from torch's global CPU generator, a chunk at a time, and keeps its
+    own: the generators of all processes end in the same state.
 
     Args:
         out: ``(c, K, D)`` floating, overwritten.
         init: ``"fixed"``: directions uniform, length 1; ``"kaiming"``: normal, of standard deviation sqrt(2 / (C K)).
         classes: C of all.
-        first: number of the class that ``out[0]`` stands for.
+        first: class of ``out[0]``.
 
     Example:
         >>> whole, part = torch.empty(5, 2, 3), torch.empty(2, 2, 3)
@@ -38,40 +37,29 @@ def draw_proxies(out: Tensor, init: Init, *, classes: int, first: int = 0) -> No
     """
     _, centres, dim = out.shape
     deviation = math.sqrt(2 / (classes * centres)) if init == "kaiming" else 1.0
-    step = 16 * max(1, _PIECE // (16 * centres * dim))  # torch draws 16 numbers together: pieces are the whole, cut
+    step = 16 * max(1, _CHUNK // (16 * centres * dim))  # torch draws 16 numbers at once: chunks equal one large draw
     for start in range(0, classes, step):
-        piece = torch.empty(min(step, classes - start), centres, dim, dtype=out.dtype, device="cpu").normal_(
+        chunk = torch.empty(min(step, classes - start), centres, dim, dtype=out.dtype, device="cpu").normal_(
             std=deviation
         )
-        low, high = max(start, first), min(start + len(piece), first + len(out))
+        low, high = max(start, first), min(start + len(chunk), first + len(out))
         if low < high:
-            kept = piece[low - start : high - start]
+            kept = chunk[low - start : high - start]
             out[low - first : high - first] = kept if init == "kaiming" else unit_rows(kept)
 
 
 def proxies_of(loss: nn.Module) -> Tensor | None:
-    """``(C, K, D)`` proxies of a loss, a view of its parameter, or None if it has none.
-
-    Args:
-        loss: :class:`polyanchor.MultiProxyAnchorLoss`, or one from :func:`polyanchor.losses.pml.pml_loss`.
-
-    Example:
-        >>> from polyanchor import MultiProxyAnchorLoss
-        >>> proxies_of(MultiProxyAnchorLoss(3, 4, proxies_per_class=2)).shape
-        torch.Size([3, 2, 4])
-        >>> proxies_of(nn.Identity()) is None
-        True
-    """
+    """``(C, K, D)`` proxies of a loss, a view of its parameter, or None if it has none."""
     proxies = getattr(loss, "proxies", None)
     return proxies if isinstance(proxies, Tensor) else None
 
 
 @contextmanager
 def fixed_lengths(loss: nn.Module) -> Iterator[None]:
-    """Whatever the block does to the proxies, they leave it as long as they came.
+    """Restore the length of every proxy at the end of the block.
 
     Only the direction of a proxy enters the losses; its length sets how far an optimizer's step turns it. Around
-    ``optimizer.step()`` this keeps that rate the same throughout training. A loss without proxies is left alone.
+    ``optimizer.step()`` this keeps that rate constant throughout training. A loss without proxies is left alone.
 
     Example:
         >>> from polyanchor import MultiProxyAnchorLoss

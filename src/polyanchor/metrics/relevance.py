@@ -1,4 +1,4 @@
-"""Which neighbours are of the query's class, and how many such items there are. Labels are only compared."""
+"""Relevance of neighbours to a query: hits, counts of relevant items, and graded gains."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from polyanchor import _check
 from polyanchor._errors import InputError
 from polyanchor.functional.ndcg import dcg, ideal_gains
 
+_ROWS_AT_ONCE = 256  # classes whose ideal lists are built at once; bounds the copies of the table
+_LARGEST = 1e300  # a list of 10^8 such gains still has a finite sum
+
 
 def hits_at_rank(ids: Tensor, labels: Tensor, gallery_labels: Tensor) -> Tensor:
     """Mark the neighbours that have the query's label.
 
     Args:
-        ids: ``(Q, k)`` int64, gallery rows, best first; -1 behind the end of a shorter list.
+        ids: ``(Q, k)`` int64, gallery rows, best first; -1 pads a shorter list.
         labels: ``(Q,)`` int64, of the queries.
         gallery_labels: ``(N,)`` int64.
 
@@ -47,46 +50,24 @@ def relevant_counts(labels: Tensor, gallery_labels: Tensor | None = None) -> Ten
     if gallery_labels is None:
         _, which, count = labels.unique(return_inverse=True, return_counts=True)
         return count[which] - 1
-    known, count = gallery_labels.unique(return_counts=True)  # sorted
-    place = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
-    return count[place].masked_fill(known[place] != labels, 0)
+    classes, count = gallery_labels.unique(return_counts=True)  # sorted
+    index = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1)
+    return count[index].masked_fill(classes[index] != labels, 0)
 
 
 def first_hit(hits: Tensor) -> Tensor:
-    """Rank of the first hit, from 1; 0 where there is none.
-
-    Example:
-        >>> first_hit(torch.tensor([[False, True, True], [False, False, False]]))
-        tensor([2, 0])
-    """
+    """``(Q, k)`` hits -> ``(Q,)`` rank of the first, from 1; 0 where there is none."""
     rank = hits.view(torch.uint8).argmax(dim=1) + 1  # argmax gives the first of equal maxima
     return rank.masked_fill(~hits.any(dim=1), 0)
 
 
-_ROWS_AT_ONCE = 256  # classes whose ideal lists are built together; bounds the copies of the table
-_LARGEST = 1e300  # a list of 10^8 such gains still has a finite sum
-
-
 def checked_table(gains: Tensor, *labels: Tensor) -> Tensor:
-    """Require a usable table of gains, and labels that are rows of it.
-
-    Args:
-        gains: ``(C, C)`` bool, integer or floating, from 0 to 1e300; ``gains[query label, gallery label]``.
-        *labels: integer tensors, on one device.
-
-    Returns:
-        The table in float64, on the device of the labels. That is the form in which it is checked, as not
-        every integer dtype knows the comparisons.
+    """The table of gains in float64 (not every integer dtype has comparisons), on the device of the labels.
 
     Raises:
         TypeError: ``gains`` is not a real tensor.
-        ValueError: not square, a value is negative, not finite or above 1e300, or a label is outside of
-            ``[0, C)``.
-
-    Example:
-        >>> checked_table(torch.tensor([[3, 1], [0, 3]], dtype=torch.uint16), torch.tensor([0, 1, 1]))
-        tensor([[3., 1.],
-                [0., 3.]], dtype=torch.float64)
+        ValueError: it is not ``(C, C)``, a value is negative, not finite or above 1e300, or a label is outside ``[0,
+            C)``.
     """
     _check.real("gains", gains, "(C, C)")
     if gains.ndim != 2 or gains.shape[0] != gains.shape[1] or len(gains) == 0:
@@ -106,7 +87,7 @@ def checked_table(gains: Tensor, *labels: Tensor) -> Tensor:
 
 
 def gains_at_rank(ids: Tensor, labels: Tensor, gallery_labels: Tensor, gains: Tensor) -> Tensor:
-    """What each neighbour is worth to its query.
+    """Gain of each neighbour for its query.
 
     Args:
         ids: ``(Q, k)`` int64, gallery rows, best first.
@@ -128,14 +109,14 @@ def gains_at_rank(ids: Tensor, labels: Tensor, gallery_labels: Tensor, gains: Te
 def ideal_dcg_graded(
     labels: Tensor, gains: Tensor, cutoffs: tuple[int, ...], *, gallery_labels: Tensor | None = None
 ) -> dict[int, Tensor]:
-    """The largest DCG@k that any order of the whole gallery has, from class counts alone.
+    """The largest DCG@k of any order of the whole gallery, from class counts alone.
 
     Two queries of one class have the same ideal list, so it is built once per class.
 
     Args:
         labels: ``(Q,)`` int64, of the queries, in ``[0, C)``.
         gains: ``(C, C)``, see :func:`checked_table`.
-        cutoffs: the k wanted.
+        cutoffs: the values of k.
         gallery_labels: ``(N,)`` int64, in ``[0, C)``; None for leave-one-out, where a query's own class holds
             one item less.
 

@@ -1,4 +1,4 @@
-"""The retrieval report as a torchmetrics metric, for training loops that are not ours."""
+"""The retrieval report as a torchmetrics metric, for other training loops."""
 
 from __future__ import annotations
 
@@ -24,26 +24,25 @@ _ALWAYS = ("mrr", "r_precision", "map@r")
 
 
 class RetrievalMetrics(Metric):
-    """Leave-one-out retrieval over everything that ``update`` was given, see ``evaluate_retrieval``.
+    """Leave-one-out retrieval over all items of all updates, see :func:`polyanchor.evaluate_retrieval`.
 
-    ``compute`` searches each item among all others of all batches (and of all processes). What ``forward``
-    returns is the same for the items of its batch alone: a smaller gallery, and so another, usually larger
-    number; use ``update`` in a loop. Where a batch is too small for a cut-off (or a whole run, as in a sanity
-    check before training), that cut-off's values are NaN rather than an error, and a single item gives NaN
-    throughout.
+    ``compute`` searches each item among all others of all batches and processes. ``forward`` returns the
+    metrics of its batch alone, whose smaller gallery usually gives larger numbers: use ``update`` in a loop.
+    Where there are too few items for a cut-off, as in a sanity check before training, its values are NaN
+    rather than an error; a single item gives NaN throughout.
 
-    In several processes the items of all are one gallery; a process may have none. ``DistributedSampler`` fills
-    up the last round with items that another process has as well: their copies would find each other, as hits at
-    rank 1. So give ``update`` the ``ids`` of the items; an item then counts once, however often it came, and
-    the numbers do not depend on the number of processes. (Or pass a sampler that repeats nothing.)
+    Several processes share one gallery; a process may have no items. ``DistributedSampler`` pads the last round
+    with copies of items, which would find each other at rank 1. Pass ``update`` the ``ids`` of the items: each
+    then counts once, and the numbers do not depend on the number of processes. (Or use a sampler that repeats
+    nothing.)
 
     Args:
         k: cut-offs of recall, precision and nDCG: an int or several.
         gains: ``(C, C)`` class-to-class gains of nDCG, or None.
-        measure: name of one measure, such as ``"map@r"``: then ``compute`` gives its value alone, as the wrappers of
-            torchmetrics (``MetricTracker``, ``MinMaxMetric``) ask for; None gives all. (``BootStrapper`` draws items
-            twice, which find each other: see :mod:`polyanchor.stats.bootstrap` for intervals. ``Running`` empties the
-            lists of the metrics that it keeps.)
+        measure: name of one metric, such as ``"map@r"``, for the wrappers of torchmetrics (``MetricTracker``,
+            ``MinMaxMetric``): ``compute`` then gives its value alone; None gives all. (``BootStrapper`` draws items
+            twice, which find each other: use :func:`polyanchor.stats.bootstrap_interval`. ``Running`` empties the
+            lists of its metrics.)
         **options: of ``torchmetrics.Metric``.
 
     Raises:
@@ -75,7 +74,7 @@ class RetrievalMetrics(Metric):
         *,
         gains: Tensor | None = None,
         measure: str | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(**options)
         self.k = cutoffs(k)
@@ -94,8 +93,8 @@ class RetrievalMetrics(Metric):
         Args:
             embeddings: ``(B, D)`` floating, kept as float32 or wider.
             labels: ``(B,)`` integer.
-            ids: ``(B,)`` integer, the items' row numbers in the data set; in every update or in none. With them
-                an item that comes again is left out, and equal similarities stand in order of the ids.
+            ids: ``(B,)`` integer, the items' row numbers in the data set; in every update or in none. Repeated items
+                are left out, and equal similarities are ranked in order of the ids.
         """
         _check.vectors("embeddings", embeddings)
         numbers = _check.integer_labels("labels", labels, len(embeddings))
@@ -108,7 +107,7 @@ class RetrievalMetrics(Metric):
     def compute(self) -> dict[str, Tensor] | Tensor:
         """Measure name -> ``()`` float64 mean over the queries where it is defined, NaN if there is none.
 
-        With ``measure`` the ``()`` value of that one alone.
+        With ``measure`` the ``()`` value of that metric alone.
         """
         embeddings, labels, ids = (self._joined(name) for name in ("embeddings", "labels", "ids"))
         if len(labels) == 0:
@@ -122,19 +121,18 @@ class RetrievalMetrics(Metric):
         means = dict.fromkeys(self.names, float("nan"))
         if others:
             fitting = [k for k in self.k if k <= others] or [1]
-            found = evaluate_retrieval(embeddings, labels, k=fitting, gains=self.gains).means
-            means.update((name, value) for name, value in found.items() if name in means)
+            report = evaluate_retrieval(embeddings, labels, k=fitting, gains=self.gains)
+            means.update((name, value) for name, value in report.means.items() if name in means)
         values = {name: torch.tensor(value, dtype=torch.float64) for name, value in means.items()}
         return values if self.measure is None else values[self.measure]
 
     def _sync_dist(
         self, dist_sync_fn: Callable[..., list[Tensor]] = gather_all_tensors, process_group: Any | None = None
     ) -> None:
-        """Gather, after bringing the states of all processes to one form.
+        """Gather, after agreeing on width and dtype of the states across processes.
 
-        A process without a batch has nothing to take width and dtype from. torchmetrics puts an empty float32
-        vector in its place, which makes the labels floating, and which a real backend does not gather with
-        matrices; so the processes tell each other first.
+        For a process without a batch torchmetrics would use an empty float32 vector, which makes the labels
+        floating, and which a real backend does not gather with matrices.
         """
         vectors, labels, ids = (self._joined(name) for name in ("embeddings", "labels", "ids"))
         form = torch.tensor([vectors.shape[1], vectors.dtype == torch.float64], device=vectors.device)
@@ -152,7 +150,7 @@ class RetrievalMetrics(Metric):
         super()._sync_dist(dist_sync_fn, process_group)
 
     def _joined(self, name: str) -> Tensor:
-        """A state as one tensor: it is a list before the processes are synchronised, and a tensor after."""
+        """A state as one tensor: it is a list before the processes synchronise, a tensor after."""
         state: Tensor | list[Tensor] = getattr(self, name)
         if isinstance(state, Tensor):
             return state
@@ -164,7 +162,7 @@ class RetrievalMetrics(Metric):
 
 
 def _each_once(ids: Tensor, labels: Tensor) -> Tensor:
-    """The row of each id where it came first, in order of the ids: ``(distinct ids,)`` int64."""
+    """First row of each id, in order of the ids: ``(distinct ids,)`` int64."""
     if len(ids) != len(labels):
         raise InputError(
             f"ids must be given in every update or in none, got {len(ids)} ids of {len(labels)} items; pass the row "

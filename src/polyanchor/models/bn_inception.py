@@ -1,4 +1,4 @@
-"""BN-Inception, the backbone of most published numbers: timm does not have it, pretrainedmodels does."""
+"""BN-Inception, the backbone of most published numbers, from pretrainedmodels, as timm lacks it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyanchor import _optional as _extras
+from polyanchor._optional import load
 from polyanchor.models.weights import answers, load_weights
 
 FEATURES = 1024
-# The Caffe model saw BGR in [0, 255] less (104, 117, 128); for RGB in [0, 1] that is:
+# The Caffe model was trained on BGR in [0, 255] minus (104, 117, 128); for RGB in [0, 1] that is:
 MEAN = (128 / 255, 117 / 255, 104 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
 
 
 class BNInception(nn.Module):
-    """RGB images to pooled features; the network itself sees the channels as BGR, as it was trained.
+    """RGB images to pooled features; the channels are flipped to BGR, as in training.
 
     Args:
         network: ``BNInception`` of the package pretrainedmodels.
-        pooling: from the feature map to ``(B, 1024)``.
+        pooling: feature map -> ``(B, 1024)``.
 
     References:
         Ioffe and Szegedy, Batch Normalization, ICML 2015; the weights are those of the released Proxy Anchor code.
@@ -30,7 +30,7 @@ class BNInception(nn.Module):
 
     def __init__(self, network: Any, pooling: nn.Module) -> None:
         super().__init__()
-        network.last_linear = nn.Identity()  # the classes of ImageNet
+        network.last_linear = nn.Identity()  # was the ImageNet classifier
         self.network, self.pooling = network, pooling
 
     def forward(self, images: Tensor) -> Tensor:
@@ -40,19 +40,16 @@ class BNInception(nn.Module):
 
 
 def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tuple[BNInception, tuple[str, ...]]:
-    """The backbone with its pooling, and what there is to say of its weights.
+    """The backbone with pooling ``avg``, ``max`` or ``avgmax``, and notes about its weights.
 
-    Args:
-        timm_pooling: as timm names it: ``avg``, ``max``, ``avgmax``.
-        weights: ``""`` for random, ``"hub"`` to fetch the published file, checked by its hash, else that file.
-        weights_key: see :func:`~polyanchor.models.weights.load_weights`.
+    ``weights`` are ``""`` for random, ``"hub"`` for the published file, checked by its hash, or a file.
 
     Raises:
         ConnectionError: the published file cannot be fetched.
         MissingExtraError: pretrainedmodels is not installed.
         ValueError: the file does not fit.
     """
-    module = _extras.load("pretrainedmodels.models.bninception", "bn-inception")
+    module = load("pretrainedmodels.models.bninception", "bn-inception")
     network = module.BNInception(num_classes=1000)
     if weights == "hub":
         url = module.pretrained_settings["bninception"]["imagenet"]["url"]
@@ -66,7 +63,7 @@ def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tu
                 "model.weights a local file"
             ) from error
         network.load_state_dict(state)
-    pooling = _extras.load("timm.layers", "train").SelectAdaptivePool2d(pool_type=timm_pooling, flatten=True)
+    pooling = load("timm.layers", "train").SelectAdaptivePool2d(pool_type=timm_pooling, flatten=True)
     names = list(network.state_dict())
     made = BNInception(network, pooling)
     local = weights not in ("", "hub")

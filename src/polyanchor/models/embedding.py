@@ -1,4 +1,4 @@
-"""Backbone, pooling, linear head, unit length."""
+"""The embedding model: backbone, pooling, linear head, unit length."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polyanchor import _check
-from polyanchor import _optional as _extras
 from polyanchor._defaults import own_defaults
 from polyanchor._errors import InputError
 from polyanchor._io import user_path
+from polyanchor._optional import load
 from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception
 from polyanchor.models import weights as hub
@@ -28,22 +28,22 @@ _TIMM_POOLING = {"avg": "avg", "max": "max", "avg+max": "avgmax"}
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """What the backbone's training subtracted from and divided its RGB values in [0, 1] by."""
+    """Mean and standard deviation by which the backbone's training normalised RGB values in [0, 1]."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 class EmbeddingModel(nn.Module):
-    """Inputs to unit vectors: ``(B, 3, H, W)`` images, or ``(B, F)`` vectors if there is no backbone.
+    """A network from inputs to unit vectors: ``(B, 3, H, W)`` images, or ``(B, F)`` vectors if there is no backbone.
 
     Args:
         backbone: a module that gives ``(B, features)``, or None for precomputed vectors.
-        features: width of what the head receives.
+        features: columns of the head's input.
         embedding_dim: D, columns of the embedding.
         statistics: normalisation of the images; None for vectors.
-        freeze_bn: keep the running statistics of every batch norm as they are in training too. Their scales
-            and shifts do train, as in the released Proxy Anchor code.
+        freeze_bn: keep the running statistics of every batch norm fixed in training. Scales and shifts are
+            trained, as in the released Proxy Anchor code.
 
     Example:
         >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
@@ -69,23 +69,23 @@ class EmbeddingModel(nn.Module):
         self.statistics = statistics
         self.freeze_bn = freeze_bn
         self.backbone_frozen = False
-        self.pooling: ModelPooling = "auto"  # of the backbone: what "auto" came to
-        self.notes: tuple[str, ...] = ()  # what there is to say of its weights
+        self.pooling: ModelPooling = "auto"  # of the backbone, with "auto" resolved
+        self.notes: tuple[str, ...] = ()  # about its weights
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs -> ``(B, D)`` vectors of length 1, float32 or wider also under autocast."""
+        """Inputs -> ``(B, D)`` vectors of length 1, float32 or wider even under autocast."""
         if self.backbone is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
                 inputs = self.backbone(inputs)
         return self.embed_features(inputs)
 
     def embed_features(self, features: Tensor) -> Tensor:
-        """``(B, features)``, what the backbone gives, -> ``(B, D)`` as :meth:`forward` does."""
+        """``(B, features)`` outputs of the backbone -> ``(B, D)`` as :meth:`forward`."""
         embeddings = self.head(features)
         return unit_rows(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
 
     def train(self, mode: bool = True) -> EmbeddingModel:
-        """As in every module; frozen batch norms, and a frozen backbone, stay in evaluation mode."""
+        """Set the mode; frozen batch norms and a frozen backbone stay in evaluation mode."""
         super().train(mode)
         if self.backbone is not None:
             if self.backbone_frozen:
@@ -109,29 +109,28 @@ def create_model(
     features: int = 0,
     image_size: int | None = None,
 ) -> EmbeddingModel:
-    """A model by the name of its backbone.
+    """Create a model by the name of its backbone.
 
     Args:
         backbone: any timm model name, ``"bn_inception"`` (extra ``bn-inception``), or ``"none"`` for vectors of width
             ``features``.
         embedding_dim: D.
-        pooling: ``"avg"``, ``"max"``, or ``"avg+max"``, timm's ``avgmax``, half the sum; the head and the unit length
-            take up the half. ``"own"``: as the backbone was made, a class token for most transformers. ``"auto"``:
-            ``"avg+max"`` where the backbone has a feature map and lets it be pooled so, else ``"own"``; the model's
-            ``pooling`` says which.
+        pooling: ``"avg"``, ``"max"`` or ``"avg+max"`` (timm's ``avgmax``, half the sum; the head absorbs the half).
+            ``"own"``: the backbone's own, a class token for most transformers. ``"auto"``: ``"avg+max"`` where the
+            backbone has a feature map and supports it, else ``"own"``; the model's ``pooling`` says which.
         weights: ``""`` for random, ``"hub"`` for timm's own from the model hub, else the path of a ``.safetensors``
-            file or of a state dict, which is read without executing pickled code; what was chosen in it is in the
-            model's ``notes``.
-        weights_key: where in that file, see :func:`~polyanchor.models.weights.load_weights`.
+            file or of a state dict, which is read without executing pickled code; the model's ``notes`` say which of
+            its tensors were chosen.
+        weights_key: location in that file, see :func:`~polyanchor.models.weights.load_weights`.
         freeze_bn: see :class:`EmbeddingModel`.
         features: width of the vectors when there is no backbone.
-        image_size: side of the square images that it will see; transformers are made for one size, and their positions
-            are interpolated from the size of the weights. None: the backbone's own.
+        image_size: side of the square images; positions of transformers are interpolated from the size of the weights
+            to it. None: the backbone's own.
 
     Raises:
         ConnectionError: the hub cannot be reached.
-        ValueError: unknown backbone (the nearest known name is given), pooling or size of images that it does not
-            support, or weights that do not fit.
+        ValueError: unknown backbone (the nearest name is given), pooling or image size that it does not support, or
+            weights that do not fit.
 
     Example:
         >>> create_model("none", features=8, embedding_dim=4)(torch.ones(1, 8)).shape
@@ -162,8 +161,8 @@ def create_model(
 def _from_timm(
     backbone: str, pooling: ModelPooling, weights: str, weights_key: str, image_size: int | None
 ) -> tuple[nn.Module, int, InputStatistics, ModelPooling, tuple[str, ...]]:
-    """The network without its classifier, what it gives and wants, how it pools, and notes."""
-    timm = _extras.load("timm", "train")
+    """The network without its classifier, its width, input statistics and pooling, and notes."""
+    timm = load("timm", "train")
     if not timm.is_model(backbone.partition(".")[0]):
         raise InputError(
             f"backbone must be a timm model name, 'bn_inception' or 'none', got {backbone!r}"
@@ -171,7 +170,7 @@ def _from_timm(
         )
     try:
         options = _sized(backbone, image_size)
-    except RuntimeError as error:  # a tag of pretrained weights that there is not
+    except RuntimeError as error:  # an unknown tag of pretrained weights
         raise InputError(f"{backbone}: {error}") from error
     try:
         with hub.at_once() if weights == "hub" else nullcontext():
@@ -196,26 +195,18 @@ def _from_timm(
 
 
 def _sized(backbone: str, image_size: int | None) -> dict[str, int]:
-    """What timm is to be told of the size of the images, where a network is made for one size."""
-    config = _extras.load("timm", "train").get_pretrained_cfg(backbone)
+    """Timm's option for the image size, if the network is made for one size."""
+    config = load("timm", "train").get_pretrained_cfg(backbone)
     if image_size is None or config is None or not config.fixed_input_size:
         return {}
     return {} if config.input_size[1:] == (image_size, image_size) else {"img_size": image_size}
 
 
 def require_size(model: EmbeddingModel, backbone: str, size: int) -> None:
-    """Refuse images that the model does not take, before any are read: one of zeros goes through it.
-
-    Args:
-        model: from :func:`create_model`.
-        backbone: its name.
-        size: side of the images, in pixels.
+    """Check that the model accepts square images of ``size`` pixels, by one image of zeros.
 
     Raises:
-        ValueError: it takes other sizes; the nearest are named.
-
-    Example:
-        >>> require_size(create_model("test_resnet", embedding_dim=2), "test_resnet", 48)
+        ValueError: it does not; the nearest sizes that it accepts are named.
     """
     if model.backbone is None:
         return
@@ -232,25 +223,25 @@ def _try(model: nn.Module, size: int) -> None:
     patches: Any = next((module for module in model.modules() if hasattr(module, "strict_img_size")), None)
     if patches is not None and not patches.dynamic_img_pad:
         height, width = patches.patch_size
-        if size % height or size % width:  # timm would leave out what is over at the border
+        if size % height or size % width:  # timm would crop the border
             raise ValueError(f"patches of {height} x {width} pixels do not divide it")
     with torch.no_grad():
         model(next(model.parameters()).new_zeros(1, 3, size, size))
 
 
 def _takes(backbone: str, size: int) -> bool:
-    """Whether a network that is made for this size works, tried without memory or computing."""
+    """Whether a network made for this size works, tested on the meta device."""
     try:
         with torch.device("meta"):
-            _try(_extras.load("timm", "train").create_model(backbone, **_sized(backbone, size)).eval(), size)
+            _try(load("timm", "train").create_model(backbone, **_sized(backbone, size)).eval(), size)
     except Exception:
         return False
     return True
 
 
 def _size_error(backbone: str, size: int, error: Exception) -> InputError:
-    """With the nearest sizes that work, below and above."""
-    own = _extras.load("timm", "train").get_pretrained_cfg(backbone).input_size[1]
+    """The error that names the nearest sizes that work, below and above."""
+    own = load("timm", "train").get_pretrained_cfg(backbone).input_size[1]
     near = {size // unit * unit + unit * more for unit in (7, 8, 14, 16, 32, 64, 224) for more in (0, 1)} | {own}
     nearest = sorted(near - {0, size}, key=lambda other: abs(other - size))
     fitting = [
@@ -266,21 +257,21 @@ def _size_error(backbone: str, size: int, error: Exception) -> InputError:
 
 
 def _without_classifier(network: Any, backbone: str, pooling: ModelPooling) -> ModelPooling:
-    """Take the classifier off, and set the pooling; returns the one that it has now."""
-    wanted = pooling
+    """Remove the classifier and set the pooling; returns the resolved pooling."""
+    target = pooling
     if pooling == "auto":
         tokens = network.pretrained_cfg["pool_size"] is None and isinstance(getattr(network, "global_pool", None), str)
-        wanted = "own" if tokens else "avg+max"
-    if wanted != "own":
+        target = "own" if tokens else "avg+max"
+    if target != "own":
         try:
-            network.reset_classifier(0, global_pool=_TIMM_POOLING[wanted])
+            network.reset_classifier(0, global_pool=_TIMM_POOLING[target])
         except (AssertionError, TypeError) as error:
             if pooling != "auto":
                 raise InputError(
                     f"{backbone} does not support pooling {pooling!r}: {error}; 'own' is the one it was made with"
                 ) from error
         else:
-            return wanted
+            return target
     network.reset_classifier(0)
     return "own"
 
@@ -294,22 +285,12 @@ def restored_model(
     channels_last: bool,
     image_size: int | None = None,
 ) -> EmbeddingModel:
-    """A trained model from its state dict, in evaluation mode, on the CPU; nothing is fetched.
+    """A trained model from its state dict, in evaluation mode, on the CPU, without a network.
 
-    Args:
-        backbone: see :func:`create_model`.
-        weights: what ``state_dict()`` of the model gave.
-        pooling: see :func:`create_model`.
-        channels_last: memory format of the convolutions.
-        image_size: see :func:`create_model`.
+    Arguments are those of :func:`create_model`, and the memory format of the convolutions.
 
     Raises:
         ValueError: the weights are not those of such a model.
-
-    Example:
-        >>> model = EmbeddingModel(None, features=6, embedding_dim=2)
-        >>> restored_model("none", model.state_dict(), pooling="avg", channels_last=False).head
-        Linear(in_features=6, out_features=2, bias=True)
     """
     head = weights.get("head.weight", torch.empty(0))
     if head.ndim != 2:

@@ -1,4 +1,4 @@
-"""A batch larger than memory: embedded in pieces, and exact for losses that look at the whole batch."""
+"""Gradient caching: batches larger than memory, exact for losses that couple the items of a batch."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from torch.utils.checkpoint import checkpoint
 from polyanchor import _check
 
 
-def embed_in_micro_batches(model: nn.Module, inputs: Tensor, piece: int) -> Tensor:
-    """``model(inputs)`` with the memory of ``piece`` inputs: value and gradients are those of the whole batch.
+def embed_in_micro_batches(model: nn.Module, inputs: Tensor, micro_batch_size: int) -> Tensor:
+    """``model(inputs)`` with the memory of ``micro_batch_size`` inputs, but value and gradients of the whole batch.
 
-    Losses of metric learning couple the items of a batch, so adding up gradients of smaller batches is another
-    training. Here each piece goes through the network and only its embeddings are kept; the loss sees all of them; on
-    the way back each piece goes through the network again, just before its gradients are needed (gradient caching).
-    The last piece, whose turn comes first, is kept. n pieces so cost n - 1 forward passes of a piece more.
+    Losses of metric learning couple the items of a batch, so accumulating gradients of smaller batches is not
+    equivalent. Here each micro batch goes through the network and only its embeddings are kept; the loss sees all of
+    them; in the backward pass each micro batch goes through the network again, just before its gradients are needed.
+    The last one, which is needed first, is kept, so n micro batches cost n - 1 additional forward passes of one.
 
-    Dropout draws the same numbers both times, autocast is as it was, and buffers change once. What looks at other
-    items *inside the network* does see a piece instead of the batch: batch norm in training mode normalises by the
-    statistics of each piece. Keep the statistics of pretrained backbones fixed (``model.freeze_bn``), or the
-    pieces large.
+    Dropout draws the same numbers both times, autocast is restored, and buffers change once. Layers that couple items
+    *inside the network* see a micro batch: batch norm in training mode normalises by its statistics. Keep the
+    statistics of pretrained backbones fixed (``model.freeze_bn``), or the micro batches large.
 
     Args:
         model: inputs -> ``(B, D)`` embeddings, row by row.
         inputs: ``(B, ...)``.
-        piece: at most so many at once; pieces differ by one in length at most. 0: all.
+        micro_batch_size: largest size of a micro batch; sizes differ by at most one. 0: all at once.
 
     Raises:
-        ValueError: a ``piece`` below 0.
+        ValueError: ``micro_batch_size`` is below 0.
 
     References:
         Gao, Zhang, Han, Callan, RepL4NLP 2021, arXiv:2101.06983.
@@ -42,16 +41,16 @@ def embed_in_micro_batches(model: nn.Module, inputs: Tensor, piece: int) -> Tens
         >>> model.weight.grad.shape
         torch.Size([4, 8])
     """
-    piece = _check.at_least_0("piece", piece)
-    if not 0 < piece < len(inputs):
+    micro_batch_size = _check.at_least_0("micro_batch_size", micro_batch_size)
+    if not 0 < micro_batch_size < len(inputs):
         embeddings: Tensor = model(inputs)
         return embeddings
-    *parts, last = inputs.tensor_split(-(-len(inputs) // piece))
+    *parts, last = inputs.tensor_split(-(-len(inputs) // micro_batch_size))
     return torch.cat([*(_embedded_twice(model, part) for part in parts), model(last)])
 
 
 def _embedded_twice(model: nn.Module, part: Tensor) -> Tensor:
-    """Through the model now, and again in the backward pass, from the buffers as they are now."""
+    """``model(part)`` now, and again in the backward pass with the buffers of now."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     first = True
 
@@ -60,7 +59,7 @@ def _embedded_twice(model: nn.Module, part: Tensor) -> Tensor:
         if first:
             first = False
             return model(part)
-        copies = {name: buffer.clone() for name, buffer in before.items()}  # what changes them is thrown away
+        copies = {name: buffer.clone() for name, buffer in before.items()}  # whose changes are dropped
         return functional_call(model, copies, (part,))
 
     return checkpoint(run, part, use_reentrant=False)

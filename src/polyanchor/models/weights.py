@@ -1,4 +1,4 @@
-"""Backbone weights from a local file, without executing anything that the file holds."""
+"""Backbone weights from a local file, without executing its content, or from the hub."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from polyanchor._errors import InputError
 from polyanchor._io import read_tensors, user_path
 
-# Who trained by an average of the weights over time measured that average; the last weights lie beside it.
+# Trainings that average the weights over time report that average; the last weights are beside it.
 _AVERAGED = {"ema", "averaged", "average", "swa"}
-# What trainings put on a backbone. A file may hold it; a layer of a larger network it may not.
+# Heads that trainings put on a backbone: tensors that a file may hold beside the network's.
 _HEADS = {"fc", "head", "heads", "head_dist", "classifier", "last_linear", "projector", "mask_token"}
-_COUNTER = "num_batches_tracked"  # files of old do not have it, and nothing here reads it
+_COUNTER = "num_batches_tracked"  # missing in old files, and never used here
+
+PATIENCE = 6.0
+"""Seconds to wait for a server to answer."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a ``.safetensors`` file, or of a state dict written by ``torch.save``.
-
-    A state dict is unpickled by torch's restricted reader, which refuses everything but tensors and plain
-    containers.
+    """Tensors of a ``.safetensors`` file or of a state dict of ``torch.save``, which is unpickled without running code.
 
     Raises:
         ValueError: the file is neither, or holds something else, or is damaged.
@@ -50,7 +50,7 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # damage makes the unpickler fail in any way
+    except Exception as error:  # damage raises errors of any type
         raise InputError(
             f"{path} must be a state dict of tensors (or end in .safetensors); it holds other objects, which are "
             f"not loaded because loading them can run code: {(str(error).splitlines() or ['no content'])[0]}"
@@ -58,65 +58,51 @@ def _read(path: Path) -> Any:
 
 
 def load_weights(network: nn.Module, path: Path, *, key: str = "", names: Sequence[str] = ()) -> tuple[str, ...]:
-    """Fill ``network``, whose classifier is off already, from a file; by name or, where no name agrees, by order.
+    """Load weights into ``network``, without its classifier, by name or, where no name matches, by order.
 
-    The names may stand under any prefix (``module.``, ``backbone.``), and the state dict under any key of a
-    checkpoint. Of several that fit, averaged weights are preferred (``state_dict_ema``, ``model_ema``), then
-    ``state_dict``, then ``model``. A classifier in the file, of whatever size, is left out.
-
-    Other code bases hold the same network under other names. If the shapes are equal, in order, and so is the last
-    part of each name (``weight``, ``running_mean``), the tensors of a state dict are taken one by one; anything less
-    certain is an error.
+    Names may have any prefix (``module.``, ``backbone.``), and the state dict any key of a checkpoint. Of several that
+    fit, averaged weights are preferred (``state_dict_ema``, ``model_ema``), then ``state_dict``, then ``model``. A
+    classifier in the file is ignored. Other code bases use other names for the same network: tensors of a state dict
+    are matched by order if all shapes and the last part of each name agree; anything less certain is an error.
 
     Args:
         network: to fill.
         path: a ``.safetensors`` file, or a state dict or checkpoint written by ``torch.save``.
-        key: where in the file: a key, a prefix of the names, or both with a dot between; empty: where they are found.
-        names: of the network's tensors in order, with those of the classifier that is off; empty: it never had one.
+        key: location in the file: a key, a prefix of the names, or both joined by a dot; empty: any.
+        names: of the network's tensors in order, including the removed classifier's; empty: it never had one.
 
     Returns:
-        What to say of it, where there was something to choose.
+        A note about the choice, if there was one.
 
     Raises:
-        ValueError: neither the names nor the shapes fit, the first difference is named; or several places fit, and
-            none of them is to be preferred.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "w.pth"
-        >>> torch.save({"state_dict_ema": {"module.weight": torch.ones(1, 2)}}, file)
-        >>> layer = nn.Linear(2, 1, bias=False)
-        >>> load_weights(layer, file)
-        ('backbone weights: state_dict_ema.module of w.pth',)
-        >>> layer.weight.tolist()
-        [[1.0, 1.0]]
+        ValueError: neither names nor shapes fit (the first difference is named), or several locations fit equally well.
     """
     path, own = user_path(path), network.state_dict()
     names = list(names or own)
     groups = dict(_groups(_read(path)))
     if not groups:
         raise InputError(f"{path} must hold a state dict (names and tensors), found no tensors")
-    found = {place: state for where, group in groups.items() for place, state in _places(where, group, own)}
-    by_name = _under(key, found)
+    matches = {at: state for where, group in groups.items() for at, state in _matches(where, group, own)}
+    by_name = _under(key, matches)
     if by_name:
-        place = _preferred(path, by_name)
-        state = _fitted(path, network, by_name[place], own, names)
-        said = f"backbone weights: {place} of {path.name}" if place else ""
+        at = _preferred(path, by_name)
+        state = _fitted(path, network, by_name[at], own, names)
+        note = f"backbone weights: {at} of {path.name}" if at else ""
     else:
         candidates = _under(key, groups)
         if not candidates:
-            raise InputError(f"{path} has no weights of this network under {key!r}; {_listed(found or groups)}")
-        place, state = _by_order(path, network, candidates, own, names)
-        said = f"backbone weights: {place or 'all'} of {path.name}, taken by order, as no name is that of the network"
+            raise InputError(f"{path} has no weights of this network under {key!r}; {_listed(matches or groups)}")
+        at, state = _by_order(path, network, candidates, own, names)
+        note = f"backbone weights: {at or 'all'} of {path.name}, taken by order, as no name is that of the network"
     try:
         network.load_state_dict(state, strict=False)  # only counters can be missing
     except RuntimeError as error:
         raise InputError(f"{path} does not fit {type(network).__name__}: {error}") from error
-    return (said,) if said else ()
+    return (note,) if note else ()
 
 
 def _groups(content: Any, where: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each mapping that holds tensors, and its place in the file."""
+    """Each mapping that holds tensors, by its location in the file."""
     if not isinstance(content, Mapping):
         return
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -130,31 +116,28 @@ def _needed(own: Mapping[str, Tensor]) -> list[str]:
     return [name for name in own if not name.endswith(_COUNTER)]
 
 
-def _places(
+def _matches(
     where: str, group: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each prefix under which the group has all names of the network, as a place, with what is under it."""
+    """Each prefix under which the group has all names of the network, by its location, with its tensors."""
     needed = _needed(own)
     for name in group:
         if name != needed[0] and not name.endswith(f".{needed[0]}"):
             continue
         prefix = name.removesuffix(needed[0])
-        if all(prefix + one in group for one in needed):
-            state = {one.removeprefix(prefix): group[one] for one in group if one.startswith(prefix)}
+        if all(prefix + own_name in group for own_name in needed):
+            state = {key.removeprefix(prefix): group[key] for key in group if key.startswith(prefix)}
             yield f"{where}.{prefix}".strip("."), state
 
 
-def _preferred(path: Path, places: Iterable[str]) -> str:
-    def parts(place: str) -> list[str]:
-        return re.split(r"[._]", place)
-
-    places = list(places)
+def _preferred(path: Path, locations: Iterable[str]) -> str:
+    locations = list(locations)
     for better in (
-        [place for place in places if _AVERAGED.intersection(parts(place))],
-        [place for place in places if place == ""],
-        [place for place in places if place.split(".")[0] == "state_dict"],
-        [place for place in places if place.split(".")[0] == "model"],
-        places,  # any, or none of which is the better
+        [at for at in locations if _AVERAGED.intersection(re.split(r"[._]", at))],
+        [at for at in locations if at == ""],
+        [at for at in locations if at.split(".")[0] == "state_dict"],
+        [at for at in locations if at.split(".")[0] == "model"],
+        locations,
     ):
         if len(better) == 1:
             return better[0]
@@ -169,11 +152,11 @@ def _preferred(path: Path, places: Iterable[str]) -> str:
 def _fitted(
     path: Path, network: nn.Module, state: dict[str, Tensor], own: Mapping[str, Tensor], names: Sequence[str]
 ) -> dict[str, Tensor]:
-    """What the network takes of a state that has all its names."""
+    """The network's tensors of a state that has all its names."""
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     more = _more(state, own, names)
     if convert is not None and (more or any(state[name].shape != own[name].shape for name in _needed(own))):
-        state = dict(convert(dict(state), network))  # timm's: positions for another size of the images
+        state = dict(convert(dict(state), network))  # timm's: interpolates positions for another image size
         more = _more(state, own, names)
     if more:
         raise InputError(
@@ -185,15 +168,15 @@ def _fitted(
 
 
 def _more(state: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Sequence[str]) -> list[str]:
-    """Names of neither the network nor a head."""
-    off = tuple(f"{name.rpartition('.')[0]}." for name in names if name not in own)
+    """Names that belong neither to the network nor to a head."""
+    removed = tuple(f"{name.rpartition('.')[0]}." for name in names if name not in own)
     return [
         name
         for name in state
         if name not in own
         and name.split(".")[0] not in _HEADS
         and not name.endswith(_COUNTER)
-        and not name.startswith(off)
+        and not name.startswith(removed)
     ]
 
 
@@ -204,29 +187,29 @@ def _by_order(
     own: Mapping[str, Tensor],
     names: Sequence[str],
 ) -> tuple[str, dict[str, Tensor]]:
-    """The place whose tensors are those of the network under other names, and these under its own."""
-    pairs = {place: _pairs(group, own, names) for place, group in groups.items()}
-    fitting = [place for place, paired in pairs.items() if paired]
-    if not fitting or path.suffix == ".safetensors":  # which keeps its tensors in an order of its own
-        place = max(groups, key=lambda place: len(set(groups[place]) & set(own)))
-        missing = sorted(set(_needed(own)) - set(groups[place]))
+    """The location that fits by order, and its tensors under the network's names."""
+    pairs = {at: _pairs(group, own, names) for at, group in groups.items()}
+    fitting = [at for at, paired in pairs.items() if paired]
+    if not fitting or path.suffix == ".safetensors":  # which does not keep the order of its tensors
+        at = max(groups, key=lambda at: len(set(groups[at]) & set(own)))
+        missing = sorted(set(_needed(own)) - set(groups[at]))
         raise InputError(
-            f"{path} does not fit {type(network).__name__}: it holds {len(groups[place])} tensors, expected "
+            f"{path} does not fit {type(network).__name__}: it holds {len(groups[at])} tensors, expected "
             f"{len(own)}; {len(missing)} of the expected names are missing (first {missing[:1]}), under any prefix, "
             f"and by order they do not fit either; {_listed(groups)}"
         )
-    place = _preferred(path, fitting)
-    for mine, theirs in pairs[place]:
+    at = _preferred(path, fitting)
+    for mine, theirs in pairs[at]:
         if mine.rpartition(".")[2] != theirs.rpartition(".")[2]:
             raise InputError(
                 f"{path} does not fit {type(network).__name__}: no name agrees, and by order {theirs!r} would be "
                 f"{mine!r}; rename its tensors to those of the network"
             )
-    return place, {mine: groups[place][theirs] for mine, theirs in pairs[place]}
+    return at, {mine: groups[at][theirs] for mine, theirs in pairs[at]}
 
 
 def _pairs(group: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Names of the network and of the group by order, with and without classifier; none if the shapes differ."""
+    """Names of the network and of the group by order, with or without classifier; none if the shapes differ."""
     counted = any(name.endswith(_COUNTER) for name in group)
     for order in (names, list(own)):
         order = [name for name in order if counted or not name.endswith(_COUNTER)]
@@ -238,45 +221,36 @@ def _pairs(group: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Sequen
     return []
 
 
-def _under(key: str, places: Mapping[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    return {place: state for place, state in places.items() if not key or place == key or place.startswith(f"{key}.")}
+def _under(key: str, groups: Mapping[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    return {at: state for at, state in groups.items() if not key or at == key or at.startswith(f"{key}.")}
 
 
-def _listed(places: Iterable[str]) -> str:
-    shown = [repr(place) for place in places if place][:8]
+def _listed(locations: Iterable[str]) -> str:
+    shown = [repr(at) for at in locations if at][:8]
     return f"model.weights_key may be {', '.join(shown)}" if shown else "its tensors stand under no key"
-
-
-PATIENCE = 6.0
-"""Seconds until a server is taken not to answer."""
 
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Within it the hub answers, or what is not in its cache is missing at once.
+    """Within the block the hub's client uses its cache alone if the hub does not answer.
 
-    Left to itself, the hub's client asks for each of several files six times, with growing pauses: a minute and more.
+    Otherwise it would ask for each of several files six times, with growing pauses: a minute and more.
     """
-    before = constants.HF_HUB_OFFLINE
-    if not before:
+    offline = constants.HF_HUB_OFFLINE
+    if not offline:
         constants.HF_HUB_OFFLINE = not answers(constants.ENDPOINT)
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE = offline
 
 
 def answers(address: str) -> bool:
-    """Whether a server answers, be it with an error, within :data:`PATIENCE`, looking up its name included.
-
-    Example:
-        >>> answers("http://127.0.0.1:9")
-        False
-    """
-    found: queue.Queue[bool] = queue.Queue()
-    threading.Thread(target=lambda: found.put(_answers(address)), daemon=True).start()
+    """Whether a server answers, even with an error, within :data:`PATIENCE`, including the look-up of its name."""
+    answer: queue.Queue[bool] = queue.Queue()
+    threading.Thread(target=lambda: answer.put(_answers(address)), daemon=True).start()
     try:
-        return found.get(timeout=PATIENCE)
+        return answer.get(timeout=PATIENCE)
     except queue.Empty:
         return False
 
@@ -287,7 +261,7 @@ def _answers(address: str) -> bool:
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # it is there; the client has certificates of its own
+        return isinstance(error.reason, ssl.SSLError)  # a server is there; the hub's client has its own certificates
     except OSError:
         return False
     return True

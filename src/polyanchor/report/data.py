@@ -1,4 +1,4 @@
-"""A finished run with everything that its page is made of: vectors, measures, neighbours, what the run wrote down."""
+"""The data of a report page: a finished run, embedded and measured again, and its facts in words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from polyanchor.types import Neighbours, RetrievalReport
 PARTS = ("test", "validation", "train")
 SHOWN = 8
 """Neighbours that a gallery shows at most."""
-_AGREES = 1e-3
+_AGREES = 1e-3  # of a mean: larger differences to the run's own are noted
+PAPER = "https://arxiv.org/abs/2110.03997"
+_FAMILY = "multi-proxy-anchor"
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,14 @@ class ReportData:
     Attributes:
         run: its folder.
         trained: configuration, model, loss, data.
-        split: what was measured, one of :data:`PARTS`.
+        split: the part whose items are the queries, one of :data:`PARTS`.
         queries: its items.
-        gallery: what they were searched in; None: the queries themselves, each without itself.
-        training: items of the classes that trained; None if they were not asked for.
+        gallery: the items searched; None: the queries themselves, each without itself.
+        training: items of the classes that trained; None if they were not embedded.
         report: the measures, with the notes of the data.
         neighbours: ``(Q, k)`` rows of the gallery, best first; at most :data:`SHOWN`.
-        results: what ``results.json`` holds.
-        notes: what the reader of the page has to know.
+        results: the content of ``results.json``.
+        notes: for the reader of the page.
     """
 
     run: Path
@@ -56,7 +58,7 @@ class ReportData:
 
     @property
     def k(self) -> int:
-        """The cut-off of the nDCG that classes and queries are ranked by: the largest."""
+        """The largest cut-off; classes and queries are ranked by nDCG@k."""
         return int(max(self.trained.config.run.k))
 
     @property
@@ -66,31 +68,31 @@ class ReportData:
 
     @property
     def searched(self) -> Rows:
-        """What the neighbours are rows of."""
+        """The items that :attr:`neighbours` are rows of."""
         return self.gallery or self.queries
 
     @property
     def proxies(self) -> Tensor | None:
         """``(C, K, D)`` on the CPU; None if the loss has none."""
-        found = proxies_of(self.trained.loss)
-        return None if found is None else found.detach().cpu()
+        proxies = proxies_of(self.trained.loss)
+        return None if proxies is None else proxies.detach().cpu()
 
-    def class_name(self, number: int) -> str:
-        """Of a class of any part; its number where it has no name."""
+    def class_name(self, class_id: int) -> str:
+        """Name of a class of any part; its id where it has no name."""
         for rows in (self.queries, self.gallery, self.training):
-            if rows is not None and number in rows.items.class_names:
-                return rows.items.class_names[number]
-        return self.trained.parts.split.train.class_names.get(number, str(number))
+            if rows is not None and class_id in rows.items.class_names:
+                return rows.items.class_names[class_id]
+        return self.trained.parts.split.train.class_names.get(class_id, str(class_id))
 
 
 def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), training: bool = True) -> ReportData:
-    """Open a finished run, embed what its page shows and measure.
+    """Open a finished run, embed the items that its page shows, and measure.
 
     Args:
         run: its folder.
-        split: whose items are the queries, one of :data:`PARTS`.
+        split: the part whose items are the queries, one of :data:`PARTS`.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
-        training: whether the items of the training classes are embedded too.
+        training: whether to embed the items of the training classes too.
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
@@ -99,10 +101,10 @@ def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), 
     _check.one_of("split", split, PARTS)
     results = read_results(run)
     trained = open_trained(run, settings)
-    part_of(trained.parts, split)  # says so if there is none
-    wanted = [split, *(["gallery"] if split == "test" else []), *(["train"] if training else [])]
-    found, skipped = embed_parts(trained, wanted)
-    queries, gallery = found[split], found.get("gallery")
+    part_of(trained.parts, split)  # an error if the run has no such part
+    names = [split, *(["gallery"] if split == "test" else []), *(["train"] if training else [])]
+    parts, skipped = embed_parts(trained, names)
+    queries, gallery = parts[split], parts.get("gallery")
     k, device = trained.config.run.k, device_of(trained.config)
     searched = None if gallery is None else gallery.embeddings
     report = evaluate_embeddings(queries.embeddings, searched, k=k, device=device)
@@ -115,17 +117,13 @@ def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), 
     notes += [] if split == "test" else [f"the queries are the {split} classes, not the test classes"]
     notes += [left_out(skipped)] if skipped else []
     notes += _disagreement(RunFolder(run), report) if split == "test" else []
-    known = found.get("train")
-    return ReportData(run, trained, split, queries, gallery, known, report, near, results, tuple(dict.fromkeys(notes)))
+    return ReportData(
+        run, trained, split, queries, gallery, parts.get("train"), report, near, results, tuple(dict.fromkeys(notes))
+    )
 
 
 def read_results(run: Path) -> dict[str, Any]:
-    """What ``results.json`` of a run holds.
-
-    Raises:
-        FileNotFoundError: no run, or one without results.
-        ValueError: the file is not what a run writes.
-    """
+    """The content of a run's ``results.json``; FileNotFoundError without a finished run."""
     folder = RunFolder(run)
     if not folder.config.is_file():
         raise FileNotFoundError(f"{run} is not a run: it has no {folder.config.name}")
@@ -133,12 +131,12 @@ def read_results(run: Path) -> dict[str, Any]:
 
 
 def _disagreement(folder: RunFolder, report: RetrievalReport) -> list[str]:
-    """A note if the run's own values of each query are not found again."""
+    """A note if this page's measures differ from the run's own."""
     if not folder.per_query.is_file():  # runs of former versions have none
         return []
     before = folder.read_per_query()
     for name, values in report.per_query.items():
-        if name not in before:  # another --set run.k
+        if name not in before:  # another run.k
             continue
         if before[name].shape != values.shape:
             return [
@@ -154,52 +152,44 @@ def _disagreement(folder: RunFolder, report: RetrievalReport) -> list[str]:
 
 
 def defined(values: Tensor) -> Tensor:
-    """Rows whose value is not NaN.
-
-    Example:
-        >>> import torch
-        >>> defined(torch.tensor([0.5, float("nan"), 1.0])).tolist()
-        [0, 2]
-    """
+    """Rows whose value is not NaN."""
     return (~values.isnan()).nonzero()[:, 0]
 
 
-PAPER = "https://arxiv.org/abs/2110.03997"
-_FAMILY = "multi-proxy-anchor"
-
-
-def run_facts(opened: ReportData) -> dict[str, str]:
+def run_facts(data: ReportData) -> dict[str, str]:
     """Term -> description, for the head of the page."""
-    config, results = opened.trained.config, opened.results
-    parts, searched = opened.trained.parts, opened.gallery
-    loss = config.loss.model_dump(exclude={"proxy_sharding", "negative_sample_rate"})  # where it was computed, not what
+    config, results = data.trained.config, data.results
+    parts, gallery = data.trained.parts, data.gallery
+    loss = config.loss.model_dump(
+        exclude={"proxy_sharding", "negative_sample_rate"}
+    )  # keys that do not change the result
     name = loss.pop("name")
-    held = parts.validation
-    among = f"{opened.report.gallery:,} items" if searched is None else f"{opened.report.gallery:,} gallery items"
-    undefined = opened.report.undefined
-    said = {
+    held_out = parts.validation
+    among = f"{data.report.gallery:,} {'items, itself left out' if gallery is None else 'gallery items'}"
+    undefined = data.report.undefined
+    facts = {
         "Data": parts.split.name,
-        "Queries": f"{opened.report.queries:,} {opened.split} items of {_count(opened.queries.items.classes)}, "
-        f"each searched among {among}" + (", itself left out" if searched is None else ""),
-        "Classes": seen(opened),
+        "Queries": f"{data.report.queries:,} {data.split} items of {_count(data.queries.items.classes)}, "
+        f"each searched among {among}",
+        "Classes": seen(data),
         "Undefined": f"{undefined:,} queries have nothing of their class to find and are left out of the means",
         "Trained on": f"{len(parts.train):,} items of {_count(parts.train.classes)}"
-        + ("" if held is None else f"; {_count(held.classes)} held out of training"),
+        + ("" if held_out is None else f"; {_count(held_out.classes)} held out of training"),
         "Model": f"{config.model.backbone}, {config.model.embedding_dim} dimensions, weights "
         f"{config.model.weights or 'random at the start'}",
         "Loss": f"{name}: " + ", ".join(f"{key} {value}" for key, value in loss.items()),
         "Epoch": f"{results.get('epoch')} of {config.run.epochs}, {results.get('chosen_by')}",
     }
     if not undefined:
-        del said["Undefined"]
-    return said
+        del facts["Undefined"]
+    return facts
 
 
-def seen(opened: ReportData) -> str:
-    """Whether the network knew the classes of the queries."""
-    classes, trained = opened.queries.items.classes, opened.trained.classes
+def seen(data: ReportData) -> str:
+    """Whether the classes of the queries trained the network."""
+    classes, trained = data.queries.items.classes, data.trained.classes
     known = int(torch.isin(classes, trained).sum())
-    if opened.split == "validation":
+    if data.split == "validation":
         return f"held out: the {_count(classes)} did not train, but chose the epoch, so the numbers are flattering"
     if known == 0:
         return f"unseen: none of the {_count(classes)} trained, and none chose the epoch"
@@ -209,7 +199,7 @@ def seen(opened: ReportData) -> str:
 
 
 def formulas(loss: str) -> list[str]:
-    """Which formulas are whose."""
+    """Whose formulas the page's numbers follow."""
     family = (
         "This run's loss is of the Multi Proxy Anchor family. Its formulas are polyanchor's own reading of the paper's "
         "abstract, with published Proxy Anchor (Kim et al., CVPR 2020) as the case of one proxy per class; nobody "
@@ -229,11 +219,11 @@ def formulas(loss: str) -> list[str]:
 
 
 def environment(results: Mapping[str, Any]) -> dict[str, str]:
-    """Versions and machine of the training, as far as the run wrote them down."""
-    found = {str(name): str(value) for name, value in (results.get("environment") or {}).items()}
+    """Versions and machine of the training, as far as the run recorded them."""
+    facts = {str(name): str(value) for name, value in (results.get("environment") or {}).items()}
     if results.get("seconds") is not None:
-        found["seconds since the last start"] = f"{results['seconds']:,}"
-    return found
+        facts["seconds since the last start"] = f"{results['seconds']:,}"
+    return facts
 
 
 def _count(classes: torch.Tensor) -> str:

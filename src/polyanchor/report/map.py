@@ -1,4 +1,4 @@
-"""What the map shows: which items and proxies, and where in the plane."""
+"""The map: which items and proxies it shows, and where; the local centres of the classes that trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyanchor._optional import load
 from polyanchor.analysis.proxies import ClassCentres, study_proxies
-from polyanchor.analysis.proxy_report import nearest_rows
+from polyanchor.analysis.proxy_report import extremes, nearest_rows
 from polyanchor.functional import unit_rows
 from polyanchor.report.data import ReportData
 from polyanchor.runs.embed_parts import Rows
@@ -19,7 +19,9 @@ from polyanchor.viz.scatter import principal_axes
 
 PROXIES = 2_000
 """Proxies that are drawn at most."""
-_COMPONENTS = 50  # what t-SNE is given: its usual number, and half of the time of all dimensions
+NEAREST = 8
+"""Items that are shown for a centre."""
+_COMPONENTS = 50  # principal components for t-SNE: its usual number, and half of the time of all dimensions
 _PERPLEXITY, _STEPS = 30.0, 500
 _FEWEST = 5
 
@@ -32,9 +34,9 @@ class Layer:
         kind: ``"query"``, ``"gallery"``, ``"training"`` or ``"proxy"``.
         labels: ``(n,)`` int64, their classes.
         vectors: ``(n, D)`` unit vectors.
-        source: where the items are; None for proxies.
-        rows: ``(n,)`` row numbers in the source; of proxies, the number of the centre within its class.
-        total: how many there are, shown or not.
+        source: the items; None for proxies.
+        rows: ``(n,)`` row numbers in ``source``; for proxies the number of the centre within its class.
+        total: number of points of the kind, shown or not.
     """
 
     kind: str
@@ -51,8 +53,8 @@ class View:
 
     Attributes:
         name: of the method.
-        about: what to know when looking at it.
-        places: ``(N, 2)`` float64, of all layers one after the other.
+        about: how to read it.
+        places: ``(N, 2)`` float64 coordinates, one layer after the other.
     """
 
     name: str
@@ -60,43 +62,38 @@ class View:
     places: Tensor
 
 
-def layers(opened: ReportData, *, points: int) -> list[Layer]:
-    """The items and proxies to draw.
+def layers(data: ReportData, *, points: int) -> list[Layer]:
+    """The items, ``points`` at most, and the proxies to draw.
 
-    Queries come first; a gallery has as many places as the queries, and training items have a quarter of all, or
-    what is left. Where there are more than places, each class gives one as far as they go, and then its share. Proxies
-    come in addition, :data:`PROXIES` at most.
-
-    Args:
-        opened: the run.
-        points: items, at most.
+    Queries come first; a gallery gets as many points as the queries, and training items a quarter of all, or what is
+    left. Where items must be left out, each class keeps one as far as the points go, and then its share. Proxies come
+    in addition, :data:`PROXIES` at most.
     """
-    training = opened.training if opened.split != "train" else None
-    found, gallery = [], opened.gallery
-    free = points - len(opened.queries.items) - (0 if gallery is None else len(gallery.items))
-    aside = 0 if training is None else min(len(training.items), max(points // 4, free))
-    both = points - aside
+    training = data.training if data.split != "train" else None
+    drawn, gallery = [], data.gallery
+    free = points - len(data.queries.items) - (0 if gallery is None else len(gallery.items))
+    for_training = 0 if training is None else min(len(training.items), max(points // 4, free))
+    rest = points - for_training
     if gallery is None:
-        found.append(_some("query", opened.queries, both))
+        drawn.append(_sample("query", data.queries, rest))
     else:
-        halves = min(len(opened.queries.items), max(both // 2, both - len(gallery.items)))
-        found += [_some("query", opened.queries, halves), _some("gallery", gallery, both - halves)]
-    if training is not None and aside:
-        found.append(_some("training", training, aside))
-    proxies = opened.proxies
-    if proxies is not None:
-        found.append(_proxies(proxies, opened.trained.classes))
-    return found
+        half = min(len(data.queries.items), max(rest // 2, rest - len(gallery.items)))
+        drawn += [_sample("query", data.queries, half), _sample("gallery", gallery, rest - half)]
+    if training is not None and for_training:
+        drawn.append(_sample("training", training, for_training))
+    if data.proxies is not None:
+        drawn.append(_proxies(data.proxies, data.trained.classes))
+    return drawn
 
 
-def _some(kind: str, rows: Rows, most: int) -> Layer:
-    """An even choice: one of each class, and of the others ordered by class every n-th."""
+def _sample(kind: str, rows: Rows, most: int) -> Layer:
+    """One item of each class, and every n-th of the others in the order of their classes."""
     labels = rows.embeddings.labels
     order = labels.argsort(stable=True)
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = labels[order].diff() != 0
-    ones = spread(order[first], most)
-    chosen = torch.cat([ones, spread(order[~first], most - len(ones))]).sort().values
+    firsts = spread(order[first], most)
+    chosen = torch.cat([firsts, spread(order[~first], most - len(firsts))]).sort().values
     return Layer(kind, labels[chosen], unit_rows(rows.embeddings.vectors[chosen]), rows, chosen, len(labels))
 
 
@@ -108,27 +105,23 @@ def _proxies(proxies: Tensor, classes: Tensor) -> Layer:
     return Layer("proxy", classes[chosen].repeat_interleave(centres), vectors, None, numbers, count * centres)
 
 
-def views(found: list[Layer], *, tsne: bool) -> list[View]:
-    """Project everything, items and proxies together.
+def views(drawn: list[Layer], *, tsne: bool) -> list[View]:
+    """Project items and proxies together into the plane: by t-SNE, if there are points enough, and to principal axes.
 
-    Args:
-        found: layers of N points in all.
-        tsne: whether t-SNE is computed; half a minute for ten thousand points.
-
-    Returns:
-        t-SNE, unless it was not asked for or there are too few points, and the principal axes.
+    t-SNE takes half a minute for ten thousand points.
     """
-    vectors = torch.cat([layer.vectors for layer in found]).double()
+    vectors = torch.cat([layer.vectors for layer in drawn]).double()
     if vectors.shape[1] == 1:  # a plane needs two
         vectors = torch.cat([vectors, torch.zeros_like(vectors)], dim=1)
     mean, axes, share = principal_axes(vectors)
     flat = (vectors - mean) @ axes
     if flat.shape[1] < 2:  # one point has no axes
         flat = torch.zeros(len(vectors), 2, dtype=torch.float64)
-    said = f"The first two principal axes of items and proxies together: {share:.0%} of the variance."
-    principal = View(
-        "principal axes", f"{said} Directions and distances mean what they say, in these two of them.", flat
+    about = (
+        f"The first two principal axes of items and proxies together: {share:.0%} of the variance. Directions and "
+        "distances mean what they say, in these two of them."
     )
+    principal = View("principal axes", about, flat)
     if not tsne or len(vectors) < _FEWEST:
         return [principal]
     about = (
@@ -158,47 +151,34 @@ def _tsne(vectors: Tensor) -> Tensor:
     return torch.from_numpy(method.fit_transform(values.numpy())).double()
 
 
-NEAREST = 8
-"""Items that are shown for a centre."""
-
-
 @dataclass(frozen=True)
 class Centres:
-    """What the proxies of the training classes hold.
+    """The local centres of the classes that trained.
 
     Attributes:
-        means: over all training classes, see :class:`polyanchor.analysis.proxies.ProxyStudy`.
-        classes: how many those are.
-        shown: the classes looked at.
+        means: over all of them, see :class:`polyanchor.analysis.proxies.ProxyStudy`.
+        classes: their number.
+        shown: those that the page shows.
         rows: class id -> centre -> rows of the training items nearest to it, nearest first.
-        gamma: width of the soft assignment.
     """
 
     means: Mapping[str, float]
     classes: int
     shown: tuple[ClassCentres, ...]
     rows: Mapping[int, Mapping[int, Sequence[int]]]
-    gamma: float
 
 
-def study_centres(opened: ReportData, *, chosen: Sequence[int], classes: int) -> Centres | None:
-    """Study the proxies; None for a loss without proxies, or if training items were not opened.
+def study_centres(data: ReportData, *, chosen: Sequence[int], classes: int) -> Centres | None:
+    """Study the proxies; None for a loss without proxies, or without training items.
 
-    Args:
-        opened: the run.
-        chosen: class ids to show; those that did not train are left out.
-        classes: if none of the chosen ones trained, so many are shown: half with items divided among the most centres,
-            half among the fewest.
+    Shown are those of the ``chosen`` class ids that trained; if there are none, ``classes`` of all: half whose items
+    are divided among the most centres, half among the fewest.
     """
-    proxies, training = opened.proxies, opened.training
+    proxies, training = data.proxies, data.training
     if proxies is None or training is None:
         return None
-    gamma = float(getattr(opened.trained.config.loss, "gamma", 0.1))
-    study = study_proxies(training.embeddings, proxies, opened.trained.classes, gamma=gamma)
-    named = [one for one in study.classes if one.class_id in chosen]
-    if not named:
-        ranked = sorted(study.classes, key=lambda one: -one.effective_distinct)
-        most = min(classes, len(ranked))
-        named = ranked[: most - most // 2] + ranked[len(ranked) - most // 2 :]
-    rows = {one.class_id: nearest_rows(study, training.items, one, NEAREST) for one in named}
-    return Centres(study.means, len(study.classes), tuple(named), rows, gamma)
+    gamma = float(getattr(data.trained.config.loss, "gamma", 0.1))
+    study = study_proxies(training.embeddings, proxies, data.trained.classes, gamma=gamma)
+    shown = [centres for centres in study.classes if centres.class_id in chosen] or extremes(study.classes, classes)
+    rows = {centres.class_id: nearest_rows(study, training.items, centres, NEAREST) for centres in shown}
+    return Centres(study.means, len(study.classes), tuple(shown), rows)

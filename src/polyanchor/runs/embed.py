@@ -1,4 +1,4 @@
-"""Model and items to embeddings."""
+"""Embed items with a model."""
 
 from __future__ import annotations
 
@@ -46,19 +46,20 @@ def embed(
     """Embed every item, in order, on the device of the model's parameters; a progress bar goes to stderr.
 
     Args:
-        model: inputs -> ``(B, D)``; used in evaluation mode; each of its modules is left in the mode it came in.
+        model: inputs -> ``(B, D)``; used in evaluation mode, and each of its modules is put back into its own mode.
         items: N images or vectors.
         transform: image -> network input; None for vectors.
         batch_size: items per step.
         workers: processes that decode.
-        on_bad: what an image that does not decode does, see :class:`~polyanchor.datasets.loading.ItemDataset`.
+        on_bad: ``"stop"`` or ``"skip"`` at an image that does not decode, see
+            :class:`~polyanchor.datasets.loading.ItemDataset`.
         channels_last: memory format of the images.
-        description: what the progress bar calls it.
-        ranks: processes that share the work, all of which call it: each embeds some of the batches, every item once,
-            and gets all embeddings; the same as in one process, to the last bit on the same kind of device.
+        description: of the progress bar.
+        ranks: processes that share the work; all call this. Each embeds a part of the batches and gets all embeddings,
+            bit-identical to those of one process on the same type of device.
 
     Returns:
-        The embeddings, float32 on the CPU, and the names of the images that were skipped (they have no row).
+        The embeddings, float32 on the CPU, and the names of the skipped images, which have no row.
 
     Raises:
         BadImageError: an image does not decode and ``on_bad`` is ``"stop"``.
@@ -67,17 +68,17 @@ def embed(
     weight = next(model.parameters(), torch.zeros(()))
     ranks = ranks or Ranks()
     batches = list(torch.arange(len(items)).split(batch_size))
-    mine = [batches[number].tolist() for number in ranks.part(len(batches))]
+    own = [batches[number].tolist() for number in ranks.part(len(batches))]
     loader = DataLoader(
         ItemDataset(items, transform, on_bad=on_bad),
-        batch_sampler=mine,
+        batch_sampler=own,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=ignore_sigint,
-        generator=torch.Generator(),  # the loader draws a seed; not from the generator that training resumes
+        generator=torch.Generator(),  # the loader draws a seed, but not from the generator that a resumed run restores
     )
     vectors, rows, skipped = [], [], []
-    with _evaluating(model), progress(description, total=sum(map(len, mine)), unit="items") as advance:
+    with _evaluating(model), progress(description, total=sum(map(len, own)), unit="items") as advance:
         for batch in loader:
             skipped += batch.skipped
             if len(batch.labels):
@@ -95,5 +96,4 @@ def embed(
     kept = ranks.rows(torch.cat(rows) if rows else torch.empty(0, dtype=torch.int64))
     names = tuple(map(items.name, kept.tolist()))
     sublabels = None if items.sublabels is None else items.sublabels[kept]
-    found = Embeddings(everything, items.labels[kept], names, dict(items.class_names), sublabels)
-    return found, tuple(skipped)
+    return Embeddings(everything, items.labels[kept], names, dict(items.class_names), sublabels), tuple(skipped)

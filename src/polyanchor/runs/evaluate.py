@@ -1,4 +1,4 @@
-"""Model and split to a retrieval report."""
+"""Retrieval reports of a model on a split, and of embeddings."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ def evaluate_items(
     description: str = "test",
     ranks: Ranks | None = None,
 ) -> RetrievalReport:
-    """Embed the test items (and the gallery) and measure retrieval.
+    """Embed the test items (and the gallery) and evaluate retrieval.
 
     Args:
         model: inputs -> unit vectors.
-        test: the queries; they are their own gallery, each left out of its own search, if ``gallery`` is None.
-        gallery: what is searched.
+        test: the queries; if ``gallery`` is None they are searched among each other, each left out of its own search.
+        gallery: the items to search.
         transform: image -> network input.
         k: cut-offs.
         notes: put into the report; the number of skipped images is added.
-        workers: see :func:`~polyanchor.runs.embed.embed`.
-        on_bad: likewise.
-        channels_last: likewise.
-        description: what the progress bar calls the queries.
-        ranks: processes that share the embedding, all of which call it; the first one searches, and all get the report.
+        workers: see :func:`~polyanchor.runs.embed.embed`, also for the next two.
+        on_bad: ``"stop"`` or ``"skip"``.
+        channels_last: memory format of the images.
+        description: of the progress bar of the queries.
+        ranks: processes that share the embedding; all call this, rank 0 searches, and all get the report.
     """
     ranks = ranks or Ranks()
     options: dict[str, Any] = {"workers": workers, "on_bad": on_bad, "channels_last": channels_last, "ranks": ranks}
     queries, skipped = embed(model, test, transform, description=description, **options)
-    found: Embeddings | None = None
+    searched: Embeddings | None = None
     if gallery is not None:
-        found, more = embed(model, gallery, transform, description="gallery", **options)
+        searched, more = embed(model, gallery, transform, description="gallery", **options)
         skipped += more
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    report = ranks.run_on_rank0(lambda: evaluate_embeddings(queries, found, k=k, device=device))
+    report = ranks.run_on_rank0(lambda: evaluate_embeddings(queries, searched, k=k, device=device))
     if skipped:
         notes += (left_out(skipped),)
     return replace(report, notes=report.notes + notes)
@@ -79,29 +79,30 @@ def evaluate_embeddings(
     k: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> RetrievalReport:
-    """Measure retrieval by the classes, and by the known finer classes where queries (and gallery) have them.
+    """Evaluate retrieval by the classes, and by finer classes where queries (and gallery) have them.
 
     Args:
-        queries: their own gallery, each left out of its own search, if ``gallery`` is None.
-        gallery: what is searched.
+        queries: searched among each other, each left out of its own search, if ``gallery`` is None.
+        gallery: the items to search.
         k: cut-offs.
-        device: where to search.
+        device: of the search.
 
     Example:
         >>> vectors = torch.eye(4)[[0, 0, 1, 1]]
-        >>> found = Embeddings(vectors, torch.zeros(4, dtype=torch.long), sublabels=torch.tensor([5, 5, 6, 7]))
-        >>> report = evaluate_embeddings(found, k=[1])
+        >>> embeddings = Embeddings(vectors, torch.zeros(4, dtype=torch.long), sublabels=torch.tensor([5, 5, 6, 7]))
+        >>> report = evaluate_embeddings(embeddings, k=[1])
         >>> report.means["recall@1"], report.sub.means["recall@1"], report.sub.undefined
         (1.0, 1.0, 2)
     """
-    everything = [queries] if gallery is None else [queries, gallery]
+    sides = [queries] if gallery is None else [queries, gallery]
+    vectors = [side.vectors.to(device) for side in sides]
 
-    def judged(*labels: Tensor) -> RetrievalReport:
-        sides = [(side.vectors.to(device), found.to(device)) for side, found in zip(everything, labels, strict=True)]
-        if len(sides) == 1:
-            return evaluate_retrieval(*sides[0], k=k)
-        return evaluate_retrieval(*sides[0], gallery=sides[1][0], gallery_labels=sides[1][1], k=k)
+    def evaluate(labels: Sequence[Tensor]) -> RetrievalReport:
+        if gallery is None:
+            return evaluate_retrieval(vectors[0], labels[0].to(device), k=k)
+        options: dict[str, Any] = {"gallery": vectors[1], "gallery_labels": labels[1].to(device), "k": k}
+        return evaluate_retrieval(vectors[0], labels[0].to(device), **options)
 
-    report = judged(*(side.labels for side in everything))
-    finer = [side.sublabels for side in everything if side.sublabels is not None]
-    return replace(report, sub=judged(*finer)) if len(finer) == len(everything) else report
+    report = evaluate([side.labels for side in sides])
+    finer = [side.sublabels for side in sides if side.sublabels is not None]
+    return replace(report, sub=evaluate(finer)) if len(finer) == len(sides) else report

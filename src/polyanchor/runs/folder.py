@@ -1,13 +1,13 @@
-"""The folder that a run leaves behind, and the way back from it to a model.
+"""The folder of a run: its files, its lock, and the model in it.
 
 ``config.toml``         the resolved configuration
-``split.json``          data source, its fingerprint, the classes that trained, validated and test, with their names
+``split.json``          data source, its fingerprint, the training, validation and test classes with their names
 ``checkpoints/``        ``last.ckpt`` and ``best.ckpt``, to resume from
 ``model.safetensors``   the chosen weights, with the proxies: all that evaluation needs
-``per_query.safetensors``  each measure of each test query, with the query's class
-``results.json``        measures on the test classes, how the epoch was chosen, versions, machine, commit
+``per_query.safetensors``  each metric of each test query, with the query's class
+``results.json``        metrics on the test classes, how the epoch was chosen, versions, machine, commit
 ``logs/``               curves
-``lock``                held by the process that trains; it stays, and says nothing by itself
+``lock``                locked by the process that trains; the file stays when the lock is released
 ``not_finite.safetensors``  the batch at which a training met NaN, see :mod:`polyanchor.training.nan_guard`
 """
 
@@ -19,38 +19,227 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyanchor._errors import InputError
 from polyanchor._io import is_unfinished, reading, replacing, save_tensors, user_path
 from polyanchor.config.loading import dump_config, load_config
 from polyanchor.config.schema import Config
-from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
-from polyanchor.functional import unit_rows
-from polyanchor.losses.proxies import proxies_of
 from polyanchor.models.embedding import EmbeddingModel, restored_model
 from polyanchor.models.weights import read_state
 from polyanchor.types import RetrievalReport
 
+_LOCK, _HOLDER = "lock", "lock.json"  # two files, as an attempt to lock a file may empty it
+
+
+class RunFolder:
+    """The files of a run, see :mod:`polyanchor.runs.folder`.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path = user_path(path)
+        self.config, self.split, self.results = path / "config.toml", path / "split.json", path / "results.json"
+        self.checkpoints = path / "checkpoints"
+        self.last, self.best = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
+        self.model, self.per_query = path / "model.safetensors", path / "per_query.safetensors"
+        self.not_finite = path / "not_finite.safetensors"
+
+    def begin(self) -> None:
+        """Create the folder; refuses one that is not empty."""
+        names = [file.name for file in self.path.iterdir()] if self.path.exists() else []
+        if not all(is_unfinished(name) or is_lock(name) for name in names):
+            raise FileExistsError(
+                f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: Config) -> None:
+        """Write the resolved configuration, of a resumed run the changed one."""
+        with replacing(self.config) as unfinished:
+            unfinished.write_text(dump_config(config), encoding="utf-8")
+
+    def read_config(self, settings: tuple[str, ...] = ()) -> Config:
+        """The configuration of the run, changed by ``settings``.
+
+        Raises:
+            FileNotFoundError: there is no run.
+            InputError: the file is damaged, or a setting is wrong.
+        """
+        if not self.config.is_file():
+            raise FileNotFoundError(f"{self.path} is not a run: it has no {self.config.name}")
+        config = load_config(self.config, settings)
+        text = self.config.read_text(encoding="utf-8-sig")
+        missing = [name for name in Config.model_fields if f"[{name}]" not in text.splitlines()]
+        if missing or not text.endswith("\n"):  # missing keys would silently be the defaults
+            where = f"[{missing[0]}] is missing" if missing else "its last line breaks off"
+            raise InputError(f"{self.config} is not whole: {where}; put it back from a copy")
+        return config
+
+    def save_per_query(self, report: RetrievalReport) -> None:
+        """Write the metrics of each query, ``(Q,)`` float64, and their ``labels``, ``(Q,)`` int64.
+
+        Metrics by finer classes, where these are known, have the prefix ``sub/``.
+        """
+        tensors = dict(report.per_query)
+        if report.labels is not None:
+            tensors["labels"] = report.labels
+        if report.sub is not None:
+            tensors |= {f"sub/{name}": values for name, values in report.sub.per_query.items()}
+        save_tensors(tensors, self.per_query)
+
+    def read_per_query(self) -> dict[str, Tensor]:
+        """Read what :meth:`save_per_query` wrote.
+
+        Raises:
+            InputError: the file is damaged, or not a run's.
+        """
+        tensors = read_state(self.per_query)
+        shapes = {values.shape for values in tensors.values()}
+        dtypes = {values.dtype for name, values in tensors.items() if name != "labels"}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1 or dtypes != {torch.float64}:
+            raise InputError(
+                f"{self.per_query} is not what a run writes: expected float64 measures, one for each query, got "
+                f"{', '.join(f'{name} {values.dtype} {tuple(values.shape)}' for name, values in tensors.items())[:200]}"
+            )
+        return tensors
+
+    def read_results(self) -> dict[str, Any]:
+        """Read ``results.json``.
+
+        Raises:
+            FileNotFoundError: the run is not finished.
+            InputError: the file is not what a run writes.
+        """
+        self._require(self.results)
+        return read_json(self.results, Results)
+
+    def read_split(self) -> dict[str, Any]:
+        """Read ``split.json``; raises as :meth:`read_results` does."""
+        return read_json(self.split, SplitWritten)
+
+    def save_model(self, model: EmbeddingModel, loss: Mapping[str, Tensor], classes: Tensor) -> None:
+        """Write the weights, the state of the loss with its proxies, and the class ids of the proxies."""
+        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        tensors |= {f"loss.{name}": tensor for name, tensor in loss.items()}
+        tensors["classes"] = classes
+        save_tensors(tensors, self.model)
+
+    def load_model(self) -> EmbeddingModel:
+        """The model of a finished run, in evaluation mode, on the CPU."""
+        config = self.read_config()
+        self._require(self.model)
+        state = read_state(self.model)
+        weights = {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
+        try:
+            model = restored_model(
+                config.model.backbone,
+                weights,
+                pooling=config.model.pooling,
+                channels_last=config.run.channels_last,
+                image_size=config.images.size,
+            )
+        except InputError as error:
+            raise InputError(f"{self.model} does not fit the run's {self.config.name}: {error}") from error
+        if model.head.out_features != config.model.embedding_dim:
+            raise InputError(
+                f"{self.model} does not fit the run's {self.config.name}: it gives {model.head.out_features} "
+                f"dimensions, and model.embedding_dim is {config.model.embedding_dim}"
+            )
+        return model
+
+    def _require(self, file: Path) -> None:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no {file.name}: the run is not finished; go on with: "
+                f"polyanchor train --resume {self.path}"
+            )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a readable JSON file atomically; NaN becomes null."""
+    text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` with None for NaN and infinity, which JSON lacks.
+
+    Example:
+        >>> without_nan({"a": (1.0, float("nan"))})
+        {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_json(report: RetrievalReport) -> dict[str, Any]:
+    """A report without its per-query values; NaN becomes None.
+
+    Example:
+        >>> as_json(RetrievalReport({}, {"mrr": float("nan")}, 2, 2, 1))["means"]
+        {'mrr': None}
+    """
+    return {
+        "means": without_nan(report.means),
+        "queries": report.queries,
+        "gallery": report.gallery,
+        "undefined": report.undefined,
+        "notes": list(report.notes),
+        **({} if report.sub is None else {"sub": as_json(report.sub)}),
+    }
+
+
+def read_json(path: Path, kind: type[Written]) -> dict[str, Any]:
+    """The content of a JSON file, checked for the keys of ``kind`` and their types.
+
+    Raises:
+        InputError: a key is missing or of another type, or the file is no JSON.
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.json"
+        >>> _ = file.write_text('{"means": {"mrr": 1}, "notes": []}')
+        >>> read_json(file, Measured)
+        {'means': {'mrr': 1}, 'notes': []}
+    """
+    with reading(str(path)):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise InputError(
+            f"{path} is not what polyanchor writes: {where + ': ' if where else ''}{fault['msg']}, got "
+            f"{str(fault['input'])[:60]!r}; put it back from a copy"
+        ) from error
+    assert isinstance(content, dict)  # as validated
+    return content
+
 
 class Written(BaseModel):
-    """Keys of a JSON object with their types. More keys may be there: other versions write others."""
+    """Required keys of a JSON file and their types; other versions may write more keys."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
 
 class Measured(Written):
-    """A report, see :func:`polyanchor.runs.folder.as_json`."""
+    """A report, see :func:`as_json`."""
 
     means: dict[str, float | None]
     notes: list[str]
@@ -94,57 +283,25 @@ class SplitWritten(Written):
     changed: bool = False
 
 
-def read_json(path: Path, kind: type[Written]) -> dict[str, Any]:
-    """The content of a JSON file as it is there, once it has the keys of ``kind`` and their types.
-
-    Raises:
-        InputError: it has not, or is no JSON.
-        OSError: it cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "a.json"
-        >>> _ = file.write_text('{"means": {"mrr": 1}, "notes": []}')
-        >>> read_json(file, Measured)
-        {'means': {'mrr': 1}, 'notes': []}
-    """
-    with reading(str(path)):
-        content = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        kind.model_validate(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise InputError(
-            f"{path} is not what polyanchor writes: {where + ': ' if where else ''}{fault['msg']}, got "
-            f"{str(fault['input'])[:60]!r}; put it back from a copy"
-        ) from error
-    assert isinstance(content, dict)  # nothing else is valid
-    return content
-
-
-_LOCK, _HOLDER = "lock", "lock.json"  # two files, as who tries to lock one may empty it
-
-
 def is_lock(name: str) -> bool:
-    """Whether a file of this name belongs to a lock: it says nothing about what the folder holds."""
+    """Whether a file of this name belongs to a lock, rather than to the folder's content."""
     return name in (_LOCK, _HOLDER)
 
 
 def was_held(folder: Path) -> bool:
-    """Whether somebody works in a folder, or did."""
+    """Whether a process uses a folder, or did."""
     return (folder / _LOCK).exists()
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder while the block runs; the system lets go for one that is killed.
+    """Lock a folder against other processes during the block; the system releases the lock of a killed process.
 
     Args:
-        folder: the folder; it must exist. Reading it needs no lock.
+        folder: must exist. Reading it needs no lock.
 
     Raises:
-        ValueError: another process works in it; the message says which.
+        ValueError: another process holds the lock; the message names it.
 
     Example:
         >>> import tempfile
@@ -157,294 +314,21 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(
-            f"{folder} is in use by {_who(holder)}; wait until it has ended, stop it, or take another folder"
+            f"{folder} is in use by {_owner(holder)}; wait until it has ended, stop it, or take another folder"
         ) from error
     try:
         since = datetime.now().astimezone().isoformat(" ", "seconds")
-        said = {"pid": os.getpid(), "host": platform.node(), "since": since}
+        owner = {"pid": os.getpid(), "host": platform.node(), "since": since}
         with replacing(holder) as unfinished:
-            unfinished.write_text(json.dumps(said), encoding="utf-8")
+            unfinished.write_text(json.dumps(owner), encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _who(holder: Path) -> str:
-    with suppress(OSError, ValueError, KeyError):  # it is just being written
-        said = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {said['pid']} on {said['host']}, since {said['since']}"
+def _owner(holder: Path) -> str:
+    with suppress(OSError, ValueError, KeyError):  # it is being written
+        owner = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
     return "another process"
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Names inside a run's folder.
-
-    Args:
-        path: the folder.
-    """
-
-    path: Path
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", user_path(self.path))
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
-
-    @property
-    def split(self) -> Path:
-        return self.path / "split.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def per_query(self) -> Path:
-        return self.path / "per_query.safetensors"
-
-    @property
-    def results(self) -> Path:
-        return self.path / "results.json"
-
-    @property
-    def not_finite(self) -> Path:
-        return self.path / "not_finite.safetensors"
-
-    def begin(self) -> None:
-        """Make the folder; refuses one that holds something."""
-        held = [file.name for file in self.path.iterdir()] if self.path.exists() else []
-        if not all(is_unfinished(name) or is_lock(name) for name in held):
-            raise FileExistsError(
-                f"{self.path} is not empty; take another --out, or go on with: polyanchor train --resume {self.path}"
-            )
-        self.path.mkdir(parents=True, exist_ok=True)
-
-    def write_config(self, config: Config) -> None:
-        """The resolved configuration; of a resumed run, what it goes on with."""
-        with replacing(self.config) as unfinished:
-            unfinished.write_text(dump_config(config), encoding="utf-8")
-
-    def read_config(self, settings: tuple[str, ...] = ()) -> Config:
-        """The configuration of the run, with changes.
-
-        Raises:
-            FileNotFoundError: there is no run.
-            InputError: the file is damaged, or a setting is wrong.
-        """
-        if not self.config.is_file():
-            raise FileNotFoundError(f"{self.path} is not a run: it has no {self.config.name}")
-        config = load_config(self.config, settings)
-        text = self.config.read_text(encoding="utf-8-sig")
-        missing = [name for name in Config.model_fields if f"[{name}]" not in text.splitlines()]
-        if missing or not text.endswith("\n"):  # without this, what is gone would be taken for the defaults
-            where = f"[{missing[0]}] is missing" if missing else "its last line breaks off"
-            raise InputError(f"{self.config} is not whole: {where}; put it back from a copy")
-        return config
-
-    def save_per_query(self, report: RetrievalReport) -> None:
-        """Measures of each query, ``(Q,)`` float64, and ``labels``, ``(Q,)`` int64: what statistics are made of.
-
-        By known finer classes, where there are any, under the prefix ``sub/``.
-        """
-        tensors = dict(report.per_query)
-        if report.labels is not None:
-            tensors["labels"] = report.labels
-        if report.sub is not None:
-            tensors |= {f"sub/{name}": values for name, values in report.sub.per_query.items()}
-        save_tensors(tensors, self.per_query)
-
-    def read_per_query(self) -> dict[str, Tensor]:
-        """What :meth:`save_per_query` wrote.
-
-        Raises:
-            InputError: the file is damaged, or another's.
-        """
-        found = read_state(self.per_query)
-        lengths = {values.shape for values in found.values()}
-        kinds = {values.dtype for name, values in found.items() if name != "labels"}
-        if len(lengths) != 1 or len(next(iter(lengths))) != 1 or kinds != {torch.float64}:
-            raise InputError(
-                f"{self.per_query} is not what a run writes: expected float64 measures, one for each query, got "
-                f"{', '.join(f'{name} {values.dtype} {tuple(values.shape)}' for name, values in found.items())[:200]}"
-            )
-        return found
-
-    def read_results(self) -> dict[str, Any]:
-        """What ``results.json`` holds.
-
-        Raises:
-            FileNotFoundError: the run is not finished.
-            InputError: the file is not what a run writes.
-        """
-        self._require(self.results)
-        return read_json(self.results, Results)
-
-    def read_split(self) -> dict[str, Any]:
-        """What ``split.json`` holds; errors as of :meth:`read_results`."""
-        return read_json(self.split, SplitWritten)
-
-    def _require(self, file: Path) -> None:
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{self.path} has no {file.name}: the run is not finished; go on with: "
-                f"polyanchor train --resume {self.path}"
-            )
-
-    def save_model(self, model: EmbeddingModel, loss: Mapping[str, Tensor], classes: Tensor) -> None:
-        """Weights, the loss's state with the proxies, and the class ids that they stand for, without optimizer."""
-        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-        tensors |= {f"loss.{name}": tensor for name, tensor in loss.items()}
-        tensors["classes"] = classes
-        save_tensors(tensors, self.model)
-
-    def load_model(self) -> EmbeddingModel:
-        """The model of a finished run, in evaluation mode, on the CPU."""
-        config = self.read_config()
-        self._require(self.model)
-        state = read_state(self.model)
-        weights = {name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")}
-        try:
-            model = restored_model(
-                config.model.backbone,
-                weights,
-                pooling=config.model.pooling,
-                channels_last=config.run.channels_last,
-                image_size=config.images.size,
-            )
-        except InputError as error:
-            raise InputError(f"{self.model} does not fit the run's {self.config.name}: {error}") from error
-        if model.head.out_features != config.model.embedding_dim:
-            raise InputError(
-                f"{self.model} does not fit the run's {self.config.name}: it gives {model.head.out_features} "
-                f"dimensions, and model.embedding_dim is {config.model.embedding_dim}"
-            )
-        return model
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """One readable JSON file, replaced in one step: it is there whole or not at all. NaN becomes null."""
-    text = json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
-    with replacing(path) as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-
-
-def without_nan(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not have.
-
-    Example:
-        >>> without_nan({"a": (1.0, float("nan"))})
-        {'a': [1.0, None]}
-    """
-    if isinstance(value, Mapping):
-        return {key: without_nan(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def as_json(report: RetrievalReport) -> dict[str, Any]:
-    """A report without its per-query values; NaN becomes None.
-
-    Example:
-        >>> as_json(RetrievalReport({}, {"mrr": float("nan")}, 2, 2, 1))["means"]
-        {'mrr': None}
-    """
-    return {
-        "means": without_nan(report.means),
-        "queries": report.queries,
-        "gallery": report.gallery,
-        "undefined": report.undefined,
-        "notes": list(report.notes),
-        **({} if report.sub is None else {"sub": as_json(report.sub)}),
-    }
-
-
-_WATCHED = 1_000  # proxies, spread over the classes: more would cost memory and say no more
-
-
-class History(Checkpoint):
-    """A row an epoch, in the checkpoints and in ``results.json``.
-
-    Keys: ``loss`` (mean over the steps), ``val/...`` (measures on held-out classes), and for a loss with proxies
-    ``proxy_turn``, the median angle in degrees between a proxy at the start and at the end of the epoch, and
-    ``proxy_length``, their median length at its end.
-
-    A Checkpoint by type because Lightning calls those, alone, after the validation of an epoch is logged.
-
-    Args:
-        loss: whose proxies are watched.
-    """
-
-    def __init__(self, loss: nn.Module) -> None:
-        self.loss = loss
-        self.rows: list[dict[str, float]] = []
-        self._before: Tensor | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._before is None:
-            self._before = watched(self.loss)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row = {name: value for name, value in logged.items() if name.startswith("val/")}
-        if "train/loss_epoch" in logged:
-            row["loss"] = logged["train/loss_epoch"]
-        now = watched(self.loss)
-        if now is not None and self._before is not None:
-            row["proxy_turn"] = float(turned(self._before, now).median())
-            row["proxy_length"] = float(now.norm(dim=1).median())
-        self.rows.append(row)
-        self._before = now
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "before": self._before}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self._before = list(state_dict["rows"]), state_dict["before"]
-
-
-def watched(loss: nn.Module) -> Tensor | None:
-    """``(W, D)`` copies of some proxies on the CPU, evenly spread; None if the loss has none."""
-    proxies = proxies_of(loss)
-    if proxies is None:
-        return None
-    if isinstance(loss, ShardedMultiProxyAnchorLoss):
-        return loss.some_rows(_WATCHED).cpu()
-    rows = proxies.detach().flatten(0, 1)
-    step = -(-len(rows) // _WATCHED)
-    return rows[::step].cpu().clone()
-
-
-def turned(before: Tensor, after: Tensor) -> Tensor:
-    r"""Angle between the rows of two matrices, in degrees.
-
-    .. math:: 2 \arcsin \tfrac12 \lVert \hat a - \hat b \rVert
-
-    which is exact for small angles too, where the inverse cosine is not.
-
-    Args:
-        before: ``(W, D)`` floating.
-        after: likewise.
-
-    Example:
-        >>> turned(torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
-        tensor([ 0., 45.])
-    """
-    chord = (unit_rows(before) - unit_rows(after)).norm(dim=1)
-    return torch.rad2deg(2 * torch.asin((chord / 2).clamp(max=1)))

@@ -1,4 +1,4 @@
-"""A finished run put to use: measured again, or its vectors written to a file."""
+"""Finished runs: open one, evaluate it, write its vectors to a file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from polyanchor._io import save_tensors
 from polyanchor.config.builders import (
     Parts,
     device_of,
+    embed_options,
     make_loss,
     make_model,
-    make_transforms,
     open_parts,
     require_fitting,
     usable_here,
@@ -29,6 +29,7 @@ from polyanchor.config.schema import Config
 from polyanchor.datasets.formats import vectors
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.sources import open_items
+from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.models.weights import read_state
 from polyanchor.runs.embed import embed
@@ -39,25 +40,72 @@ from polyanchor.types import Announce, Embeddings, RetrievalReport
 PARTS = ("test", "gallery", "train", "validation", "all")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+        config: of the run, with the changed settings.
+        model: of the chosen epoch, in evaluation mode, on the CPU.
+        loss: with its proxies.
+        classes: ``(C,)`` int64 ascending, the data source's ids of the training classes; position is class number.
+        parts: the data, divided as in the training.
+    """
+
+    config: Config
+    model: EmbeddingModel
+    loss: EmbeddingLoss
+    classes: Tensor
+    parts: Parts
+
+
+@own_defaults()
+def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
+    """Open a finished run.
+
+    Args:
+        run: its folder.
+        settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
+
+    Raises:
+        FileNotFoundError: no run, or one that is not finished.
+        ValueError: a setting changes what was trained.
+    """
+    config, model = _open(run, settings, ("data", "images", "batches", "run"))
+    folder = RunFolder(run)
+    state = read_state(folder.model)
+    classes = state.get("classes", torch.empty(0))
+    if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
+        raise InputError(f"{folder.model} is not what a run writes: it holds no class ids under the name classes")
+    loss = make_loss(config, len(classes))
+    try:
+        loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
+    except RuntimeError as error:
+        raise InputError(f"{folder.model} does not fit the run's {folder.config.name}: {error}") from error
+    parts = open_parts(config)
+    require_fitting(model, parts.split.name, *items_by_part(parts).values(), of=str(run))
+    return Trained(config, model, loss, classes, parts)
+
+
 @own_defaults()
 def evaluate_run(
     run: Path, *, data: str = "", split: str = "", settings: tuple[str, ...] = (), k: Sequence[int] = ()
 ) -> RetrievalReport:
-    """Measure the model of a finished run.
+    """Evaluate the model of a finished run.
 
     Args:
         run: its folder.
         data: another data source, all of whose items are searched among themselves; empty: the run's own.
-        split: ``"test"`` (also if empty), ``"train"`` or ``"validation"`` of the run's own data; not beside ``data``.
+        split: ``"test"`` (also if empty), ``"train"`` or ``"validation"`` of the run's own data; not with ``data``.
         settings: changes to its ``data``, ``images`` and ``run`` keys.
         k: cut-offs; those of the run if empty.
     """
-    split = _split(split, data)
+    split = own_split(split, data)
     config, model = _open(run, settings)
     gallery: Items | None = None
     notes: tuple[str, ...]
     if data:
-        items, notes = _all_of(data, config), (f"all items of {data}",)
+        items, notes = all_of(data, config), (f"all items of {data}",)
         require_fitting(model, data, items, of=str(run))
     else:
         _check.one_of("split", split, ("test", "train", "validation"))
@@ -68,20 +116,12 @@ def evaluate_run(
             gallery = parts.split.gallery
         else:
             notes += (f"these are the {split} classes, not the test classes",)
-    return evaluate_items(
-        model,
-        items,
-        gallery,
-        make_transforms(config, model.statistics)[1],
-        k=k or config.run.k,
-        notes=notes,
-        workers=config.data.workers,
-        on_bad=config.data.on_bad_image,
-        channels_last=config.run.channels_last,
-    )
+    options = embed_options(config, model.statistics)
+    return evaluate_items(model.to(device_of(config)), items, gallery, k=k or config.run.k, notes=notes, **options)
 
 
-def _split(split: str, data: str) -> str:
+def own_split(split: str, data: str) -> str:
+    """``"test"`` if empty; refused beside ``data``, which has no splits of the run."""
     if split and data:
         raise InputError(f"--split takes a part of the run's own data, and all of {data} is used; leave --split out")
     return split or "test"
@@ -89,29 +129,28 @@ def _split(split: str, data: str) -> str:
 
 @own_defaults()
 def evaluate_file(file: Path, *, split: str = "", k: Sequence[int] = ()) -> RetrievalReport:
-    """Measure the vectors of a file: all rows, or one part, if it has parts.
+    """Evaluate the vectors of a file: all rows, or one split of a file that has splits.
 
     Args:
         file: of vectors.
-        split: ``"test"`` (also if empty; searched in the gallery split, if there is one) or ``"train"``; only for a
-            file that says which row belongs to which part.
+        split: ``"test"`` (also if empty; searched in the gallery, if there is one) or ``"train"``.
         k: cut-offs.
 
     Raises:
-        InputError: the file has no such part.
+        InputError: the file has no such split.
     """
     listing, k = vectors.read(file), tuple(k) or (1, 2, 4, 8)
     items = listing.items
     if split:
         present = [] if listing.parts is None else listing.parts.unique().tolist()
-        known = [name for number, name in ((1, "test"), (0, "train")) if number in present]
-        if split not in known:
-            has = f"its parts are {' and '.join(known)}" if known else "it has no parts; leave --split out"
+        names = [name for number, name in ((1, "test"), (0, "train")) if number in present]
+        if split not in names:
+            has = f"its parts are {' and '.join(names)}" if names else "it has no parts; leave --split out"
             raise InputError(f"{file}: no {split} split can be measured: {has}")
     if listing.parts is not None and split == "train":
         train = items.subset(listing.parts == 0)
-        said = f"the train part of the file, {len(train)} of {len(items)} rows"
-        return replace(evaluate_embeddings(_as_embeddings(train), k=k), notes=(said,))
+        note = f"the train part of the file, {len(train)} of {len(items)} rows"
+        return replace(evaluate_embeddings(_as_embeddings(train), k=k), notes=(note,))
     if listing.parts is None:
         return evaluate_embeddings(_as_embeddings(items), k=k)
     test, gallery = (items.subset(listing.parts == part) for part in (1, 2))
@@ -150,33 +189,26 @@ def embed_run(
         announce: receives a line if the weights are random, or were chosen among several.
     """
     if out.suffix != ".safetensors":
-        raise InputError(f"--out must end in .safetensors, got {out}")
-    split = _split(split, data)
+        raise InputError(f"--out must end in .safetensors, or in .parquet for a table with thumbnails, got {out}")
+    split = own_split(split, data)
     if run is not None and run.is_dir():
         config, model = _open(run, settings)
     else:
         config, model = _untrained(run, settings, features=features)
         if not config.model.weights:
-            announce("the weights of the backbone are random; --set model.weights=hub, or a file, for pretrained ones")
+            announce("the weights of the backbone are random; --weights hub, or a file, for pretrained ones")
         for line in model.notes:
             announce(line)
-    network: nn.Module = model
+    network: nn.Module = model.to(device_of(config))
     if features:
         if model.backbone is None:
             raise InputError(f"{run or 'the configuration'} has no backbone: its features are its input")
         network = model.backbone
     pieces: list[Embeddings] = []
     numbers: list[int] = []
-    for number, items in _wanted(config, data, split):
+    for number, items in _selected(config, data, split):
         require_fitting(model, data or config.data.source, items, of=str(run or "the model"))
-        piece, _ = embed(
-            network,
-            items,
-            make_transforms(config, model.statistics)[1],
-            workers=config.data.workers,
-            on_bad=config.data.on_bad_image,
-            channels_last=config.run.channels_last,
-        )
+        piece, _ = embed(network, items, **embed_options(config, model.statistics))
         pieces.append(piece)
         numbers += [number] * len(piece.labels)
     whole = Embeddings(
@@ -192,20 +224,20 @@ def embed_run(
     return whole
 
 
-def _wanted(config: Config, data: str, split: str) -> list[tuple[int, Items]]:
-    """What to embed, each with the number of its part in the file."""
+def _selected(config: Config, data: str, split: str) -> list[tuple[int, Items]]:
+    """The items to embed, each with the number of its split in the file."""
     if data:
-        return [(1, _all_of(data, config))]
+        return [(1, all_of(data, config))]
     _check.one_of("split", split, PARTS)
     parts = open_parts(config)
     if split != "all":
         return [(1, part_of(parts, split))]
-    of = parts.split
-    numbered = enumerate((of.train, of.test, of.gallery, of.validation))
+    numbered = enumerate((parts.split.train, parts.split.test, parts.split.gallery, parts.split.validation))
     return [(number, items) for number, items in numbered if items is not None]
 
 
-def _all_of(data: str, config: Config) -> Items:
+def all_of(data: str, config: Config) -> Items:
+    """All items of a data source, opened as the configuration opens its own."""
     return open_items(
         data,
         root=config.data.root,
@@ -216,104 +248,53 @@ def _all_of(data: str, config: Config) -> Items:
 
 def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> None:
     names = {str(number): name for number, name in embeddings.class_names.items()}
-    said = json.dumps({"names": list(embeddings.names), "class_names": names}, ensure_ascii=False)
+    metadata = json.dumps({"names": list(embeddings.names), "class_names": names}, ensure_ascii=False)
     tensors = {"vectors": embeddings.vectors, "labels": embeddings.labels}
     if parts is not None:
         tensors["split"] = parts
     if embeddings.sublabels is not None:
         tensors["sublabels"] = embeddings.sublabels
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(tensors, out, {"polyanchor": said})
+    save_tensors(tensors, out, {"polyanchor": metadata})
 
 
-def _open(run: Path, settings: tuple[str, ...]) -> tuple[Config, EmbeddingModel]:
+def _open(
+    run: Path, settings: tuple[str, ...], sections: tuple[str, ...] = ("data", "images", "run")
+) -> tuple[Config, EmbeddingModel]:
+    """Configuration and model of a finished run, on the CPU; ``settings`` may change ``sections`` alone."""
     for setting in settings:
-        if not setting.startswith(("data.", "images.", "run.")):
-            raise InputError(f"--set changes data, images and run of a finished run, got {setting!r}")
+        if setting.partition(".")[0] not in sections:
+            names = f"{', '.join(sections[:-1])} and {sections[-1]}"
+            raise InputError(f"only {names} keys of a finished run can change, got {setting.partition('=')[0]}")
     folder = RunFolder(run)
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     model = folder.load_model()
     require_size(model, config.model.backbone, config.images.size)
-    return config, model.to(device_of(config))
+    return config, model
 
 
 def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:
-    """A backbone with its given weights."""
+    """A backbone with its initial weights."""
     config = load_config(file, settings)
     if not features:
         raise InputError("nothing is trained without a run, so the head is random: give a run's folder, or --features")
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    return config, make_model(config, open_parts(config).train).to(device_of(config))
+    return config, make_model(config, open_parts(config).train)
 
 
 def part_of(parts: Parts, name: str) -> Items:
-    """The items of one of the :data:`PARTS` but ``"all"``; a run does not have each of them."""
-    known = {
-        "test": parts.split.test,
-        "gallery": parts.split.gallery,
-        "train": parts.train,
-        "validation": parts.validation,
-    }
-    items = known[name]
+    """The items of one of the :data:`PARTS` but ``"all"``; a run may lack some of them."""
+    items = items_by_part(parts)[name]
     if items is None:
         raise InputError(f"{parts.split.name} has no {name} part in this run")
     return items
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a run left.
-
-    Attributes:
-        config: of the run, with changes.
-        model: of the chosen epoch, in evaluation mode, on the CPU.
-        loss: with its proxies.
-        classes: ``(C,)`` int64 ascending, the data source's ids of the training classes; position is class number.
-        parts: the data, divided as in the training.
-    """
-
-    config: Config
-    model: EmbeddingModel
-    loss: nn.Module
-    classes: Tensor
-    parts: Parts
-
-
-@own_defaults()
-def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
-    """Open a finished run.
-
-    Args:
-        run: its folder.
-        settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
-
-    Raises:
-        FileNotFoundError: no run, or one that is not finished.
-        ValueError: a setting changes what was trained.
-    """
-    for setting in settings:
-        if not setting.startswith(("data.", "images.", "batches.", "run.")):
-            raise InputError(f"--set changes data, images, batches and run of a finished run, got {setting!r}")
-    folder = RunFolder(run)
-    config = usable_here(folder.read_config(settings), settings)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    model = folder.load_model()
-    require_size(model, config.model.backbone, config.images.size)
-    state = read_state(folder.model)
-    classes = state.get("classes", torch.empty(0))
-    if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
-        raise InputError(f"{folder.model} is not what a run writes: it holds no class ids under the name classes")
-    loss = make_loss(config, len(classes))
-    try:
-        loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
-    except RuntimeError as error:
-        raise InputError(f"{folder.model} does not fit the run's {folder.config.name}: {error}") from error
-    parts = open_parts(config)
-    everything = parts.train, parts.validation, parts.split.test, parts.split.gallery
-    require_fitting(model, parts.split.name, *everything, of=str(run))
-    return Trained(config, model, loss, classes, parts)
+def items_by_part(parts: Parts) -> dict[str, Items | None]:
+    """Name of a part -> its items, None for one that the run lacks."""
+    split = parts.split
+    return {"train": parts.train, "validation": parts.validation, "test": split.test, "gallery": split.gallery}

@@ -1,10 +1,9 @@
-"""Exact nearest neighbours by cosine similarity, in blocks: all pairs are compared, few are held.
+"""Exact nearest neighbours by cosine similarity, computed in blocks of queries.
 
-Two forms: queries against a gallery of their own (``search``), and every row of one matrix against all
-others (``search_others``). The ``..._blocks`` twins hand out the answer a block of queries at a time, so
-that nothing of the size queries x k has to be kept. Half precision is computed in float32; float64 stays
-float64. On a GPU the products follow ``torch.get_float32_matmul_precision()``: leave it at ``"highest"`` for
-exact ranks.
+``search`` compares queries with a gallery, ``search_others`` each row of a matrix with all others. The
+``..._blocks`` twins yield a block of queries at a time, so that nothing of the size queries x k is kept. Half
+precision is computed in float32; float64 stays float64. On a GPU the products follow
+``torch.get_float32_matmul_precision()``: leave it at ``"highest"`` for exact ranks.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, block_bytes: int = BLOCK
 
     .. math:: s_{qn} = \frac{x_q \cdot g_n}{\lVert x_q \rVert \, \lVert g_n \rVert}
 
-    A row of zeros has similarity 0 to everything. Equal similarities stand in order of their gallery rows.
+    A row of zeros has similarity 0 to everything. Equal similarities are ranked in order of their gallery rows.
 
     Args:
         queries: ``(Q, D)`` floating, of any length.
         gallery: ``(N, D)`` floating, of any length, on the same device.
         k: number of neighbours, from 1 to N.
-        block_bytes: memory for the scores and neighbours of one block of queries; 16 queries are the least.
+        block_bytes: memory for the scores and neighbours of one block of queries; at least 16 queries.
 
     Returns:
         ``Neighbours`` of ``(Q, k)`` ids and scores; the scores float32, or float64 if an input is.
@@ -50,15 +49,15 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, block_bytes: int = BLOCK
 
 
 def search_others(embeddings: Tensor, k: int, *, block_bytes: int = BLOCK_BYTES) -> Neighbours:
-    """The k rows most similar to each row, the row itself left out by its number.
+    """The k rows most similar to each row, the row itself left out by identity.
 
-    A copy of the row under another number is found like any other neighbour.
+    A copy of the row under another index is found like any other neighbour.
 
     Args:
         embeddings: ``(N, D)`` floating, of any length, N at least 2.
         k: number of neighbours, from 1 to N - 1.
-        block_bytes: memory for the scores and neighbours of one block of queries; 16 queries are the least. Where a
-            few tens of MiB suffice for it, large searches on a CPU take half the products, see
+        block_bytes: memory for the scores and neighbours of one block of queries; at least 16 queries. Within a few
+            tens of MiB, large searches on a CPU need half the products, see
             :func:`polyanchor.search.symmetric.pays`; the answer is the same.
 
     Returns:
@@ -78,76 +77,53 @@ def search_others(embeddings: Tensor, k: int, *, block_bytes: int = BLOCK_BYTES)
 def search_blocks(
     queries: Tensor, gallery: Tensor, k: int, *, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[tuple[int, Neighbours]]:
-    """:func:`search` in pieces: ``(number of the first query, its and the following queries' neighbours)``.
-
-    Arguments and errors are those of :func:`search`; wrong arguments are refused at once, not at the first
-    block.
+    """:func:`search` in blocks of queries: ``(first query, neighbours)``; arguments are checked at once.
 
     Example:
-        >>> for start, found in search_blocks(torch.eye(20), torch.eye(20), 1, block_bytes=1):
-        ...     print(start, len(found.ids))
+        >>> for start, neighbours in search_blocks(torch.eye(20), torch.eye(20), 1, block_bytes=1):
+        ...     print(start, len(neighbours.ids))
         0 16
         16 4
     """
-    return _found(walk(scores.query_gallery(queries, gallery), k, block_bytes=block_bytes))
+    blocks = walk(scores.query_gallery(queries, gallery), k, block_bytes=block_bytes)
+    return ((start, neighbours) for start, neighbours, _ in blocks)
 
 
 def search_others_blocks(
     embeddings: Tensor, k: int, *, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[tuple[int, Neighbours]]:
-    """:func:`search_others` in pieces: ``(number of the first row, its and the following rows' neighbours)``.
-
-    Arguments and errors are those of :func:`search_others`; wrong arguments are refused at once, not at the
-    first block.
+    """:func:`search_others` in blocks of rows: ``(first row, neighbours)``; arguments are checked at once.
 
     Example:
-        >>> [start for start, found in search_others_blocks(torch.eye(20), 1, block_bytes=1)]
+        >>> [start for start, _ in search_others_blocks(torch.eye(20), 1, block_bytes=1)]
         [0, 16]
     """
-    task = scores.leave_one_out(embeddings)
-    plain = walk(task, k, block_bytes=block_bytes)
-    chosen = symmetric.pays(task, torch.full((task.size,), int(k)), held_bytes=block_bytes)
-    swept = symmetric.sweep(task, chosen) if chosen else None
-    return _found(plain if swept is None else swept)
+    inputs = scores.leave_one_out(embeddings)
+    blocks: Iterable[tuple[int, Neighbours, object]] = walk(inputs, k, block_bytes=block_bytes)
+    plan = symmetric.pays(inputs, torch.full((inputs.size,), int(k)), held_bytes=block_bytes)
+    swept = symmetric.sweep(inputs, plan) if plan else None
+    return ((start, neighbours) for start, neighbours, _ in (blocks if swept is None else swept))
 
 
-def walk(task: SearchInputs, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Neighbours, Tensor]]:
-    """The neighbours of a block of queries together with the scores of its whole gallery, block by block.
+def walk(inputs: SearchInputs, k: int, *, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Neighbours, Tensor]]:
+    """Neighbours together with the ``(queries, N)`` scores of the whole gallery, block by block of queries.
 
-    Args:
-        task: from :func:`polyanchor.search.scores.leave_one_out` or ``against``.
-        k: number of neighbours.
-        block_bytes: memory for one block: what :func:`polyanchor.search.scores.rows_per_block` counts.
-
-    Returns:
-        ``(number of the first query, neighbours, scores)``; the ``(queries, N)`` scores, -inf where a query
-        meets itself, are overwritten when the next block is asked for.
+    The scores, -inf where a query meets itself, are overwritten by the next block.
 
     Raises:
         TypeError: k is not an int.
         ValueError: k is out of range, or ``block_bytes`` not positive.
-
-    Example:
-        >>> for start, found, seen in walk(scores.leave_one_out(torch.eye(20)), 1):
-        ...     print(start, tuple(found.ids.shape), tuple(seen.shape))
-        0 (20, 1) (20, 20)
     """
     k = _check.count("k", k)
-    if k > task.reachable:
+    if k > inputs.reachable:
         raise InputError(
-            f"k must be at most {task.reachable}, the number of items that a query can find, got {k}; "
-            f"ask for {task.reachable} or fewer"
+            f"k must be at most {inputs.reachable}, the number of items that a query can find, got {k}; "
+            f"ask for {inputs.reachable} or fewer"
         )
-    rows = scores.rows_per_block(task, k, block_bytes)
-    return ((start, best(block, k), block) for start, block in scores.score_blocks(task, rows))
-
-
-def _found(blocks: Iterable[tuple[int, Neighbours, object]]) -> Iterator[tuple[int, Neighbours]]:
-    """The blocks without what else came with them."""
-    return ((start, found) for start, found, _ in blocks)
+    rows = scores.rows_per_block(inputs, k, block_bytes)
+    return ((start, best(block, k), block) for start, block in scores.score_blocks(inputs, rows))
 
 
 def _joined(blocks: Iterator[tuple[int, Neighbours]]) -> Neighbours:
-    """All blocks as one answer."""
-    found = [neighbours for _, neighbours in blocks]
-    return Neighbours(torch.cat([part.ids for part in found]), torch.cat([part.scores for part in found]))
+    parts = [neighbours for _, neighbours in blocks]
+    return Neighbours(torch.cat([part.ids for part in parts]), torch.cat([part.scores for part in parts]))

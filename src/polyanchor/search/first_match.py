@@ -1,4 +1,4 @@
-"""The first item of the query's class: which it is, and how far down the whole gallery it stands, without sorting."""
+"""The first item of the query's class and its rank in the whole gallery, without sorting."""
 
 from __future__ import annotations
 
@@ -10,75 +10,52 @@ from torch import Tensor
 from polyanchor.search.scores import SearchInputs, padded_rows, product, row_chunks
 from polyanchor.search.symmetric import Targets
 
-_TOGETHER = 192  # rows of small classes whose products are taken together
-_AT_ONCE = 1008  # rows of a large class
+_TOGETHER = 192  # rows of small classes that are multiplied at once
+_AT_ONCE = 1008  # rows of a large class that are multiplied at once
 
 
 def first_match_rank(scores: Tensor, rows: Tensor, labels: Tensor, gallery_labels: Tensor) -> Tensor:
-    r"""Rank, among all scores of a query, of the first item with the query's label.
+    r"""Rank, among all scores of a query, of the first item with the query's label; 0 where there is none.
 
     With m the best scored item of the query's label (the lowest index among equals),
 
     .. math:: \text{rank} = 1 + |\{n : s_n > s_m\}| + |\{n < m : s_n = s_m\}|
 
     Args:
-        scores: ``(Q, N)`` floating; -inf for an item that the query does not search, which is itself.
-        rows: ``(q,)`` int64, the rows of ``scores`` wanted.
+        scores: ``(Q, N)`` floating; -inf for the query itself.
+        rows: ``(q,)`` int64, the rows of ``scores`` to rank.
         labels: ``(q,)`` int64, labels of these rows' queries.
         gallery_labels: ``(N,)`` int64.
-
-    Returns:
-        ``(q,)`` int64, from 1; 0 where no item above -inf has the label.
-
-    Example:
-        >>> scores = torch.tensor([[0.9, 0.9, 0.1], [0.3, 0.2, -torch.inf]])
-        >>> first_match_rank(scores, torch.tensor([0, 1]), torch.tensor([7, 5]), torch.tensor([8, 7, 5]))
-        tensor([2, 0])
     """
     ranks = torch.zeros_like(labels)
     column = torch.arange(scores.shape[1], dtype=torch.int32, device=scores.device)
-    for some in row_chunks(torch.arange(len(rows), device=rows.device), scores):
-        block, match = scores[rows[some]], labels[some, None] == gallery_labels  # (part, N)
+    for chunk in row_chunks(torch.arange(len(rows), device=rows.device), scores):
+        block, match = scores[rows[chunk]], labels[chunk, None] == gallery_labels  # (chunk, N)
         top, first = block.masked_fill(match.logical_not_(), -torch.inf).max(dim=1, keepdim=True)  # first of equals
         before = ((block == top) & (column < first)).logical_or_(block > top)
-        ranks[some] = (before.sum(dim=1) + 1).masked_fill(top.squeeze(1) == -torch.inf, 0)
+        ranks[chunk] = (before.sum(dim=1) + 1).masked_fill(top.squeeze(1) == -torch.inf, 0)
     return ranks
 
 
-def first_matches(task: SearchInputs, labels: Tensor) -> Targets:
-    """The best scored other item of each row's label, the lowest among equals, from products within the classes.
-
-    Args:
-        task: leave-one-out.
-        labels: ``(N,)`` int64.
-
-    Example:
-        >>> from polyanchor.search.scores import leave_one_out
-        >>> first_matches(leave_one_out(torch.eye(3) + 1), torch.tensor([7, 5, 7])).ids
-        tensor([ 2, -1,  0])
-    """
+def first_matches(inputs: SearchInputs, labels: Tensor) -> Targets:
+    """The best scored other item of each row's ``(N,)`` label, the lowest index among equals."""
     order = labels.argsort(stable=True)  # within a class in order of the rows, as max gives the first of equals
-    best = Targets(torch.full_like(labels, -1), task.gallery.new_full((task.size,), -torch.inf))
+    best = Targets(torch.full_like(labels, -1), inputs.gallery.new_full((inputs.size,), -torch.inf))
     for start, stop in _runs(labels.unique(return_counts=True)[1].tolist()):
         items = order[start:stop]
-        vectors, label = padded_rows(task.gallery[items]), labels[items]
-        for some in torch.arange(stop - start, device=items.device).split(_AT_ONCE):
-            scores = product(vectors[some[0] : some[0] + _AT_ONCE], vectors)
-            other = label[some, None] != label
-            other[torch.arange(len(some), device=some.device), some] = True
-            top, which = scores[: len(some), : len(items)].masked_fill(other, -torch.inf).max(dim=1)
-            best.ids[items[some]] = items[which].masked_fill(top == -torch.inf, -1)
-            best.scores[items[some]] = top
+        vectors, label = padded_rows(inputs.gallery[items]), labels[items]
+        for chunk in torch.arange(stop - start, device=items.device).split(_AT_ONCE):
+            scores = product(vectors[chunk[0] : chunk[0] + _AT_ONCE], vectors)
+            other = label[chunk, None] != label
+            other[torch.arange(len(chunk), device=chunk.device), chunk] = True
+            top, which = scores[: len(chunk), : len(items)].masked_fill(other, -torch.inf).max(dim=1)
+            best.ids[items[chunk]] = items[which].masked_fill(top == -torch.inf, -1)
+            best.scores[items[chunk]] = top
     return best
 
 
 def _runs(counts: list[int]) -> Iterator[tuple[int, int]]:
-    """Neighbouring classes of these sizes, taken together until there are enough rows: first row, and behind the last.
-
-    Example:
-        >>> list(_runs([100, 100, 500, 7]))
-        [(0, 200), (200, 700), (700, 707)]
-    """
+    """First and last + 1 row of runs of neighbouring classes with at least ``_TOGETHER`` rows."""
     start = stop = 0
     for count in counts:
         stop += count

@@ -1,19 +1,14 @@
 """Cosine scores of many queries against a gallery, a block of queries at a time.
 
-Equal vectors have to get equal scores, or ties would be broken by rounding. A matrix product does not
-promise that: at its ragged edges another kernel runs, which adds up in another order. Measured on CPU
-without padding: copies of one vector differed in the last bit in the last columns, and so did the same query
-in a block of fewer than 16 rows. So queries come in multiples of 16 rows, and the gallery is padded to a
-multiple of 48.
+Equal vectors must get equal scores, or rounding would break ties. A matrix product does not guarantee that: another
+kernel with another order of summation runs at its ragged edges. On a CPU, copies of one vector differed in the last bit
+in the last columns, and so did the same query in a block of fewer than 16 rows. So queries come in multiples of 16
+rows, and the gallery is padded to a multiple of 48.
 
-Memory: the scores of one block live in one buffer, and what is made of them beside the answer (ties put right,
-ranks below the answer) is made for an eighth of the block's rows at a time, see :func:`rows_per_block`.
+``torch.topk`` returns any of the equal values in any order; :func:`best` corrects both in the rows with ties.
 
-``torch.topk`` returns any of the equal values, in any order; here both are put right, in the rows concerned,
-a part of them at a time: where every row holds ties, their copies would be larger than the scores.
-
-``nonzero`` of a bool tensor costs more than the comparison that made it. Seen as int64, a mask has an eighth of the
-elements, most of them 0.
+Memory: the scores of a block are in one buffer; temporaries for ties and deeper ranks are made for an eighth of its
+rows at a time, as they would be larger than the scores where every row has ties.
 """
 
 from __future__ import annotations
@@ -31,18 +26,19 @@ from polyanchor.types import Neighbours
 
 BLOCK_BYTES = 64 * 2**20
 _PARTS = 8
+_WORD = 8  # bools in an int64
 _QUERY_ROWS, _GALLERY_ROWS = 16, 48
 _LONG, _SHORT = 1e15, 1e-15  # beyond these the square of a length may leave the range of float32
 
 
 @dataclass(frozen=True)
 class SearchInputs:
-    """Unit vectors to be compared.
+    """Unit vectors to compare.
 
     Attributes:
         queries: ``(Q, D)`` float32 or float64.
         gallery: ``(N + padding, D)``, the padding zero.
-        own: ``(Q,)`` int64, the gallery row that is the query itself and is never found; None if none is.
+        own: ``(Q,)`` int64, gallery row of the query itself, which is never found; None if there is none.
         size: N.
     """
 
@@ -53,17 +49,12 @@ class SearchInputs:
 
     @property
     def reachable(self) -> int:
-        """Number of gallery rows that a query can find."""
+        """Gallery rows that a query can find."""
         return self.size - (self.own is not None)
 
 
 def leave_one_out(embeddings: Tensor) -> SearchInputs:
-    """Each row against all other rows; the row itself is left out by its number, whatever its neighbours.
-
-    Raises:
-        TypeError: ``embeddings`` is not a floating tensor.
-        ValueError: not ``(N, D)``, not finite, or a single row.
-    """
+    """Each row against all other rows; the row itself is left out by identity."""
     _check.vectors("embeddings", embeddings, rows="N")
     size = len(embeddings)
     if size == 1:
@@ -74,12 +65,7 @@ def leave_one_out(embeddings: Tensor) -> SearchInputs:
 
 
 def query_gallery(queries: Tensor, gallery: Tensor) -> SearchInputs:
-    """Each query against every row of a gallery of its own.
-
-    Raises:
-        TypeError: one is not a floating tensor.
-        ValueError: not ``(Q, D)`` and ``(N, D)`` on one device, or not finite.
-    """
+    """Each query against every row of a gallery of its own."""
     for name, value, rows in (("queries", queries, "Q"), ("gallery", gallery, "N")):
         _check.vectors(name, value, rows=rows)
     if queries.shape[1] != gallery.shape[1]:
@@ -96,22 +82,10 @@ def query_gallery(queries: Tensor, gallery: Tensor) -> SearchInputs:
 
 
 def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Rows of length 1 (zero rows stay zero), padded with zero rows to a multiple of 48: the search's own form.
+    """Rows of length 1 (zero rows stay zero), padded with zero rows to a multiple of 48; float32 or wider.
 
-    :func:`polyanchor.functional.unit_rows` is for training: it has a gradient, and gives a row for a row. Here one
-    copy is made and changed in place, and the padding is what makes equal rows score equally.
-
-    Args:
-        vectors: ``(N, D)`` floating, finite.
-        dtype: computed as if the vectors had it; None for their own.
-
-    Returns:
-        ``(N + padding, D)`` float64 if that is the dtype, else float32; the one copy that is made.
-
-    Example:
-        >>> padded_unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))[:2]
-        tensor([[0.6000, 0.8000],
-                [0.0000, 0.0000]])
+    Unlike :func:`polyanchor.functional.unit_rows` it has no gradient, makes a single copy, and its padding makes equal
+    rows score equally.
     """
     computed = torch.promote_types(dtype or vectors.dtype, torch.float32)
     padded = vectors.new_zeros(_up(len(vectors), _GALLERY_ROWS), vectors.shape[1], dtype=computed)
@@ -128,26 +102,21 @@ def padded_unit_rows(vectors: Tensor, *, dtype: torch.dtype | None = None) -> Te
 
 
 def padded_rows(vectors: Tensor) -> Tensor:
-    """The rows and rows of zeros up to a multiple of 48, for products whose equal rows score equally.
-
-    Example:
-        >>> padded_rows(torch.ones(2, 3)).shape
-        torch.Size([48, 3])
-    """
+    """The rows, padded with zero rows to a multiple of 48."""
     return F.pad(vectors, (0, 0, 0, -len(vectors) % _GALLERY_ROWS))
 
 
-def rows_per_block(task: SearchInputs, k: int, block_bytes: int) -> int:
-    """How many queries to take at once: a multiple of 16, as many as fit, at least 16.
+def rows_per_block(inputs: SearchInputs, k: int, block_bytes: int) -> int:
+    """Queries of a block: a multiple of 16, as many as fit, at least 16.
 
-    Held at the peak, for each row, with w bytes per score:
+    Peak memory of each row, with w bytes per score:
 
     - for each gallery item: its score, and an eighth of what ties or deeper ranks need (up to 3 w + 8);
-    - for each neighbour: its score and id (w + 8), and 24 bytes for the next block's neighbours or for what
-      the caller makes of these (measures: labels, and running sums in float64).
+    - for each neighbour: its score and id (w + 8), and 24 bytes for the next block's neighbours or for the caller's
+      metrics (labels, and running sums in float64).
 
     Args:
-        task: whose scores are wanted.
+        inputs: the vectors.
         k: number of neighbours.
         block_bytes: the budget.
 
@@ -155,47 +124,36 @@ def rows_per_block(task: SearchInputs, k: int, block_bytes: int) -> int:
         ValueError: ``block_bytes`` is not a positive number.
     """
     _check.positive("block_bytes", block_bytes)
-    width = task.gallery.element_size()
-    row_bytes = len(task.gallery) * (width + -(-(3 * width + 8) // _PARTS)) + (k + 1) * (width + 8 + 24)
+    width = inputs.gallery.element_size()
+    row_bytes = len(inputs.gallery) * (width + -(-(3 * width + 8) // _PARTS)) + (k + 1) * (width + 8 + 24)
     return max(_QUERY_ROWS, int(block_bytes // row_bytes) // _QUERY_ROWS * _QUERY_ROWS)
 
 
 def row_chunks(rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
-    """Row numbers of a block of scores, in pieces of at most an eighth of the block.
-
-    Example:
-        >>> [len(part) for part in parts(torch.arange(20), torch.zeros(64, 3))]
-        [8, 8, 4]
-    """
+    """Row numbers of a block of scores, in chunks of at most an eighth of the block."""
     return rows.split(-(-len(block) // _PARTS))
 
 
-def score_blocks(task: SearchInputs, rows: int) -> Iterator[tuple[int, Tensor]]:
+def score_blocks(inputs: SearchInputs, rows: int) -> Iterator[tuple[int, Tensor]]:
     """Yield ``(start, scores)``, scores ``(up to rows, N)`` with -inf where the query meets itself.
 
-    The scores live in one buffer: they are overwritten when the next block is asked for.
+    The scores are overwritten by the next block.
     """
-    rows = max(min(rows, _up(len(task.queries), _QUERY_ROWS)), _QUERY_ROWS)  # also where there is no query
-    buffer = task.gallery.new_empty(rows, len(task.gallery))
-    for start in range(0, len(task.queries), rows):
-        block = task.queries[start : start + rows]
+    rows = max(min(rows, _up(len(inputs.queries), _QUERY_ROWS)), _QUERY_ROWS)  # also where there is no query
+    buffer = inputs.gallery.new_empty(rows, len(inputs.gallery))
+    for start in range(0, len(inputs.queries), rows):
+        block = inputs.queries[start : start + rows]
         padded = F.pad(block, (0, 0, 0, -len(block) % _QUERY_ROWS))
-        torch.mm(padded, task.gallery.T, out=buffer[: len(padded)])  # with out=, autocast leaves it alone
-        scores = buffer[: len(block), : task.size]
-        if task.own is not None:
-            here = torch.arange(len(block), device=block.device)
-            scores[here, task.own[start : start + rows]] = -torch.inf
+        torch.mm(padded, inputs.gallery.T, out=buffer[: len(padded)])  # with out=, autocast leaves it alone
+        scores = buffer[: len(block), : inputs.size]
+        if inputs.own is not None:
+            row = torch.arange(len(block), device=block.device)
+            scores[row, inputs.own[start : start + rows]] = -torch.inf
         yield start, scores
 
 
 def product(rows: Tensor, columns: Tensor) -> Tensor:
-    """``rows @ columns.T`` in their own dtype whatever autocast says, which leaves products with ``out=`` alone.
-
-    Example:
-        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
-        ...     product(torch.ones(2, 3), torch.ones(1, 3)).dtype
-        torch.float32
-    """
+    """``rows @ columns.T`` in their own dtype, as autocast leaves products with ``out=`` alone."""
     return torch.mm(rows, columns.T, out=rows.new_empty(len(rows), len(columns)))
 
 
@@ -205,24 +163,14 @@ def _up(number: int, step: int) -> int:
 
 
 def best(scores: Tensor, k: int) -> Neighbours:
-    """The k best columns of each row, best first, the lower column first among equals.
+    """The k best columns of each row of ``(Q, N)`` scores without NaN, as a stable sort of the whole row gives them.
 
-    Args:
-        scores: ``(Q, N)`` floating, without NaN.
-        k: from 1 to N.
-
-    Returns:
-        ``Neighbours`` with ``(Q, k)`` ids and scores, the same as a stable sort of the whole row gives. They may be
-        views of wider tensors.
-
-    Example:
-        >>> best(torch.tensor([[0.5, 0.9, 0.5, 0.5]]), 3).ids
-        tensor([[1, 0, 2]])
+    Best first, among equals the lower column first; perhaps views of wider tensors.
     """
     size = scores.shape[1]
     values, ids = scores.topk(min(k + 1, size), dim=1)
     if k < size:
-        undecided = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)  # who is inside is a matter of luck
+        undecided = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)  # topk picks any of the equals
         values, ids = values[:, :k], ids[:, :k]
         for rows in row_chunks(undecided, scores):
             ids[rows] = _lowest(scores[rows], values[rows], ids[rows])
@@ -237,11 +185,11 @@ def _lowest(scores: Tensor, values: Tensor, ids: Tensor) -> Tensor:
     size, k = scores.shape[1], ids.shape[1]
     last = values[:, -1:]  # (q, 1)
     column = torch.arange(size, dtype=torch.int32, device=scores.device)
-    tied = torch.where(scores == last, -column, -size)  # distinct where tied, so topk leaves nothing open
+    tied = torch.where(scores == last, -column, -size)  # distinct where tied, so topk is unambiguous
     lowest = -tied.topk(k, dim=1).values  # (q, k) ascending
     above = values > last  # (q, k), the first columns of each row
-    place = torch.arange(k, device=scores.device) - above.sum(dim=1, keepdim=True)
-    return torch.where(above, ids, lowest.gather(1, place.clamp(min=0)).long())
+    index = torch.arange(k, device=scores.device) - above.sum(dim=1, keepdim=True)
+    return torch.where(above, ids, lowest.gather(1, index.clamp(min=0)).long())
 
 
 def _by_id_within_ties(values: Tensor, ids: Tensor) -> Tensor:
@@ -251,21 +199,11 @@ def _by_id_within_ties(values: Tensor, ids: Tensor) -> Tensor:
     return ids.gather(1, by_id).gather(1, by_value)
 
 
-_WORD = 8
-
-
 def marked(mask: Tensor) -> Tensor:
-    """Flat positions of the True values, ascending.
+    """Flat positions of the True values of a contiguous mask whose size is a multiple of 8, ascending.
 
-    Args:
-        mask: contiguous bool, a multiple of 8 elements.
-
-    Returns:
-        ``(True values,)`` int64.
-
-    Example:
-        >>> marked(torch.arange(16).view(2, 8) % 7 == 3)
-        tensor([ 3, 10])
+    ``nonzero`` of bools costs more than the comparison that made them; as int64 there is an eighth of the elements,
+    most 0.
     """
     words = mask.view(-1).view(torch.int64)
     at = words.nonzero().squeeze(1)

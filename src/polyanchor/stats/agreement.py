@@ -1,7 +1,8 @@
-"""How far a measure tells methods apart, and how far two rankings agree."""
+"""How well a measure discriminates between methods, and how well two rankings agree."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -32,17 +33,17 @@ def pooled_deviation(values: Tensor) -> float:
 
 
 def discrimination(values: Tensor) -> float:
-    r"""Deviation between methods in units of the deviation between repeats; the larger, the better told apart.
+    r"""Deviation between methods in units of the deviation between repeats; larger is more discriminative.
 
     .. math:: \sqrt{\max(0, s_{\bar v}^2 - s^2 / n)} \, / \, s
 
-    with the pooled deviation s of n repeats: what the repeats alone put between the means is taken off.
+    with the pooled deviation s of n repeats; the variance of the means due to the repeats is subtracted.
 
     Args:
         values: ``(M, n)`` floating, M and n at least 2.
 
     Returns:
-        0 or more; infinite if repeats do not differ at all and methods do.
+        0 or more; infinite if only the methods differ.
 
     Example:
         >>> discrimination(torch.tensor([[0.0, 2.0], [10.0, 12.0]]))
@@ -54,7 +55,7 @@ def discrimination(values: Tensor) -> float:
     between = float(values.double().mean(dim=1).var()) - within**2 / values.shape[1]
     if between <= 0:
         return 0.0
-    return float("inf") if within == 0 else between**0.5 / within
+    return math.inf if within == 0 else between**0.5 / within
 
 
 def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float:
@@ -83,6 +84,5 @@ def mean_rank_agreement(values: Tensor) -> float:
     _check.real("values", values, "(methods, repeats)")
     if values.ndim != 2:
         raise InputError(f"values must have shape (methods, repeats), got {tuple(values.shape)}")
-    columns = [column.tolist() for column in values.unbind(1)]
-    found = [rank_agreement(a, b) for a, b in combinations(columns, 2)]
-    return float(torch.tensor(found, dtype=torch.float64).nanmean()) if found else float("nan")
+    agreements = [rank_agreement(a, b) for a, b in combinations(values.T.tolist(), 2)]
+    return float(torch.tensor(agreements, dtype=torch.float64).nanmean()) if agreements else math.nan

@@ -1,4 +1,4 @@
-"""Means over queries: the bootstrap, over single queries or over whole classes of them."""
+"""The bootstrap of means over queries, resampling single queries or whole classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RESAMPLES = 10_000
 DRAWS = 200_000_000
 """Numbers drawn for one table: about ten seconds of one core."""
 _AT_ONCE = 2**22  # numbers drawn at a time
-_CLOSE, _FINER = 0.06, 10  # below this p a conclusion hangs on it, and so many times the resamples tell it better
+_CLOSE, _FINER = 0.06, 10  # below this p a conclusion depends on it, and this many times more resamples are drawn
 
 
-def bootstrap(
+def bootstrap_interval(
     values: Tensor,
     groups: Tensor | None = None,
     *,
@@ -27,15 +27,15 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean over queries and its percentile interval from resampled queries, or classes.
+    """Mean over queries and its percentile interval, from resampled queries or classes.
 
-    Queries of a class share its difficulty: drawn one by one, as is usual, they look like more evidence than they are.
-    ``groups`` draws whole classes, which says how the mean would differ on other classes.
+    Resampling single queries understates the variance, because queries of a class are correlated. ``groups`` resamples
+    whole classes, which estimates how the mean would vary over other classes.
 
     Args:
         values: ``(Q,)`` floating, one measure; NaN (undefined) is left out.
         groups: ``(Q,)`` integer, class of each query; None draws queries.
-        resamples: how many times.
+        resamples: number of resamples.
         confidence: between 0 and 1.
         seed: of the draws.
 
@@ -46,8 +46,8 @@ def bootstrap(
         ValueError: no defined value, shapes that differ, or a number out of range.
 
     Example:
-        >>> found = bootstrap(torch.tensor([0.0, 1.0]).repeat(50))
-        >>> found.mean, round(found.low, 1), round(found.high, 1), found.n
+        >>> interval = bootstrap_interval(torch.tensor([0.0, 1.0]).repeat(50))
+        >>> interval.mean, round(interval.low, 1), round(interval.high, 1), interval.n
         (0.5, 0.4, 0.6, 100)
     """
     _check.real("values", values, "(Q,)")
@@ -65,21 +65,21 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Paired]:
-    """Do several measures of two methods differ on the same queries?
+    """Test whether two methods differ on the same queries, for several measures.
 
     Args:
         first: ``(Q, M)`` floating, M measures of one method (perhaps their means over seeds), NaN where undefined.
-        second: of another, for the same queries.
-        groups: see :func:`bootstrap`.
-        resamples: how many times. None: ten thousand times, and measures whose p comes out below 0.06 again up to ten
-            times as often, as far as :data:`DRAWS` goes: there a conclusion hangs on p.
-        confidence: likewise.
-        seed: likewise.
+        second: ``(Q, M)``, of the other method, for the same queries.
+        groups: see :func:`bootstrap_interval`.
+        resamples: number of resamples. None: ten thousand, and up to ten times as many, as far as :data:`DRAWS`
+            allows, for measures with p below 0.06, where a conclusion depends on p.
+        confidence: between 0 and 1.
+        seed: of the draws.
 
     Returns:
         ``first`` less ``second`` for each measure; p is twice the share of resampled differences on the other side of
-        0 (counting one more, so that it is never 0), NaN with one query or group. Its resolution is
-        ``2 / (resamples + 1)``.
+        0 (counting one more, so that it is never 0), NaN with one query or group. Its resolution is the larger of
+        ``2 / (resamples + 1)`` and ``2 ** (1 - n)``, the p of the sign test if all n queries or groups agree.
 
     Example:
         >>> paired_bootstrap(torch.ones(50, 1), torch.cat([torch.zeros(25, 1), torch.ones(25, 1)]))[0].p < 0.001
@@ -91,21 +91,21 @@ def paired_bootstrap(
     if first.shape != second.shape:
         raise InputError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
     values = first.double() - second.double()
-    found = _summaries(values, groups, RESAMPLES if resamples is None else resamples, confidence, seed)
+    tests = _summaries(values, groups, RESAMPLES if resamples is None else resamples, confidence, seed)
     units = max(len(values) if groups is None else len(groups.unique()), 1)
     more = min(_FINER * RESAMPLES, DRAWS // units)
-    close = [place for place, one in enumerate(found) if one.p < _CLOSE]
+    close = [column for column, test in enumerate(tests) if test.p < _CLOSE]
     if resamples is None and close and more > RESAMPLES:
         finer = _summaries(values[:, close], groups, more, confidence, seed)
-        for place, one in zip(close, finer, strict=True):
-            found[place] = one
-    return found
+        for column, test in zip(close, finer, strict=True):
+            tests[column] = test
+    return tests
 
 
 def resampled_means(
     values: Tensor, groups: Tensor | None = None, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Tensor:
-    """Means over as many queries, or classes, drawn with replacement; the same draws for every column.
+    """Means of resamples with replacement of the queries, or classes; the same draws for every column.
 
     Args:
         values: ``(Q, M)`` floating, NaN where undefined.
@@ -154,12 +154,13 @@ def _summary(mean: float, means: Tensor, ends: Tensor, n: int) -> Paired:
         return Paired(Interval(mean, float("nan"), float("nan"), 1), float("nan"))
     low, high = means.quantile(ends).tolist()
     beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    resolution = 2 / (len(means) + 1)
-    return Paired(Interval(mean, low, high, n), min(1.0, (beyond + 1) * resolution), resolution)
+    step = 2 / (len(means) + 1)
+    resolution = max(step, 2.0 ** (1 - n))  # that n signs agree by chance: no resampling tells more of n units
+    return Paired(Interval(mean, low, high, n), min(1.0, max((beyond + 1) * step, resolution)), resolution)
 
 
 def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``(U, M)`` float64: sums, and numbers, of the defined values of each unit that is drawn."""
+    """``(U, M)`` float64: sums and counts of the defined values of each unit of the resampling."""
     _check.real("values", values, "(Q, M)")
     if groups is not None:
         _check.dense("groups", groups, "integers")
@@ -176,10 +177,10 @@ def _units(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
         raise InputError("a mean needs at least one defined value, got none")
     sums, counts = values.double().nan_to_num(0.0), defined.double()
     if groups is None:
-        known = defined.any(dim=1)
-        return sums[known], counts[known]
+        counted = defined.any(dim=1)
+        return sums[counted], counts[counted]
     which = groups.unique(return_inverse=True)[1]
     size = int(which.max()) + 1
     sums, counts = (part.new_zeros(size, part.shape[1]).index_add_(0, which, part) for part in (sums, counts))
-    known = counts.sum(dim=1) > 0
-    return sums[known], counts[known]
+    counted = counts.sum(dim=1) > 0
+    return sums[counted], counts[counted]

@@ -19,8 +19,8 @@ class Paired:
     Attributes:
         difference: mean difference and its interval.
         p: two-sided p-value of no difference; NaN where the sample says nothing about it.
-        resolution: the smallest p that the test can give, 0 for a formula; a p that is not above it is a bound, not a
-            measurement.
+        resolution: the smallest p that the test can give, 0 for a formula; a p that equals it is an upper bound, not
+            a measurement.
     """
 
     difference: Interval
@@ -29,7 +29,7 @@ class Paired:
 
     @property
     def is_bound(self) -> bool:
-        """Whether all that is known of p is that it is not larger.
+        """Whether p is an upper bound only.
 
         Example:
             >>> none = Interval(0.1, 0.05, 0.15, 40)
@@ -82,8 +82,8 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(load("scipy.stats", "train").t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    stats = load("scipy.stats", "train")  # its ttest_1samp warns of values that are all the same
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half, n)
 
 

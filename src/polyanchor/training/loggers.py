@@ -1,14 +1,14 @@
-"""Lightning's loggers by name. Unless the environment says otherwise, all of them write into the run's folder alone.
+"""Lightning's loggers by name; by default all of them write into the run's folder alone.
 
-Weights & Biases sends nothing unless ``WANDB_MODE`` asks for it, and MLflow writes to a database in the folder unless
-``MLFLOW_TRACKING_URI`` names another place. A resumed run goes on in the same run of both.
+Weights & Biases is offline unless ``WANDB_MODE`` is set, and MLflow writes to a database in the folder unless
+``MLFLOW_TRACKING_URI`` is set. A resumed run goes on in the same run of both.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ _NEEDED = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 
 
 def require_loggers(config: Config) -> None:
-    """Refuse, before anything is done, a logger whose package is not there.
+    """Refuse a logger whose package is not installed.
 
     Raises:
         MissingExtraError: names the pip command.
@@ -38,29 +38,36 @@ def require_loggers(config: Config) -> None:
 
 
 def make_loggers(config: Config, run: Path) -> list[Logger]:
-    """The loggers that the configuration names, which is written to each of them.
+    """The configured loggers, to each of which the configuration is written.
 
     Args:
         config: of the run.
-        run: its folder; what is kept in it lies in ``logs/``.
+        run: its folder; logs go to ``logs/``.
     """
-    makers = {"csv": _csv, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-    loggers = [makers[name](run / "logs", run.name) for name in config.run.loggers]
+    logs = run / "logs"
+    makers: dict[str, Callable[[], Logger]] = {
+        # a CSV logger deletes an existing file, so each start of a run has its own
+        "csv": lambda: CSVLogger(logs, name="csv", version=f"part-{1 + len(list(logs.glob('csv/part-*')))}"),
+        "tensorboard": lambda: TensorBoardLogger(logs, name="tensorboard", version="", default_hp_metric=False),
+        "wandb": lambda: _wandb(logs, run.name),
+        "mlflow": lambda: _mlflow(logs, run.name),
+    }
+    loggers = [makers[name]() for name in config.run.loggers]
     for logger in loggers:
-        # MLflow's parameters cannot be written twice, and a resumed run may have others than at its start
+        # MLflow refuses to overwrite parameters, and those of a resumed run may have changed
         if not (isinstance(logger, MLFlowLogger) and logger.experiment.get_run(logger.run_id).data.params):
             logger.log_hyperparams(config.model_dump(mode="json"))
     return loggers
 
 
 def log_measures(loggers: Sequence[Logger], measures: Mapping[str, float], config: Config, *, step: int) -> None:
-    """The measures on the test classes.
+    """Log the metrics on the test classes.
 
     Args:
-        loggers: open ones.
-        measures: name -> value; written as ``test/name``.
-        config: for TensorBoard's table of runs, which wants both together.
-        step: after which the weights were chosen.
+        loggers: open.
+        measures: name -> value; logged as ``test/name``.
+        config: for TensorBoard's table of runs, which shows both.
+        step: of the chosen weights.
     """
     named = {f"test/{name}": value for name, value in measures.items()}
     for logger in loggers:
@@ -71,7 +78,7 @@ def log_measures(loggers: Sequence[Logger], measures: Mapping[str, float], confi
 
 
 def log_picture(loggers: Sequence[Logger], name: str, picture: Image, *, step: int) -> None:
-    """A picture to those loggers that take some."""
+    """Log a picture to the loggers that take images."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             pixels = _extras.load("numpy", "train").asarray(picture)
@@ -84,7 +91,7 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: Image, *, step: i
 
 @contextmanager
 def closing(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close loggers at the end of the block; say to each whether it failed."""
+    """Close the loggers at the end of the block, with the status of the block."""
     try:
         yield
     except BaseException:
@@ -94,54 +101,45 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def close(loggers: Sequence[Logger], status: str) -> None:
-    """Write out what is held back, and end the run that a logger has open in this process."""
+    """Flush the loggers, and end the run that Weights & Biases has open in this process."""
     for logger in loggers:
         logger.finalize(status)
         if isinstance(logger, WandbLogger):
-            # or the next run of this process would be written into this one
+            # or the next run of this process would go on in this one
             _extras.load("wandb", "loggers").finish(exit_code=0 if status == "success" else 1)
-
-
-def _csv(logs: Path, name: str) -> Logger:
-    # a CSV logger deletes the file that it finds, so each start of a run has its own
-    return CSVLogger(logs, name="csv", version=f"part-{1 + len(list(logs.glob('csv/part-*')))}")
-
-
-def _tensorboard(logs: Path, name: str) -> Logger:
-    return TensorBoardLogger(logs, name="tensorboard", version="", default_hp_metric=False)
 
 
 def _wandb(logs: Path, name: str) -> Logger:
     wandb = _extras.load("wandb", "loggers")
-    known = logs / "wandb" / "run-id"
-    if not known.is_file():
-        known.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(known) as unfinished:
+    run_id = logs / "wandb" / "run-id"
+    if not run_id.is_file():
+        run_id.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(run_id) as unfinished:
             unfinished.write_text(secrets.token_hex(4), encoding="utf-8")
     return WandbLogger(
         name=name,
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         save_dir=logs,
-        id=known.read_text(encoding="utf-8"),
+        id=run_id.read_text(encoding="utf-8"),
         mode=os.environ.get("WANDB_MODE", "offline"),
-        settings=wandb.Settings(console="off"),  # it would take over stdout, which is for results
+        settings=wandb.Settings(console="off"),  # it would capture stdout, which is for results
     )
 
 
 def _mlflow(logs: Path, name: str) -> Logger:
-    place = (logs / "mlflow").resolve()
-    place.mkdir(parents=True, exist_ok=True)
-    elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
-    known = place / "run-id"
+    folder = (logs / "mlflow").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    run_id = folder / "run-id"
     options: dict[str, Any] = {"run_name": name}
-    if known.is_file():
-        options = {"run_id": known.read_text(encoding="utf-8")}
+    if run_id.is_file():
+        options = {"run_id": run_id.read_text(encoding="utf-8")}
     logger = MLFlowLogger(
         experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT),
-        tracking_uri=elsewhere or f"sqlite:///{(place / 'mlflow.db').as_posix()}",
-        artifact_location=None if elsewhere else (place / "artifacts").as_uri(),
+        tracking_uri=uri or f"sqlite:///{(folder / 'mlflow.db').as_posix()}",
+        artifact_location=None if uri else (folder / "artifacts").as_uri(),
         **options,
     )
-    with replacing(known) as unfinished:
+    with replacing(run_id) as unfinished:
         unfinished.write_text(str(logger.run_id), encoding="utf-8")
     return logger

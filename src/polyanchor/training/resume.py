@@ -1,9 +1,8 @@
-"""What has to be the same for a run to go on as if it had not been interrupted."""
+"""Resuming: checkpoint files, and what must be unchanged for a run to go on as if it had not been interrupted."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from polyanchor._errors import InputError
 from polyanchor._io import replacing
 from polyanchor.config.schema import Config
 from polyanchor.runs.folder import RunFolder
+from polyanchor.types import Announce
 
-# These change nothing about what is computed; anything else is in the optimizer's state, the order of the batches
-# or the shape of the proxies, and would be taken in part, or not at all.
+# These do not change what is computed. Any other key is part of the optimizer's state, the order of the batches or the
+# shape of the proxies, and a change would have no effect, or half of one.
 CHANGEABLE = (
     "run.epochs",
     "run.threads",
@@ -30,6 +30,7 @@ CHANGEABLE = (
     "data.max_pixels",
     "data.on_changed",
 )
+_KEYS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 
 
 def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, trained: bool = True) -> bool:
@@ -37,15 +38,15 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
 
     Args:
         folder: of the run.
-        config: what it would go on with.
-        split: what the data source gives now, in the form of ``split.json``.
-        trained: whether there is a checkpoint to go on from; if not, the items may hold what they like.
+        config: of the resumed run.
+        split: the present data, in the form of ``split.json``.
+        trained: whether there is a checkpoint to go on from; if not, the contents of the items may have changed.
 
     Returns:
-        Whether items have changed since the run was begun, and ``data.on_changed`` accepts it.
+        Whether the contents of items have changed since the run was begun, and ``data.on_changed`` accepts it.
 
     Raises:
-        ValueError: a key that matters was changed, or the items, what they hold or the held-out classes are others.
+        ValueError: a key not in :data:`CHANGEABLE`, the items, their contents or the held-out classes have changed.
     """
     before, now = _flat(folder.read_config()), _flat(config)
     changed = [key for key in now if now[key] != before[key] and key not in CHANGEABLE]
@@ -64,14 +65,14 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
             f"the items of {split['source']} are not those that {folder.path} was begun with (names, labels or "
             "held-out classes differ); put the data back as it was, or begin a new run"
         )
-    if not trained or then.get("contents", split["contents"]) == split["contents"]:  # runs of former versions have none
+    if not trained or then.get("contents", split["contents"]) == split["contents"]:  # earlier versions wrote none
         return bool(then.get("changed", False))
     if config.data.on_changed == "stop":
         raise InputError(
             f"the items of {split['source']} have the names that they had when {folder.path} was begun, and other "
             f"contents (sizes of files, values of vectors); files changed since are listed by: find FOLDER -newer "
             f"{folder.split}. Put the data back as it was, begin a new run, or go on all the same with "
-            "--set data.on_changed=accept"
+            "--on-changed accept"
         )
     return True
 
@@ -84,28 +85,24 @@ def _flat(config: Config) -> dict[str, Any]:
     }
 
 
-_HELD = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
-
-
 class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's writer gathers a checkpoint in memory, twice, before a byte is on the disk; this one does not."""
+    """Writes checkpoints atomically, and without the two copies in memory that Lightning's writer makes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write to another name, then replace."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unfinished, unfinished.open("wb") as file:
             torch.save(checkpoint, file)
 
 
-def to_resume_from(folder: RunFolder, announce: Callable[[str], None]) -> Path | None:
+def to_resume_from(folder: RunFolder, announce: Announce) -> Path | None:
     """The checkpoint to go on from; None if none has been written yet.
 
-    That is ``last.ckpt``. Where it is damaged, ``best.ckpt``: it was written in the same way, so the run ends as it
-    would have ended; the epochs after it are done again, which is announced.
+    That is ``last.ckpt``. If it is damaged, ``best.ckpt``, which is as complete: the epochs after it are repeated,
+    which is announced, and the run ends as it would have ended.
 
     Raises:
-        ValueError: there are checkpoints, and none is whole.
+        ValueError: all checkpoints are damaged, or ``best.ckpt`` is.
     """
     reasons = {path: damage(path) for path in (folder.last, folder.best) if path.exists()}
     whole = [path for path, reason in reasons.items() if reason is None]
@@ -113,7 +110,7 @@ def to_resume_from(folder: RunFolder, announce: Callable[[str], None]) -> Path |
     remedy = f"put back a copy of it, or begin anew by removing {folder.checkpoints}"
     if damaged and not whole:
         raise InputError(f"{' and '.join(damaged)}, and there is no other checkpoint to go on from; {remedy}")
-    if reasons.get(folder.best) is not None:  # the training would find out at its end
+    if reasons.get(folder.best) is not None:  # the training would need it at its end
         raise InputError(f"{damaged[0]}, and the weights of the best epoch are in it alone; {remedy}")
     if damaged:
         announce(f"{damaged[0]}; going on from {whole[0]}, what came after it is done again")
@@ -121,14 +118,14 @@ def to_resume_from(folder: RunFolder, announce: Callable[[str], None]) -> Path |
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's file, or None; reads all of it and compares its checksums."""
+    """Why a checkpoint file cannot be used, or None; reads all of it and verifies its checksums."""
     try:
         with zipfile.ZipFile(path) as file:
             part = file.testzip()
         if part is not None:
             return f"the checksum of {part} is wrong"
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # both readers stumble over damage in more ways than they have errors for
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # damage makes both readers raise errors of many types
         return (str(error).splitlines() or [type(error).__name__])[0]
-    missing = [key for key in _HELD if not isinstance(held, dict) or key not in held]
+    missing = [key for key in _KEYS if not isinstance(content, dict) or key not in content]
     return f"it holds no {missing[0]}" if missing else None

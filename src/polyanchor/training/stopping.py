@@ -1,4 +1,4 @@
-"""A request to end a run so that it can go on later."""
+"""Signals as a request to stop a run so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from polyanchor.types import Announce
+
 # Ctrl-C; `timeout`, `docker stop` and schedulers; a terminal that closes; SLURM before the time is over
-_ASK = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error: it was asked for)
-    """The user asked to stop; a checkpoint has been written."""
+class Interrupted(Exception):  # noqa: N818  (not an error: it was requested)
+    """A stop was requested; a checkpoint has been written."""
 
 
 class StopRequest:
-    """Ctrl-C, or a signal that ends programs, as a request: the step under way is finished and saved first.
+    """Takes Ctrl-C, or a signal that ends programs, as a request: the current step is finished and saved first.
 
-    A second Ctrl-C stops at once; of the other signals only the first counts, as ``timeout`` sends its own twice.
+    A second Ctrl-C stops at once. Of the other signals only the first counts, since ``timeout`` sends its own twice.
 
     Args:
-        announce: is told that the request was heard.
+        announce: receives a line that confirms the request.
 
     Attributes:
-        made: whether somebody asked.
-        signal: the signal that asked; None if none did.
+        made: whether a stop was requested.
+        signal: the signal that requested it; None if none did.
     """
 
-    def __init__(self, announce: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, announce: Announce = lambda line: None) -> None:
         self.announce = announce
         self.made = False
         self.signal: int | None = None
 
     @property
     def exit_code(self) -> int:
-        """What a program ends with that was asked to stop: 1 after Ctrl-C, as shells have it after other signals.
+        """Exit code of a program that was stopped: 1 after Ctrl-C, 128 + number after another signal, as in shells.
 
         Example:
             >>> stop = StopRequest()
@@ -47,7 +49,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Take the signals while the context lasts; what is ignored (SIGHUP under ``nohup``) stays ignored."""
+        """Handle the signals in the context; an ignored one (SIGHUP under ``nohup``) stays ignored."""
         before = self.take()
         try:
             yield self
@@ -56,20 +58,20 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def take(self) -> dict[int, Callable[..., object] | int | None]:
-        """Hear the signals from now on; returns who heard them before."""
-        heard: dict[int, Callable[..., object] | int | None] = {}
-        if threading.current_thread() is not threading.main_thread():  # signals come to the main thread alone
-            return heard
-        for number in _ASK:
+        """Handle the signals from now on; returns the handlers before."""
+        before: dict[int, Callable[..., object] | int | None] = {}
+        if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread
+            return before
+        for number in _SIGNALS:
             if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-                heard[number] = signal.signal(number, self._ask)
-        return heard
+                before[number] = signal.signal(number, self._handle)
+        return before
 
-    def _ask(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         if self.made:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
         self.made, self.signal = True, number
-        with suppress(RuntimeError):  # Python lets nobody write while the line that was interrupted is written
+        with suppress(RuntimeError):  # Python refuses to write while it has interrupted the writing of a line
             self.announce("stopping after the step under way; Ctrl-C again stops at once")

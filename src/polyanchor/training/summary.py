@@ -1,4 +1,4 @@
-"""What is said before a run starts: data, network, and the rate at which the proxies turn."""
+"""The lines that a run announces at its start, and the environment that its results record."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from polyanchor.config.schema import Config
 from polyanchor.datasets.items import Items
 from polyanchor.training.module import Learner, parameter_groups
 
+_PACKAGES = "torchvision", "timm", "lightning", "numpy", "pytorch-metric-learning"
 
-def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: str = "") -> Iterator[str]:
-    """Lines about the run; ``batch`` is the items of a step."""
-    split, optim = parts.split, config.optim
-    held = parts.validation
+
+def describe(config: Config, parts: Parts, learner: Learner, batch: int, cutoff_note: str = "") -> Iterator[str]:
+    """Lines about data, network, loss, batches and optimizer; ``batch`` is the number of items of a step."""
+    split, optim, held = parts.split, config.optim, parts.validation
     chooses = "held out of the training classes choose the epoch" if split.validation is None else "choose the epoch"
     yield (
         f"data      {split.name}: {_count(parts.train)} train, "
@@ -30,7 +31,8 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: st
         + f"{_count(split.test)} test"
         + (f", gallery {_count(split.gallery)}" if split.gallery is not None else "")
     )
-    yield from (f"note      {note}" for note in (*split.notes, *learner.model.notes, *([cut] if cut else [])))
+    notes = (*split.notes, *learner.model.notes, cutoff_note)
+    yield from (f"note      {note}" for note in notes if note)
     parameters = sum(p.numel() for p in learner.model.parameters())
     size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
     weights = config.model.weights or "random"
@@ -42,9 +44,8 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: st
     yield f"loss      {learner.loss}"
     yield _batch_line(config, len(parts.train.classes), batch)
     for group in parameter_groups(learner.model, learner.loss, config):
-        multiple = group["lr"] / optim.lr
         line = f"optimizer {group['name']}: AdamW, learning rate {group['lr']:.3g}"
-        line += f" = {multiple:.3g} x backbone" if group["name"] != "backbone" else ""
+        line += f" = {group['lr'] / optim.lr:.3g} x backbone" if group["name"] != "backbone" else ""
         line += f", weight decay {group['weight_decay']:.3g}"
         if group["name"] == "proxies":
             line += f"; {turning(group['params'][0], group['lr'], config.model.embedding_dim)}"
@@ -56,7 +57,7 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cut: st
 
 
 def turning(proxies: torch.Tensor, lr: float, dim: int) -> str:
-    """Length of the proxies and the angle by which a first step of Adam turns them.
+    """The mean length of the proxies, and the angle by which a first step of Adam turns them.
 
     Args:
         proxies: ``(C, K, D)``, or ``(D, C K)`` as pytorch-metric-learning keeps them.
@@ -74,11 +75,12 @@ def turning(proxies: torch.Tensor, lr: float, dim: int) -> str:
 
 
 def _batch_line(config: Config, classes: int, batch: int) -> str:
-    asked, piece = config.batches.classes_per_batch * config.batches.samples_per_class, config.batches.micro_batch_size
+    configured = config.batches.classes_per_batch * config.batches.samples_per_class
+    micro = config.batches.micro_batch_size
     return (
         f"batch     {batch} items"
-        + (f", {piece} at most at once through the network" if 0 < piece < batch else "")
-        + (f" ({asked} were asked for; there are {classes} classes to train)" if batch < asked else "")
+        + (f", {micro} at most at once through the network" if 0 < micro < batch else "")
+        + (f" ({configured} were asked for; there are {classes} classes to train)" if batch < configured else "")
     )
 
 
@@ -86,25 +88,22 @@ def _count(items: Items) -> str:
     return f"{len(items.classes)} classes / {len(items)} items"
 
 
-_PACKAGES = "torchvision", "timm", "lightning", "numpy", "pytorch-metric-learning"
-
-
 def environment() -> dict[str, str]:
     """Versions, processor, threads, accelerator and, in a checkout, the commit (with ``+`` if it was changed)."""
-    found = {"polyanchor": polyanchor.__version__, "python": platform.python_version()}
+    facts = {"polyanchor": polyanchor.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    found["torch"] = torch.__version__  # with the build, which the package's metadata leave out
-    found["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    found["processor"] = _processor()
+    facts["torch"] = torch.__version__  # with the build, which the package metadata lack
+    facts["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    facts["processor"] = _processor()
     if torch.cuda.is_available():
-        found["accelerator"] = torch.cuda.get_device_name()
+        facts["accelerator"] = torch.cuda.get_device_name()
     if commit := _commit():
-        found["commit"] = commit
-    return found
+        facts["commit"] = commit
+    return facts
 
 
 def _processor() -> str:

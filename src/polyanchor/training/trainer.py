@@ -1,8 +1,4 @@
-"""Lightning's Trainer as this package uses it, and what it need not say.
-
-Every step allocates the same large activations again. glibc returns each of them to the kernel when it is freed,
-and the kernel clears every page when it is asked for anew; that took as long as the step itself.
-"""
+"""Lightning's Trainer as this package uses it, its warnings, and memory: kept by the allocator, checked beforehand."""
 
 from __future__ import annotations
 
@@ -28,9 +24,11 @@ from polyanchor.datasets.items import Items
 from polyanchor.distributed.comm import Ranks
 from polyanchor.training.resume import CheckpointFiles
 
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # option numbers of mallopt(3)
 
-class _Joined(LightningEnvironment):
-    """The processes are there already, and have found each other."""
+
+class _Environment(LightningEnvironment):
+    """The processes of a run, which have joined their group already."""
 
     def __init__(self, ranks: Ranks, devices: int) -> None:
         super().__init__()
@@ -53,25 +51,25 @@ class _Joined(LightningEnvironment):
         return self._ranks.rank // self._devices
 
     def teardown(self) -> None:
-        """The group stays: the measuring after the training needs it."""
+        """Keep the group for the evaluation after the training."""
 
 
 class _Strategy(DDPStrategy):
-    """Lightning's, which leaves the process group to those that made it."""
+    """DistributedDataParallel in the process group that exists already."""
 
     def __init__(self, config: Config, ranks: Ranks) -> None:
         batch = config.batches.classes_per_batch * config.batches.samples_per_class
-        # a frozen backbone has no gradients, nor has any part of the network on a rank without items
-        without = config.optim.warmup_epochs > 0 or config.data.on_bad_image == "skip" or batch < ranks.size
+        # a frozen backbone has no gradients, and a rank without items has none at all
+        unused = config.optim.warmup_epochs > 0 or config.data.on_bad_image == "skip" or batch < ranks.size
         super().__init__(
-            cluster_environment=_Joined(ranks, config.run.devices),
+            cluster_environment=_Environment(ranks, config.run.devices),
             process_group_backend=dist.get_backend(),
-            find_unused_parameters=without,
+            find_unused_parameters=unused,
         )
 
 
 def make_trainer(config: Config, loggers: Sequence[Logger], callbacks: list[Callback], ranks: Ranks) -> Trainer:
-    """The trainer of a run, or of this process's part in it."""
+    """The trainer of a run, or of this rank of it."""
     run, optim = config.run, config.optim
     return Trainer(
         max_epochs=run.epochs,
@@ -94,19 +92,19 @@ def make_trainer(config: Config, loggers: Sequence[Logger], callbacks: list[Call
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what Lightning says that a user of polyanchor can do nothing about."""
-    least = {"lightning.pytorch": logging.WARNING, "lightning.fabric": logging.WARNING, "mlflow": logging.WARNING}
-    least["lightning.pytorch.loggers.mlflow"] = logging.ERROR  # that it makes the experiment, as there is none yet
-    before = {name: logging.getLogger(name).level for name in least}
-    for name, level in least.items():
+    """Silence the messages of Lightning on which a user of polyanchor cannot act."""
+    levels = {"lightning.pytorch": logging.WARNING, "lightning.fabric": logging.WARNING, "mlflow": logging.WARNING}
+    levels["lightning.pytorch.loggers.mlflow"] = logging.ERROR  # that it creates the experiment
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     try:
         with warnings.catch_warnings():
-            # It cannot see that the batch sampler resumes inside an epoch, and advises more workers than cores.
+            # it does not know that the batch sampler resumes within an epoch, and advises more workers than cores
             for message in ("dataloader is not resumable", "does not have many workers", "logging interval"):
                 warnings.filterwarnings("ignore", message=f".*{message}.*")
             warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # all ranks log the same
-            warnings.filterwarnings("ignore", message="MLFlow only allows")  # so recall@1 is recall1 there
+            warnings.filterwarnings("ignore", message="MLFlow only allows")  # characters: recall@1 is recall1 there
             warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")  # lightning 2.6 on torch 2.15
             yield
     finally:
@@ -114,13 +112,11 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # option numbers of mallopt(3)
-
-
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep freed memory for this process; True if it agreed, False where there is no glibc.
+    """Make glibc keep freed memory for this process, until it ends; False where there is no glibc.
 
-    Lasts until the process ends. Peak memory rises by some percent.
+    Every step allocates the same large activations again. By default glibc returns them to the kernel, which clears
+    every page before it gives it out again; that took as long as the step itself. Peak memory rises by some percent.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -131,25 +127,26 @@ def keep_freed_memory() -> bool:
 
 
 def require_room(config: Config, items: Items) -> None:
-    """Refuse a run of which one part alone is larger than the machine's memory, before anything is allocated.
+    """Refuse a run if one of its tensors alone exceeds the machine's memory, before anything is allocated.
 
     Args:
         config: of the run.
-        items: that train.
+        items: to train with.
 
     Raises:
-        InputError: names the part, its size and the key to lower.
+        InputError: names the tensor, its size and the keys to lower.
     """
-    room = _physical()
-    for what, size, keys in _parts(config, items):
-        if size > room:
+    memory = _physical_memory()
+    for name, size, keys in _tensor_sizes(config, items):
+        if size > memory:
             raise InputError(
-                f"{what} would take {size / 2**30:,.1f} GiB, and this machine has {room / 2**30:,.1f} GiB; lower {keys}"
+                f"{name} would take {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB; "
+                f"lower {keys}"
             )
 
 
-def _parts(config: Config, items: Items) -> list[tuple[str, int, str]]:
-    """What there is, its bytes, and what it follows from."""
+def _tensor_sizes(config: Config, items: Items) -> list[tuple[str, int, str]]:
+    """Name, bytes and configuration keys of the large tensors."""
     classes, dim = len(items.classes), config.model.embedding_dim
     drawn = min(config.batches.classes_per_batch, classes) * config.batches.samples_per_class
     batch = drawn if config.batches.sampler == "balanced" else min(drawn, len(items))
@@ -178,8 +175,8 @@ def _parts(config: Config, items: Items) -> list[tuple[str, int, str]]:
     return parts
 
 
-def _physical() -> int:
-    """Bytes of memory; where the system does not say, as many as nothing exceeds."""
+def _physical_memory() -> int:
+    """In bytes; ``sys.maxsize`` where the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):

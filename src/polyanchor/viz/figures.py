@@ -1,4 +1,4 @@
-"""What all figures have in common: one style, an SVG for pages and a PNG to look at."""
+"""The style of all figures, and each as an SVG for pages and a PNG."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ STYLE = {"svg.hashsalt": "polyanchor", "font.size": 9, "axes.spines.top": False,
 
 
 def write_figures(makers: Mapping[str, Callable[[], Any]], folder: Path) -> tuple[Path, ...]:
-    """Draw figures and write each as ``.svg`` (without a date: the same numbers give the same file) and ``.png``.
+    """Draw figures and write each as ``.svg`` (without a date, so that equal numbers give equal files) and ``.png``.
 
     Args:
-        makers: file name without suffix -> what makes the figure, called with the style set.
-        folder: where to; made if it is not there.
+        makers: file name without suffix -> function that draws the figure, called with the style set.
+        folder: made if it does not exist.
 
     Returns:
         The files.
@@ -38,5 +38,5 @@ def write_figures(makers: Mapping[str, Callable[[], Any]], folder: Path) -> tupl
 
 
 def blank(width: float, height: float) -> Any:
-    """A figure of so many inches, on white: black labels would vanish on a dark page."""
+    """An empty figure, its size in inches, on white: black labels would vanish on a dark page."""
     return load("matplotlib.figure", "report").Figure(figsize=(width, height), layout="constrained", facecolor="white")

@@ -1,4 +1,4 @@
-"""Vectors of some classes and their proxies in a plane, as a picture."""
+"""Scatter plot of classes and their proxies on two principal axes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import Tensor
 
 from polyanchor._optional import load
 from polyanchor.functional import unit_rows
+from polyanchor.viz.sheets import write_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE, LEGEND, RIM = 480, 200, 30
-"""Pixels: the square of the plane, the column of names, the rim around the points."""
+"""Pixels: side of the plane, width of the legend, rim around the points."""
 COLOURS = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f", "#8a8200"
 _SCALE = 2  # drawn larger and reduced: PIL's circles have no smooth edges
 
 
 def principal_axes(rows: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and first two principal axes; nothing random is drawn, and a sign is fixed by the largest component.
+    """Mean and first two principal axes, deterministic: the largest component of an axis is positive.
 
     Args:
         rows: ``(N, D)`` floating, D at least 2.
@@ -43,14 +44,14 @@ def principal_axes(rows: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 def plane(vectors: Tensor, numbers: Tensor, names: Sequence[str], proxies: Tensor | None, *, title: str) -> Image:
-    """Unit vectors as points, proxies as diamonds, a colour for each class, on the first two principal axes of both.
+    """Unit vectors as points and proxies as diamonds, coloured by class, on the first two principal axes of both.
 
     Args:
         vectors: ``(N, D)`` floating.
         numbers: ``(N,)`` int64, class numbers in ``[0, C)``; C at most 8.
         names: of the C classes.
         proxies: ``(C, K, D)``, or None.
-        title: a line above; the share of the variance that the plane shows is put behind it.
+        title: a line above; the share of the variance that the plane shows is appended.
 
     Returns:
         RGB image.
@@ -65,22 +66,21 @@ def plane(vectors: Tensor, numbers: Tensor, names: Sequence[str], proxies: Tenso
     pil, size = load("PIL.Image", "train"), _SCALE
     drawn = pil.new("RGB", ((SIDE + LEGEND) * size, (SIDE + RIM) * size), "white")
     draw = load("PIL.ImageDraw", "train").Draw(drawn)
-    font = load("PIL.ImageFont", "train").load_default(13 * size)
-    draw.text((8 * size, 8 * size), f"{title}: {share:.0%} of the variance", fill="black", font=font)
+    write_lines(drawn, (8 * size, 8 * size), [f"{title}: {share:.0%} of the variance"], scale=size)
 
-    def place(spot: Tensor) -> tuple[float, float]:
+    def pixel(spot: Tensor) -> tuple[float, float]:
         x, y = ((spot - low) / extent * (SIDE - 2 * RIM) + RIM).tolist()
         return x * size, (SIDE + RIM - y) * size
 
     for spot, number in zip(flat, numbers.tolist(), strict=True):
-        _disc(draw, place(spot), 3 * size, COLOURS[number])
+        _disc(draw, pixel(spot), 3 * size, COLOURS[number])
     per_class = 0 if proxies is None else proxies.shape[1]
     for row, spot in enumerate(flat_centres):
-        _diamond(draw, place(spot), 7 * size, COLOURS[row // per_class])
+        _diamond(draw, pixel(spot), 7 * size, COLOURS[row // per_class])
     for number, name in enumerate(names):
         top = (RIM + 20 + 20 * number) * size
         _disc(draw, ((SIDE + 8) * size, top + 8 * size), 5 * size, COLOURS[number])
-        draw.text(((SIDE + 20) * size, top), name[:24], fill="black", font=font)
+        write_lines(drawn, ((SIDE + 20) * size, top), [name[:24]], scale=size)
     return drawn.resize((SIDE + LEGEND, SIDE + RIM), pil.Resampling.LANCZOS)
 
 

@@ -1,4 +1,4 @@
-"""Contact sheets: rows of thumbnails with words beside them; queries with what they found."""
+"""Thumbnails, one by one and in sheets: rows of images with text beside and below them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,33 @@ from polyanchor.types import Embeddings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
 THUMBNAIL, GAP, MARGIN, TITLE = 80, 4, 190, 30
-"""Pixels: side of a thumbnail, space between two, column of words, line of the title."""
+"""Pixels: side of a thumbnail, space between two, column of text on the left, line of the title."""
 FRAME = 4
 COLOURS = {"right": "#1a7f37", "wrong": "#cf222e"}
 Mark = Literal["", "right", "wrong"]
+_FONT, _LINE = 13, 17  # pixels: size of the font, height of a line
+_JPEG_SIDE = 128
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image of a sheet.
+
+    Attributes:
+        image: as large as the sheet's cells, see :func:`padded`; None: a grey field that reads "no image".
+        words: lines of text below it; cut off at its width.
+        mark: its frame.
+    """
+
+    image: Image | None
+    words: Sequence[str] = ()
+    mark: Mark = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a sheet.
+    """A row of a sheet of items.
 
     Attributes:
         words: lines of text on the left.
@@ -42,86 +58,145 @@ class Line:
     marks: Sequence[Mark] = ()
 
 
-def sheet(items: Items, title: str, lines: Sequence[Line]) -> Image:
-    """Thumbnails of 80 pixels on the longer side, in rows.
+def grid(
+    lines: Sequence[tuple[Sequence[str], Sequence[Cell]]],
+    *,
+    side: int,
+    corner: tuple[int, int] = (GAP, GAP),
+    title: str = "",
+    below: int = 0,
+    apart: int = GAP,
+) -> Image:
+    """Rows of square cells on white.
 
-    A right one has a green frame; a wrong one a red frame with a filled corner, so that colour is not all that tells
+    A right cell has a green frame; a wrong one a red frame with a filled corner, so that colour is not all that tells
     them apart.
+
+    Args:
+        lines: for each row the text on its left and its cells.
+        side: of a cell in pixels.
+        corner: left and upper edge of the first cell; the text of the rows and the title stand in this margin.
+        title: a line above.
+        below: pixels for the text below a cell.
+        apart: space between the first cell of a row and the second.
+
+    Returns:
+        RGB image.
+    """
+    left, top = corner
+    step, across = side + GAP, max((len(cells) for _, cells in lines), default=0)
+    size = left + across * step + apart, top + len(lines) * (step + below) + GAP
+    canvas: Image = load("PIL.Image", "train").new("RGB", size, "white")
+    write_lines(canvas, (8, 8), [title])
+    for number, (words, cells) in enumerate(lines):
+        y = top + number * (step + below)
+        write_lines(canvas, (8, y + 8), words)
+        for column, cell in enumerate(cells):
+            x = left + column * step + (apart - GAP if column else 0)
+            _draw(canvas, x, y, cell, side)
+    return canvas
+
+
+def _draw(canvas: Image, x: int, y: int, cell: Cell, side: int) -> None:
+    draw = load("PIL.ImageDraw", "train").Draw(canvas)
+    if cell.image is None:
+        draw.rectangle((x, y, x + side - 1, y + side - 1), fill="#e0e0e0")
+        write_lines(canvas, (x + 8, y + side // 2 - 8), ["no image"])
+    else:
+        canvas.paste(cell.image, (x, y))
+    write_lines(canvas, (x, y + side + 2), [_fitting(line, side) for line in cell.words])
+    if cell.mark:
+        colour = COLOURS[cell.mark]
+        draw.rectangle((x, y, x + side - 1, y + side - 1), outline=colour, width=FRAME)
+        if cell.mark == "wrong":
+            draw.polygon([(x, y), (x + 18, y), (x, y + 18)], fill=colour)
+
+
+def sheet(items: Items, title: str, lines: Sequence[Line]) -> Image:
+    """Thumbnails of 80 pixels on the longer side, in rows; see :func:`grid`.
 
     Args:
         items: images, not vectors.
         title: a line above.
         lines: the rows.
 
-    Returns:
-        RGB image.
-
     Raises:
         BadImageError: an image cannot be read.
         ValueError: the items are vectors.
     """
-    inputs = items.inputs
-    if isinstance(inputs, torch.Tensor):
+    images = items.inputs
+    if isinstance(images, torch.Tensor):
         raise InputError("a contact sheet needs items that are images, got vectors; use their names")
-    pil, ops = load("PIL.Image", "train"), load("PIL.ImageOps", "train")
-    side = THUMBNAIL + GAP
-    width = MARGIN + max(len(line.rows) for line in lines) * side + GAP
-    drawn = pil.new("RGB", (width, TITLE + len(lines) * side + GAP), "white")
-    write_lines(drawn, (8, 8), [title])
-    for number, line in enumerate(lines):
-        top = TITLE + number * side
-        write_lines(drawn, (8, top + 8), line.words)
-        for column, row in enumerate(line.rows):
-            place = MARGIN + column * side, top
-            drawn.paste(ops.pad(inputs.read(row), (THUMBNAIL, THUMBNAIL), color="white"), place)
-            if line.marks and line.marks[column]:
-                _frame(drawn, place, line.marks[column])
-    return drawn
+    drawn = [
+        (line.words, [Cell(padded(images.read(row), THUMBNAIL), mark=mark) for row, mark in _marked(line)])
+        for line in lines
+    ]
+    return grid(drawn, side=THUMBNAIL, corner=(MARGIN, TITLE), title=title)
 
 
-def query_sheet(items: Items, found: Embeddings, queries: Sequence[int], *, k: int, title: str) -> Image:
+def _marked(line: Line) -> list[tuple[int, Mark]]:
+    return list(zip(line.rows, line.marks or [""] * len(line.rows), strict=True))
+
+
+def query_sheet(items: Items, embeddings: Embeddings, queries: Sequence[int], *, k: int, title: str) -> Image:
     """Some queries, each searched among all other items: the query first, then its k nearest, right or wrong.
 
     Args:
         items: N images.
-        found: their vectors, row for row.
+        embeddings: their vectors, row for row.
         queries: row numbers.
         k: neighbours to show; all others if there are fewer.
         title: a line above.
     """
-    k = min(k, len(items) - 1)
-    near = search(found.vectors[list(queries)], found.vectors, k + 1).ids
+    k, labels = min(k, len(items) - 1), embeddings.labels
+    near = search(embeddings.vectors[list(queries)], embeddings.vectors, k + 1).ids
     lines = []
     for query, ids in zip(queries, near.tolist(), strict=True):
         others = [row for row in ids if row != query][:k]  # by number: a copy of the query may come before it
-        right = [bool(found.labels[row] == found.labels[query]) for row in others]
-        label = int(found.labels[query])
-        words = [found.class_names.get(label, f"class {label}")[:28], f"{sum(right)} of {k} are of the class"]
+        right = [bool(labels[row] == labels[query]) for row in others]
+        name = embeddings.class_names.get(int(labels[query]), f"class {int(labels[query])}")
+        words = [name[:28], f"{sum(right)} of {k} are of the class"]
         lines.append(Line(words, [query, *others], ["", *("right" if hit else "wrong" for hit in right)]))
     return sheet(items, title, lines)
 
 
-def _frame(drawn: Image, place: tuple[int, int], mark: Mark) -> None:
-    draw, (left, top), colour = load("PIL.ImageDraw", "train").Draw(drawn), place, COLOURS[mark]
-    draw.rectangle((left, top, left + THUMBNAIL - 1, top + THUMBNAIL - 1), outline=colour, width=FRAME)
-    if mark == "wrong":
-        draw.polygon([(left, top), (left + 18, top), (left, top + 18)], fill=colour)
-
-
-def write_lines(drawn: Image, place: tuple[int, int], lines: Sequence[str]) -> None:
-    """Black words, 17 pixels for a line."""
-    draw = load("PIL.ImageDraw", "train").Draw(drawn)
-    font = load("PIL.ImageFont", "train").load_default(13)
+def write_lines(canvas: Image, corner: tuple[int, int], lines: Sequence[str], *, scale: int = 1) -> None:
+    """Black text, 17 pixels for a line, times ``scale``."""
+    draw = load("PIL.ImageDraw", "train").Draw(canvas)
+    font = load("PIL.ImageFont", "train").load_default(_FONT * scale)
     for number, line in enumerate(lines):
-        draw.text((place[0], place[1] + 17 * number), line, fill="black", font=font)
+        draw.text((corner[0], corner[1] + _LINE * scale * number), line, fill="black", font=font)
 
 
-SIDE = 128
-"""Longer side in pixels; smaller images stay as they are."""
+def _fitting(line: str, width: int) -> str:
+    font = load("PIL.ImageFont", "train").load_default(_FONT)
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"
+
+
+def padded(image: Image, side: int) -> Image:
+    """The whole image in a white square of ``side`` pixels."""
+    square: Image = load("PIL.ImageOps", "train").pad(image, (side, side), color="white")
+    return square
+
+
+def reduced(image: Image, side: int, form: str, **options: int) -> bytes:
+    """An encoded image of at most ``side`` pixels on the longer side; a smaller one keeps its size."""
+    image.thumbnail((side, side), load("PIL.Image", "train").Resampling.BICUBIC)
+    return encoded(image, form, **options)
+
+
+def encoded(image: Image, form: str, **options: int) -> bytes:
+    """The content of an image file, in a format that Pillow writes."""
+    image.save(content := io.BytesIO(), form, **options)
+    return content.getvalue()
 
 
 def thumbnails(images: Images, rows: Sequence[int]) -> list[bytes]:
-    """JPEG files, read by as many threads as torch computes with.
+    """JPEG files of at most 128 pixels, read by as many threads as torch computes with.
 
     Args:
         images: where to read.
@@ -130,12 +205,9 @@ def thumbnails(images: Images, rows: Sequence[int]) -> list[bytes]:
     Raises:
         BadImageError: an image cannot be read.
     """
-    pil = load("PIL.Image", "train")
 
-    def small(row: int) -> bytes:
-        image = images.read(row, lambda width, height: max(width, height) / SIDE)
-        image.thumbnail((SIDE, SIDE), pil.Resampling.BICUBIC)
-        image.save(encoded := io.BytesIO(), "JPEG", quality=90)
-        return encoded.getvalue()
+    def thumbnail(row: int) -> bytes:
+        image = images.read(row, lambda width, height: max(width, height) / _JPEG_SIDE)
+        return reduced(image, _JPEG_SIDE, "JPEG", quality=90)
 
-    return in_threads(small, rows, torch.get_num_threads())
+    return in_threads(thumbnail, rows, torch.get_num_threads())

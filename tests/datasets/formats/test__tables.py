@@ -33,12 +33,10 @@ def test_other_labels_are_refused(label):
 
 
 def test_parts_are_known_in_any_case_and_with_space():
-    assert part_numbers(["train", " Query", "GALLERY "], what="x") == [0, 1, 2]
-    assert part_numbers(["train", "Test", "valid"], what="x") == [0, 1, 3]
-    assert part_numbers(["train", "val"], what="x") == [
-        0,
-        1,
-    ]  # without a test part val is measured, and chooses nothing
+    assert part_numbers(["train", " Query", "GALLERY "], what="x") == ([0, 1, 2], ())
+    assert part_numbers(["train", "Test", "valid"], what="x") == ([0, 1, 3], ())
+    numbers, (note,) = part_numbers(["train", "val"], what="x")  # without a test part val is measured
+    assert numbers == [0, 1] and "val is what the measures are taken on" in note
     with pytest.raises(ValueError, match=r"x: the split column may hold train, .*; got 'dev'"):
         part_numbers(["train", "dev"], what="x")
     with pytest.raises(ValueError, match="x: its split has both query and test, which are one part"):

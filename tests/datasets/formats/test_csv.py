@@ -31,9 +31,8 @@ def test_csv_without_a_split_and_with_numbers(tmp_path, picture):
     assert (split.train.labels.tolist(), split.test.labels.tolist()) == ([4, 4], [30, 30])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_csv_errors(subtests, tmp_path):
+    for text, message in (
         ("", "path and label missing in an empty file"),
         ("photo,label\nx,1\n", "path missing in photo,label"),
         ("path,label\na.png,cat, large\n", "row 1 after the heading has 3 fields, expected 2.*quotes"),
@@ -46,11 +45,9 @@ def test_csv_without_a_split_and_with_numbers(tmp_path, picture):
         ("path,label,split\na.png,1,dev\n", "got 'dev'"),
         ("path,label\na.png,1\n", "1 of 1 listed images are missing, the first is a.png"),
         (f"path,label\n{'a' * 131_073},1\n", "damaged or of another format: field larger"),
-    ],
-)
-def test_csv_errors(tmp_path, text, message):
-    with pytest.raises(ValueError, match=f"csv:.*list.csv.*{message}"):
-        read(table(tmp_path / "list.csv", text), allow_partial=False)
+    ):
+        with subtests.test(message), pytest.raises(ValueError, match=f"csv:.*list.csv.*{message}"):
+            read(table(tmp_path / "list.csv", text), allow_partial=False)
 
 
 def test_csv_in_another_encoding_names_the_file(tmp_path):

@@ -155,7 +155,7 @@ def test_links_are_followed_and_no_folder_is_read_twice(tmp_path, picture):
     listing = read(root)
     names = [listing.items.name(row) for row in range(len(listing.items))]
     assert names == ["a/1.png", "a/small/2.png", "cat/1.png", "dog/1.png"]  # dog under its own name, not "again"
-    assert listing.notes == ("3 links left out, as their folders were read already; the first is again",)
+    assert listing.notes == ("3 links left out, as their folders were read already, the first is again",)
 
 
 def test_a_link_for_a_part_of_the_split(tmp_path, picture):

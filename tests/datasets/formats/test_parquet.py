@@ -74,9 +74,8 @@ def test_parquet_split_column(tmp_path):
     assert open_source(f"parquet:{tmp_path}").test.labels.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
+def test_parquet_errors(subtests, tmp_path):
+    for rows, message in (
         (
             {"picture": [b""], "label": [0]},
             "an image column is missing: expected one called image or img, got picture",
@@ -90,12 +89,11 @@ def test_parquet_split_column(tmp_path):
         ({"image": [b""] * 3, "label": [10, 9, -1]}, "labels must be class ids of 0 or more, got -1"),
         ({"image": [b"", b""], "label": [0.0, 1.0]}, "labels must be integers or texts, got float"),
         ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "has no rows"),
-    ],
-)
-def test_parquet_errors(tmp_path, rows, message):
-    pq.write_table(pa.table(rows), tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=f"parquet:.*x.parquet.*{message}"):
-        read(tmp_path / "x.parquet")
+    ):
+        with subtests.test(message):
+            pq.write_table(pa.table(rows), tmp_path / "x.parquet")
+            with pytest.raises(ValueError, match=f"parquet:.*x.parquet.*{message}"):
+                read(tmp_path / "x.parquet")
 
 
 def test_parquet_not_there(tmp_path):
@@ -128,9 +126,8 @@ def test_shards_that_differ_in_what_does_not_matter(tmp_path):
     assert [items.inputs.read(row).getpixel((0, 0))[0] for row in range(5)] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
+def test_shards_that_do_not_fit_are_named(subtests, tmp_path):
+    for other, message in (
         (
             {"image": [{"bytes": b"", "path": ""}], "label": ["a"]},
             "its column label holds string, that of train-0.parquet int64",
@@ -141,13 +138,12 @@ def test_shards_that_differ_in_what_does_not_matter(tmp_path):
             "it has the columns image, labels, and train-0.parquet has",
         ),
         ({"image": [{"bytes": b"", "path": ""}]}, "a label column is missing"),
-    ],
-)
-def test_shards_that_do_not_fit_are_named(tmp_path, other, message):
-    shard(tmp_path / "train-0.parquet", [1, 2])
-    pq.write_table(pa.table(other), tmp_path / "train-1.parquet")
-    with pytest.raises(ValueError, match=rf"^parquet:.*train-1\.parquet: {message}"):
-        read(tmp_path)
+    ):
+        with subtests.test(message):
+            shard(tmp_path / "train-0.parquet", [1, 2])
+            pq.write_table(pa.table(other), tmp_path / "train-1.parquet")
+            with pytest.raises(ValueError, match=rf"^parquet:.*train-1\.parquet: {message}"):
+                read(tmp_path)
 
 
 def test_shards_whose_metadata_name_other_classes(tmp_path):
@@ -169,15 +165,15 @@ def test_shards_whose_metadata_name_other_classes(tmp_path):
         "{}.PARQUET",
     ],
 )
-@pytest.mark.parametrize(
-    "words", [("train", "validation", "test"), ("Train", "VAL", "Test"), ("train", "valid", "test")]
-)
-def test_parts_as_hugging_face_lays_them_out(tmp_path, layout, words):
-    for word, labels in zip(words, ([1, 2, 2], [5, 5], [8, 8]), strict=True):
-        shard(tmp_path / layout.format(word), labels)
-    split = open_source(f"parquet:{tmp_path}")
-    assert (split.train.labels.tolist(), split.test.labels.tolist()) == ([1, 2, 2], [8, 8])
-    assert split.validation.labels.tolist() == [5, 5]
+def test_parts_as_hugging_face_lays_them_out(subtests, tmp_path, layout):
+    for words in (("train", "validation", "test"), ("Train", "VAL", "Test"), ("train", "valid", "test")):
+        with subtests.test(words[1]):
+            folder = tmp_path / words[1]
+            for word, labels in zip(words, ([1, 2, 2], [5, 5], [8, 8]), strict=True):
+                shard(folder / layout.format(word), labels)
+            split = open_source(f"parquet:{folder}")
+            assert (split.train.labels.tolist(), split.test.labels.tolist()) == ([1, 2, 2], [8, 8])
+            assert split.validation.labels.tolist() == [5, 5]
 
 
 def test_train_and_validation_alone(tmp_path):

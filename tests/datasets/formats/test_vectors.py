@@ -35,9 +35,8 @@ def test_npz_with_texts_for_labels(tmp_path):
     assert split.test.labels.tolist() == [1, 1, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
+def test_errors(subtests, tmp_path):
+    for arrays, message in (
         ({"vectors": VECTORS}, "labels missing; expected vectors"),
         ({"vectors": VECTORS, "labels": LABELS[:5]}, r"labels must have shape \(6,\)"),
         ({"vectors": VECTORS.view(6, 2, 1), "labels": LABELS}, "vectors must have shape"),
@@ -50,12 +49,11 @@ def test_npz_with_texts_for_labels(tmp_path):
             {"vectors": VECTORS, "labels": LABELS, "split": LABELS + 0},
             "split may hold 0 train, 1 test, 2 gallery",
         ),
-    ],
-)
-def test_errors(tmp_path, arrays, message):
-    save_file(arrays, tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match=message):
-        open_source(f"features:{tmp_path / 'x.safetensors'}")
+    ):
+        with subtests.test(message):
+            save_file(arrays, tmp_path / "x.safetensors")
+            with pytest.raises(ValueError, match=message):
+                open_source(f"features:{tmp_path / 'x.safetensors'}")
 
 
 def test_metadata_that_is_no_object(tmp_path):
@@ -198,15 +196,13 @@ def test_a_split_in_words(tmp_path):
         read(tmp_path / "x.npz")
 
 
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
+def test_what_stays_refused_says_why(subtests, tmp_path):
+    for arrays, message in (
         ({"vectors": VECTORS.numpy().astype("c8"), "labels": LABELS}, "vectors must be real numbers .*got complex64"),
         ({"feats": VECTORS, "emb": VECTORS, "labels": LABELS}, "may be any of feats, emb; call one of them vectors"),
         ({"vectors": VECTORS, "labels": LABELS[:, None]}, r"labels must have shape \(6,\), one per row, got \(6, 1\)"),
-    ],
-)
-def test_what_stays_refused_says_why(tmp_path, arrays, message):
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(ValueError, match=rf"x\.npz: .*{message}"):
-        read(tmp_path / "x.npz")
+    ):
+        with subtests.test(message):
+            np.savez(tmp_path / "x.npz", **arrays)
+            with pytest.raises(ValueError, match=rf"x\.npz: .*{message}"):
+                read(tmp_path / "x.npz")

@@ -8,50 +8,37 @@ from typing import Any
 from polyanchor._errors import InputError
 from polyanchor._io import reading
 from polyanchor._optional import load
-from polyanchor.datasets.formats._tables import locate, of_files
-from polyanchor.datasets.splits import OFFICIAL, SourceItems
+from polyanchor.datasets.formats._tables import locate, official
+from polyanchor.datasets.splits import SourceItems
 
 
 def read(root: Path, *, allow_partial: bool) -> SourceItems:
     """List Stanford Cars; classes 0 to 97 train, 98 to 195 test.
 
-    The official training and test images are put together first: that split divides the images of every
-    class, for classification.
+    The official training and test images are merged: that split divides the images of every class, for
+    classification.
 
     Args:
         root: the folder ``stanford_cars``, or the one that holds it. It holds ``cars_train/``,
             ``devkit/cars_train_annos.mat``, ``devkit/cars_meta.mat``, ``cars_test/`` and
             ``cars_test_annos_withlabels.mat``; or else ``car_ims/`` and ``cars_annos.mat``.
-        allow_partial: accept a copy that is not complete, for example the training half alone.
+        allow_partial: accept an incomplete copy, for example the training half alone.
     """
     folders = ["stanford_cars", "cars196"]
     what = "cars196 (Stanford Cars)"
     try:
-        place = locate(root, folders, "devkit/cars_train_annos.mat", what=what)
+        folder = locate(root, folders, "devkit/cars_train_annos.mat", what=what)
     except FileNotFoundError:
-        place = locate(root, folders, "cars_annos.mat", what=what + " or its devkit/cars_train_annos.mat")
-        paths, labels, names = _single_archive(place)
+        folder = locate(root, folders, "cars_annos.mat", what=what + " or its devkit/cars_train_annos.mat")
+        paths, labels = _annotations(folder / "cars_annos.mat", "relative_im_path")
+        names = _names(folder / "cars_annos.mat")
     else:
-        paths, labels, names = _two_archives(place)
-    listing = of_files(
-        "cars196",
-        place,
-        paths,
-        labels,
-        parts=[int(label >= 98) for label in labels],
-        class_names=names,
-        allow_partial=allow_partial,
-    )
-    return listing.verified(tuple(OFFICIAL["cars196"].values()), allow_partial=allow_partial)
+        paths, labels, names = _two_archives(folder)
+    parts = [int(label >= 98) for label in labels]
+    return official("cars196", folder, paths, labels, parts=parts, class_names=names, allow_partial=allow_partial)
 
 
-def _single_archive(place: Path) -> tuple[list[str], list[int], dict[int, str]]:
-    file = place / "cars_annos.mat"
-    paths, labels = _annotations(file, "relative_im_path")
-    return paths, labels, _names(file)
-
-
-def _two_archives(place: Path) -> tuple[list[str], list[int], dict[int, str]]:
+def _two_archives(root: Path) -> tuple[list[str], list[int], dict[int, str]]:
     paths: list[str] = []
     labels: list[int] = []
     # without the test labels, which came as a separate file, the count check names what is missing
@@ -59,11 +46,11 @@ def _two_archives(place: Path) -> tuple[list[str], list[int], dict[int, str]]:
         ("cars_train", "devkit/cars_train_annos.mat"),
         ("cars_test", "cars_test_annos_withlabels.mat"),
     ):
-        if (place / file).is_file():
-            names, ids = _annotations(place / file, "fname")
+        if (root / file).is_file():
+            names, ids = _annotations(root / file, "fname")
             paths += [f"{folder}/{name}" for name in names]
             labels += ids
-    meta = place / "devkit" / "cars_meta.mat"
+    meta = root / "devkit" / "cars_meta.mat"
     return paths, labels, _names(meta) if meta.is_file() else {}
 
 

@@ -6,43 +6,41 @@ from pathlib import Path
 
 from polyanchor._errors import InputError
 from polyanchor._io import reading, text_lines
-from polyanchor.datasets.formats._tables import locate, of_files
-from polyanchor.datasets.splits import OFFICIAL, SourceItems
+from polyanchor.datasets.formats._tables import locate, official
+from polyanchor.datasets.splits import SourceItems
 
 
 def read(root: Path, *, allow_partial: bool) -> SourceItems:
     """List CUB-200-2011; classes 0 to 99 train, 100 to 199 test.
 
-    The official ``train_test_split.txt`` is not read: it divides the images of every class, for
-    classification.
+    The official ``train_test_split.txt`` is not read: it divides the images of every class, for classification.
 
     Args:
         root: the folder ``CUB_200_2011``, or the one that holds it.
-        allow_partial: accept a copy that is not complete.
+        allow_partial: accept an incomplete copy.
     """
-    place = locate(root, ["CUB_200_2011"], "images.txt", what="cub200 (CUB-200-2011)")
-    paths = _table(place / "images.txt")
-    classes = _table(place / "image_class_labels.txt")
+    folder = locate(root, ["CUB_200_2011"], "images.txt", what="cub200 (CUB-200-2011)")
+    paths = _table(folder / "images.txt")
+    classes = _table(folder / "image_class_labels.txt")
     without = [path for image, path in paths.items() if image not in classes]
     if without:
         raise InputError(
-            f"{place / 'image_class_labels.txt'}: no class for {without[0]} and {len(without) - 1} more images"
+            f"{folder / 'image_class_labels.txt'}: no class for {without[0]} and {len(without) - 1} more images"
         )
-    with reading(str(place / "image_class_labels.txt")):
+    with reading(str(folder / "image_class_labels.txt")):
         labels = [int(classes[image]) - 1 for image in paths]
-    titles = _table(place / "classes.txt") if (place / "classes.txt").is_file() else {}
-    with reading(str(place / "classes.txt")):
+    titles = _table(folder / "classes.txt") if (folder / "classes.txt").is_file() else {}
+    with reading(str(folder / "classes.txt")):
         names = {int(number) - 1: name for number, name in titles.items()}
-    listing = of_files(
+    return official(
         "cub200",
-        place / "images",
+        folder / "images",
         list(paths.values()),
         labels,
         parts=[int(label >= 100) for label in labels],
         class_names=names,
         allow_partial=allow_partial,
     )
-    return listing.verified(tuple(OFFICIAL["cub200"].values()), allow_partial=allow_partial)
 
 
 def _table(file: Path) -> dict[str, str]:

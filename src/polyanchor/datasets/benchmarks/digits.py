@@ -1,4 +1,4 @@
-"""The 8 x 8 handwritten digits that scikit-learn carries: a data set that is there without a download."""
+"""The 8 x 8 handwritten digits of scikit-learn, which need no download."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_digits(folder: Path) -> int:
     """Write the digits as PNG files, one folder per class, which ``folder:`` reads.
 
     Args:
-        folder: where to write; it is made if need be, and files of the same names are replaced.
+        folder: created if it does not exist; files of the same names are replaced.
 
     Returns:
         Number of images written.
@@ -33,14 +33,14 @@ def write_digits(folder: Path) -> int:
     images = load("PIL.Image", "train")
     pixels, labels = _arrays()
     for row, label in enumerate(labels):
-        place = folder / str(label)
-        place.mkdir(parents=True, exist_ok=True)
-        images.fromarray(pixels[row]).save(place / f"{row:04d}.png")
+        file = folder / str(label) / f"{row:04d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        images.fromarray(pixels[row]).save(file)
     return len(labels)
 
 
 def _arrays() -> tuple[Any, list[int]]:
     """(1797, 8, 8) uint8 pixels and the digit each shows."""
     bunch = load("sklearn.datasets", "train").load_digits()
-    pixels = (bunch.images * 255 / 16).round().astype("uint8")  # shades come as 0 to 16
+    pixels = (bunch.images * 255 / 16).round().astype("uint8")  # values are 0 to 16
     return pixels, [int(label) for label in bunch.target]

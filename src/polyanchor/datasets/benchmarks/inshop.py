@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polyanchor._errors import InputError
 from polyanchor._io import text_lines
-from polyanchor.datasets.formats._tables import locate, of_files
+from polyanchor.datasets.formats._tables import locate, official
 from polyanchor.datasets.splits import OFFICIAL, SourceItems
 
 _FILE = "list_eval_partition.txt"
@@ -17,21 +17,21 @@ _FOLDERS = ["inshop", "In-shop Clothes Retrieval Benchmark", "In-Shop", "In-shop
 def read(root: Path, *, allow_partial: bool) -> SourceItems:
     """List In-Shop with its official training, query and gallery images.
 
-    Items (one garment each) are the classes. Those to train on are numbered 0 to 3,996 and those to search
-    3,997 to 7,981, each in the order of their official id.
+    Items (one garment each) are the classes: 0 to 3,996 train, 3,997 to 7,981 test, each in the order of their official
+    ids.
 
     Args:
-        root: the folder of the data set, or the one that holds it. The list may lie in ``Eval/`` and the
-            images in ``Img/``, as they come in the archives.
-        allow_partial: accept a copy that is not complete.
+        root: the folder of the data set, or the one that holds it. The list may lie in ``Eval/`` and the images in
+            ``Img/``, as in the archives.
+        allow_partial: accept an incomplete copy.
     """
     what = "inshop (In-Shop Clothes Retrieval)"
     try:
-        place = locate(root, _FOLDERS, _FILE, what=what)
-        file = place / _FILE
+        folder = locate(root, _FOLDERS, _FILE, what=what)
+        file = folder / _FILE
     except FileNotFoundError:
-        place = locate(root, _FOLDERS, f"Eval/{_FILE}", what=what + f" or its {_FILE}")
-        file = place / "Eval" / _FILE
+        folder = locate(root, _FOLDERS, f"Eval/{_FILE}", what=what + f" or its {_FILE}")
+        file = folder / "Eval" / _FILE
     rows = _rows(file)
     train, test = (sorted({item for _, item, part in rows if (part == 0) == first}) for first in (True, False))
     shared = set(train) & set(test)
@@ -41,20 +41,19 @@ def read(root: Path, *, allow_partial: bool) -> SourceItems:
         )
     begin = OFFICIAL["inshop"]["query"].classes.start
     ids = dict(zip(train, range(len(train)), strict=True)) | {item: begin + n for n, item in enumerate(test)}
-    listing = of_files(
+    return official(
         "inshop",
-        place / "Img" if (place / "Img" / "img").is_dir() else place,
+        folder / "Img" if (folder / "Img" / "img").is_dir() else folder,
         [path for path, _, _ in rows],
         [ids[item] for _, item, _ in rows],
         parts=[part for _, _, part in rows],
         class_names={number: item for item, number in ids.items()},
         allow_partial=allow_partial,
     )
-    return listing.verified(tuple(OFFICIAL["inshop"].values()), allow_partial=allow_partial)
 
 
 def _rows(file: Path) -> list[tuple[str, str, int]]:
-    """(path, item, part) of each line; the first two lines are the number of images and the heading."""
+    """(path, item, part) of each line after the number of images and the heading."""
     rows = []
     for number, line in enumerate(text_lines(file)):
         fields = line.split()

@@ -1,4 +1,4 @@
-"""What a label column and a split column say: class ids, class names and the number of a part."""
+"""Shared by the formats: label and split columns, lists of image files, the folder of a data set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from polyanchor._errors import InputError
 from polyanchor._io import reading
 from polyanchor.datasets.images import ImageFiles
 from polyanchor.datasets.items import Items
-from polyanchor.datasets.splits import SourceItems
+from polyanchor.datasets.splits import OFFICIAL, SourceItems
 
-# What a split column or a folder may say, in any case -> the part's number in `Listing.parts`.
+# Name of a split in a column or a folder, casefolded -> its number in `SourceItems.parts`.
 PARTS: Mapping[str, int] = {"train": 0, "test": 1, "query": 1, "gallery": 2, "val": 3, "valid": 3, "validation": 3}
 
-VAL_IS_MEASURED = "its split has no test part: {} is what the measures are taken on, and it chooses nothing"
+_VAL_IS_MEASURED = "its split has no test part: {} is what the measures are taken on, and it chooses nothing"
 
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
 
@@ -28,16 +28,16 @@ def encode_labels(values: Sequence[object]) -> tuple[list[int], dict[int, str]]:
 
     A column of integers, or of texts that are all integers in plain form, holds ids already, negative ones
     included: :class:`~polyanchor.datasets.items.Items` refuses those, as they mostly mark items without a class.
-    Other columns hold names, also where a number is too large for int64; names are numbered from 0 in their
-    sorted order (by code point, whatever the language of the machine).
+    Other columns, and those with a number too large for int64, hold names, which are numbered from 0 in sorted order
+    (by code point, independent of the locale).
 
     Raises:
         ValueError: a value is neither an integer nor a text.
 
     Example:
-        >>> numbered(["dog", "cat", "dog"])
+        >>> encode_labels(["dog", "cat", "dog"])
         ([1, 0, 1], {0: 'cat', 1: 'dog'})
-        >>> numbered(["12", "7"])
+        >>> encode_labels(["12", "7"])
         ([12, 7], {})
     """
     for value in values:
@@ -59,15 +59,15 @@ def _is_id(text: str) -> bool:
     return bool(_DIGITS.fullmatch(text)) and str(int(text)) == text and -(2**63) <= int(text) < 2**63
 
 
-def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
-    """Numbers of the parts that a split column names, in any case.
+def part_numbers(values: Sequence[object], *, what: str) -> tuple[list[int], tuple[str, ...]]:
+    """Part numbers of a split column, whose names may be in any case, and notes of :func:`one_word_a_part`.
 
     Raises:
-        InputError: an unknown word, or two words for one part.
+        InputError: an unknown name, or two names for one part.
 
     Example:
         >>> part_numbers(["train", "Test", "val"], what="list.csv")
-        [0, 1, 3]
+        ([0, 1, 3], ())
     """
     words = [str(value).strip() for value in values]
     unknown = sorted({word for word in words if word.casefold() not in PARTS})
@@ -75,18 +75,18 @@ def part_numbers(values: Sequence[object], *, what: str) -> list[int]:
         raise InputError(
             f"{what}: the split column may hold {', '.join(PARTS)}; got {', '.join(map(repr, unknown[:3]))}"
         )
-    numbers = one_word_a_part(sorted({word.casefold() for word in words}), what=what)
-    return [numbers[word.casefold()] for word in words]
+    numbers, notes = one_word_a_part(sorted({word.casefold() for word in words}), what=what)
+    return [numbers[word.casefold()] for word in words], notes
 
 
-def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
-    """Casefolded word -> number of its part, for the words of :data:`PARTS` that a source uses.
+def one_word_a_part(words: Sequence[str], *, what: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Casefolded name -> part number, for the names of :data:`PARTS` that a source uses; and notes.
 
-    Where there is ``train`` and ``val`` and nothing else, ``val`` is the test part: a part that is measured may not
-    choose the epoch as well.
+    Where a source has ``train`` and ``val`` alone, ``val`` is the test part, which is noted: a part that is measured
+    must not choose the epoch as well.
 
     Raises:
-        InputError: two of the words name one part.
+        InputError: two of the names mean one part.
     """
     numbers: dict[str, int] = {}
     for word in words:
@@ -96,22 +96,16 @@ def one_word_a_part(words: Sequence[str], *, what: str) -> dict[str, int]:
             raise InputError(f"{what}: its split has both {other} and {word}, which are one part; keep one of them")
         numbers[word.casefold()] = number
     if set(numbers.values()) == {PARTS["train"], PARTS["val"]}:
-        numbers = {word: PARTS["test"] if number == PARTS["val"] else number for word, number in numbers.items()}
-    return numbers
-
-
-def measured_val(words: Sequence[object]) -> tuple[str, ...]:
-    """The note about a validation part that is measured, for want of a test part; see :func:`one_word_a_part`."""
-    used = sorted({str(word).strip().casefold() for word in words})
-    numbers = one_word_a_part(used, what="")
-    return tuple(VAL_IS_MEASURED.format(word) for word in used if numbers[word] != PARTS[word])
+        measured = next(word for word in words if PARTS[word.casefold()] == PARTS["val"])
+        return numbers | {measured.casefold(): PARTS["test"]}, (_VAL_IS_MEASURED.format(measured),)
+    return numbers, ()
 
 
 def encodable(paths: Sequence[str], *, what: str) -> None:
-    """Require names in UTF-8: every file that a name is written to later, and a terminal, needs that.
+    """Require names in UTF-8, as the files and terminals that they are written to do.
 
     Raises:
-        InputError: a name holds other bytes; the message shows them in hexadecimal.
+        InputError: a name is not UTF-8; the message shows its bytes in hexadecimal.
     """
     for path in paths:
         if not path.isascii() and path.encode("utf-8", "replace").decode() != path:
@@ -134,8 +128,7 @@ def of_files(
     missing = missing_rows(root, paths)
     if missing and (not allow_partial or len(missing) == len(paths)):
         raise InputError(
-            f"{name}: {len(missing):,} of {len(paths):,} listed images are missing, the first is "
-            f"{paths[missing[0]]} "
+            f"{name}: {len(missing):,} of {len(paths):,} listed images are missing, the first is {paths[missing[0]]} "
             f"under {root}; complete the copy, or use what is there with --allow-partial (allow_partial=True)"
         )
     with reading(name):
@@ -143,39 +136,56 @@ def of_files(
     listing = SourceItems(name, items, None if parts is None else torch.tensor(parts, dtype=torch.int64))
     if not missing:
         return listing
-    there = torch.ones(len(paths), dtype=torch.bool)
-    there[missing] = False
+    present = torch.ones(len(paths), dtype=torch.bool)
+    present[missing] = False
     note = f"{len(missing):,} of {len(paths):,} listed images were missing and left out"
-    kept = None if listing.parts is None else listing.parts[there]
-    return SourceItems(name, items.subset(there), kept, (note,), len(missing))
+    kept = None if listing.parts is None else listing.parts[present]
+    return SourceItems(name, items.subset(present), kept, (note,), len(missing))
+
+
+def official(
+    name: str,
+    root: Path,
+    paths: Sequence[str],
+    labels: Sequence[int],
+    *,
+    parts: Sequence[int],
+    class_names: Mapping[int, str] | None = None,
+    allow_partial: bool,
+) -> SourceItems:
+    """:func:`of_files` for a benchmark, with the counts of its official splits verified."""
+    listing = of_files(
+        name, root, paths, labels, parts=parts, class_names=class_names or {}, allow_partial=allow_partial
+    )
+    return listing.verified(tuple(OFFICIAL[name].values()), allow_partial=allow_partial)
 
 
 def missing_rows(root: Path, paths: Sequence[str]) -> list[int]:
-    """Rows whose file is not there; one look per folder, as one per file takes seconds on a network disk."""
-    seen: dict[str, set[str]] = {}
+    """Rows whose file is missing; each folder is listed once, as one look per file takes seconds on a network disk."""
+    files: dict[str, set[str]] = {}
     missing = []
     for row, path in enumerate(paths):
         folder, _, file = path.rpartition("/")
         if path.startswith("/"):
             folder = folder or "/"
-        if folder not in seen:
-            place = root / folder
-            seen[folder] = {entry.name for entry in os.scandir(place)} if place.is_dir() else set()
-        if file not in seen[folder]:
+        if folder not in files:
+            path_of_folder = root / folder
+            files[folder] = {entry.name for entry in os.scandir(path_of_folder)} if path_of_folder.is_dir() else set()
+        if file not in files[folder]:
             missing.append(row)
     return missing
 
 
 def locate(root: Path, folders: Sequence[str], marker: str, *, what: str) -> Path:
-    """The folder that holds ``marker``: ``root`` itself or one of ``folders`` in it.
+    """The folder that holds the file ``marker``: ``root`` itself or one of ``folders`` in it.
 
     Raises:
-        FileNotFoundError: none does; the message names what was looked for and where.
+        FileNotFoundError: there is none; the message names what was looked for and where.
     """
-    for place in (*(root / folder for folder in folders), root):
-        if (place / marker).is_file():
-            return place
-    looked = ", ".join(str(place / marker) for place in (root / folders[0], root))
+    for folder in (*(root / name for name in folders), root):
+        if (folder / marker).is_file():
+            return folder
+    looked = ", ".join(str(folder / marker) for folder in (root / folders[0], root))
     raise FileNotFoundError(
         f"{what} not found: looked for {looked}; give the folder that holds it with --root (root=...)"
     )

@@ -1,4 +1,4 @@
-"""Images stored in Parquet files, as Hugging Face does."""
+"""Images stored in Parquet files, as Hugging Face stores them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from polyanchor._errors import InputError
 from polyanchor._io import reading
 from polyanchor._optional import load
-from polyanchor.datasets.formats._tables import PARTS, encodable, encode_labels, measured_val, of_files, part_numbers
+from polyanchor.datasets.formats._tables import PARTS, encodable, encode_labels, of_files, part_numbers
 from polyanchor.datasets.images import ImageBytes
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.splits import SourceItems
@@ -27,21 +27,21 @@ def read(place: Path, *, allow_partial: bool = False) -> SourceItems:
 
     The image column is called ``image`` or ``img`` and holds encoded bytes, bare or as the Hugging Face pair
     ``{bytes, path}``, or paths of image files, absolute or relative to the Parquet file's own folder; the label column
-    is called ``label``, ``labels`` or ``fine_label`` and holds integers or texts. Names of columns may be in any case.
-    A column ``split``, or files of more than one part, make the split: ``train-...``, ``validation-...``,
-    ``test-...``, ``query-...`` and ``gallery-...``, in any case, or files in folders of these names. Files may differ
-    in the order of their columns, the width of their integers and in columns that are not read. Class names come from
-    the Hugging Face metadata where there are any. The encoded images stay in Arrow memory.
+    is called ``label``, ``labels`` or ``fine_label`` and holds integers or texts. Column names may be in any case.
+    The split is a column ``split``, or files of more than one part: ``train-...``, ``validation-...``, ``test-...``,
+    ``query-...`` and ``gallery-...``, in any case, or files in folders of these names. Files may differ in the order of
+    their columns, the width of their integers and in columns that are not read. Class names come from the Hugging Face
+    metadata. The encoded images stay in Arrow memory.
 
     Args:
-        place: a file, or a folder that holds the files itself, in a sub-folder ``data``, or in a folder per part
-            (``train/0000.parquet``), perhaps below one for the configuration (``default/train/0000.parquet``).
+        place: a file, or a folder that holds the files itself, in a sub-folder ``data``, or in one folder per part
+            (``train/0000.parquet``), possibly below the configuration's (``default/train/0000.parquet``).
         allow_partial: leave out rows whose image file is missing; otherwise they are an error.
 
     Raises:
         FileNotFoundError: there is no such file, or no Parquet file in the folder.
-        ValueError: no image column, no label column, a label missing, below 0 or of another kind, no rows, an image
-            file missing, files that do not fit each other, or a damaged file.
+        ValueError: no image or label column, a label missing, below 0 or of another kind, no rows, an image file
+            missing, files that do not fit each other, or a damaged file.
     """
     name = f"parquet:{place}"
     files, notes = _parquet_files(place)
@@ -56,11 +56,12 @@ def read(place: Path, *, allow_partial: bool = False) -> SourceItems:
             words = table[split[0]].to_pylist()
         elif len({_part_of(file) for file in files}) > 1:  # one part alone, however many files, divides nothing
             words = [_part_of(file) for file, rows in zip(files, tables, strict=True) for _ in range(rows.num_rows)]
-        parts = part_numbers(words, what=name) if words else None
+        parts = None
         if words:
-            notes += measured_val(words)
+            parts, more = part_numbers(words, what=name)
+            notes += more
         if _holds_paths(table[image]):
-            labels, class_names = labels_of(table, label)
+            labels, class_names = _labels(table, label)
             root = place if place.is_dir() else place.parent
             paths = _paths(root, files, [rows[image] for rows in tables])
             encodable(paths, what=name)
@@ -72,30 +73,30 @@ def read(place: Path, *, allow_partial: bool = False) -> SourceItems:
     return SourceItems(name, items, None if parts is None else torch.tensor(parts, dtype=torch.int64), notes)
 
 
-def read_tables(files: Sequence[Path], wanted: Mapping[str, Sequence[str]], more: Sequence[str] = ()) -> list[Any]:
-    """The columns that are wanted, of each file as an Arrow table; encoded images are not copied.
+def read_tables(files: Sequence[Path], required: Mapping[str, Sequence[str]], more: Sequence[str] = ()) -> list[Any]:
+    """The required columns of each file as an Arrow table; encoded images are not copied.
 
     Args:
-        files: one or more, whose tables have the same columns of the same types in the same order afterwards.
-        wanted: what a column is, for messages -> the names it may have.
-        more: columns to read as well where a file has them.
+        files: one or more; their tables come out with equal columns, types and order.
+        required: description of a column, for messages -> the names it may have.
+        more: optional columns.
 
     Raises:
-        InputError: a file lacks a column, or holds another type than the first; begins with the file.
+        InputError: a file lacks a column, or differs in a type from the first; the message begins with the file.
     """
     parquet = load("pyarrow.parquet", "train")
     tables: list[Any] = []
     for file in files:
         with reading(f"parquet:{file}"):
-            there = parquet.read_schema(file).names
-            names = [find_column(there, known, what=f"parquet:{file}: {what}") for what, known in wanted.items()]
-            names += [name for name in there if name.casefold() in more]
+            columns = parquet.read_schema(file).names
+            names = [_find_column(columns, known, what=f"parquet:{file}: {what}") for what, known in required.items()]
+            names += [name for name in columns if name.casefold() in more]
             tables.append(_plain(parquet.read_table(file, columns=names, partitioning=None).select(names)))
             for ours, first in zip(tables[-1].schema, tables[0].schema, strict=False):
                 if ours.type != first.type:
                     raise InputError(
-                        f"its column {ours.name} holds {ours.type}, that of {files[0].name} {first.type}; write both "
-                        "alike"
+                        f"its column {ours.name} holds {ours.type}, that of {files[0].name} {first.type}; "
+                        "write both alike"
                     )
             if names != tables[0].column_names:
                 raise InputError(
@@ -109,13 +110,13 @@ def read_tables(files: Sequence[Path], wanted: Mapping[str, Sequence[str]], more
 
 
 def joined(tables: Sequence[Any]) -> Any:
-    """The rows of all tables as one, nothing copied; metadata are those of the first."""
-    said = tables[0].schema.metadata
-    return load("pyarrow", "train").concat_tables([table.replace_schema_metadata(said) for table in tables])
+    """All rows as one table, without a copy, with the metadata of the first."""
+    metadata = tables[0].schema.metadata
+    return load("pyarrow", "train").concat_tables([table.replace_schema_metadata(metadata) for table in tables])
 
 
 def _plain(table: Any) -> Any:
-    """The table with one type for what has several forms: integers, texts, encoded bytes and pairs of them."""
+    """The table with one type each for integers, texts and encoded bytes, also within pairs."""
     arrow, compute = load("pyarrow", "train"), load("pyarrow.compute", "train")
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -134,8 +135,9 @@ def _plain(table: Any) -> Any:
 
 
 def _binary(column: Any) -> Any:
-    """Texts and bytes of whatever form in the plain one, or in the large one where it was large."""
-    types, arrow = load("pyarrow", "train").types, load("pyarrow", "train")
+    """Texts as ``string``, bytes as ``large_binary``; other columns unchanged."""
+    arrow = load("pyarrow", "train")
+    types = arrow.types
     if types.is_large_string(column.type) or types.is_string_view(column.type) or types.is_null(column.type):
         return column.cast(arrow.string())
     if types.is_binary(column.type) or types.is_binary_view(column.type) or types.is_fixed_size_binary(column.type):
@@ -143,13 +145,12 @@ def _binary(column: Any) -> Any:
     return column
 
 
-def find_column(there: Sequence[str], names: Sequence[str], *, what: str) -> str:
-    """The column that is called as the first of ``names`` that there is, in any case."""
-    for name in names:
-        for column in there:
-            if column.casefold() == name:
-                return column
-    raise InputError(f"{what} is missing: expected one called {' or '.join(names)}, got {', '.join(there)}")
+def _find_column(columns: Sequence[str], names: Sequence[str], *, what: str) -> str:
+    """The column with the first of ``names`` that occurs, in any case."""
+    column = next((column for name in names for column in columns if column.casefold() == name), None)
+    if column is None:
+        raise InputError(f"{what} is missing: expected one called {' or '.join(names)}, got {', '.join(columns)}")
+    return column
 
 
 def items_of(table: Any, image: str, label: str, *, name: str) -> Items:
@@ -163,12 +164,12 @@ def items_of(table: Any, image: str, label: str, *, name: str) -> Items:
         cells = compute.struct_field(cells, "bytes")
     if not arrow.types.is_large_binary(cells.type):
         raise InputError(f"the image column {image} must hold encoded bytes, or paths of files, got {cells.type}")
-    labels, class_names = labels_of(table, label)
+    labels, class_names = _labels(table, label)
     names = [path or f"{name}[{row}]" for row, path in enumerate(paths)]
     return Items(ImageBytes(cells, names), torch.tensor(labels, dtype=torch.int64), class_names)
 
 
-def labels_of(table: Any, label: str) -> tuple[list[int], dict[int, str]]:
+def _labels(table: Any, label: str) -> tuple[list[int], dict[int, str]]:
     """Class ids and class names of a label column."""
     if table[label].null_count:
         raise InputError(f"the label column {label} is empty in {table[label].null_count} rows; leave them out")
@@ -177,7 +178,7 @@ def labels_of(table: Any, label: str) -> tuple[list[int], dict[int, str]]:
 
 
 def _holds_paths(column: Any) -> bool:
-    """Whether images are paths of files: texts, or pairs of which none has bytes."""
+    """Whether the images are paths of files: texts, or pairs without bytes."""
     types, compute = load("pyarrow", "train").types, load("pyarrow.compute", "train")
     if not types.is_struct(column.type):
         return bool(types.is_string(column.type))
@@ -188,7 +189,7 @@ def _holds_paths(column: Any) -> bool:
 
 
 def _paths(root: Path, files: Sequence[Path], columns: Sequence[Any]) -> list[str]:
-    """Paths of images from ``root``, where each file's begin at the file's own folder."""
+    """Image paths relative to ``root``; in the files they are relative to the file's own folder."""
     types, compute = load("pyarrow", "train").types, load("pyarrow.compute", "train")
     paths: list[str] = []
     for file, column in zip(files, columns, strict=True):
@@ -201,18 +202,18 @@ def _paths(root: Path, files: Sequence[Path], columns: Sequence[Any]) -> list[st
 
 
 def _class_names(table: Any, label: str) -> dict[int, str]:
-    """Class names from the metadata that the Hugging Face library writes; none if they are not there."""
+    """Class names from the metadata of the Hugging Face library, if there are any."""
     try:
         features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {number: str(name) for number, name in enumerate(features[label]["names"])}
-    except (KeyError, TypeError, ValueError):  # another library's metadata, or none: names are a nicety
+    except (KeyError, TypeError, ValueError):  # another library's metadata, or none
         return {}
 
 
 def _parquet_files(place: Path) -> tuple[list[Path], tuple[str, ...]]:
     if place.is_file():
         return [place], ()
-    files = _here(place) or _here(place / "data") or _in_parts(place)
+    files = _directly_in(place) or _directly_in(place / "data") or _in_parts(place)
     if not files:
         raise FileNotFoundError(f"parquet:{place}: no such file, and no folder that holds .parquet files")
     if not any(_part_of(file) for file in files):
@@ -222,34 +223,35 @@ def _parquet_files(place: Path) -> tuple[list[Path], tuple[str, ...]]:
     return [file for file in files if _part_of(file)], notes
 
 
-def _here(folder: Path) -> list[Path]:
+def _directly_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".parquet" and file.is_file())
 
 
 def _in_parts(place: Path) -> list[Path]:
-    """The files in folders that are named for parts, which lie in ``place`` or in its one configuration."""
-    below = sorted(folder for folder in place.iterdir() if folder.is_dir()) if place.is_dir() else []
-    found = {at: [f for folder in sorted(at.iterdir()) if _word(folder.name) for f in _here(folder)] for at in below}
-    found = {at: files for at, files in found.items() if files}
-    files = [file for folder in below if _word(folder.name) for file in _here(folder)]
-    if not files and len(found) > 1:
-        names = ", ".join(at.name for at in found)
+    """The files in folders named for parts, in ``place`` or in its only configuration."""
+
+    def in_parts(folder: Path) -> list[Path]:
+        return [file for part in sorted(folder.iterdir()) if _word(part.name) for file in _directly_in(part)]
+
+    if not place.is_dir() or (files := in_parts(place)):
+        return files if place.is_dir() else []
+    configurations = {folder: in_parts(folder) for folder in sorted(place.iterdir()) if folder.is_dir()}
+    configurations = {folder: files for folder, files in configurations.items() if files}
+    if len(configurations) > 1:
+        names = ", ".join(folder.name for folder in configurations)
         raise InputError(f"parquet:{place} holds the configurations {names}; name one of these folders")
-    return files or [file for held in found.values() for file in held]
+    return next(iter(configurations.values()), [])
 
 
 def _part_of(file: Path) -> str | None:
-    """The word for a part that a file's name begins with, or that its folder is called.
-
-    ``train-00000-of-00002.parquet`` and ``train/0000.parquet`` -> ``train``
-    """
+    """Part of ``train-00000-of-00002.parquet`` or ``train/0000.parquet``, by its name or its folder's."""
     return _word(file.name) or (_word(file.parent.name) if file.stem.isdigit() else None)
 
 
 def _word(name: str) -> str | None:
-    """The word for a part that a name begins with; Hugging Face calls the beginning of a large one ``partial-train``.
+    """Part that a name begins with; Hugging Face calls the first rows of a large one ``partial-train``.
 
     Example:
         >>> _word("Validation-00000-of-00001.parquet"), _word("partial-train"), _word("trains.parquet")

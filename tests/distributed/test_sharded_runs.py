@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polyanchor.distributed import sharded_proxies
+from polyanchor.distributed.sharded_loss import ShardedMultiProxyAnchorLoss
 from polyanchor.runs.folder import RunFolder
+from polyanchor.training import callbacks
 from polyanchor.training.resume import CheckpointFiles
 from polyanchor.training.train import train
 from tests.compare import features
@@ -27,23 +28,24 @@ def at_call(number, function):
     """The function, in whose n-th call the process ends instead of doing it."""
     calls = []
 
-    def ended(*given, **options):
+    def ended(*args, **options):
         calls.append(0)
         if len(calls) == number:
             raise KeyboardInterrupt
-        return function(*given, **options)
+        return function(*args, **options)
 
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3, 4])
 @pytest.mark.parametrize("moment", ["before the proxies", "between proxies and file", "before the old ones go"])
 def test_ended_in_the_writing_it_goes_on_exactly(whole, tmp_path, monkeypatch, moment, number):
     vectors, want = whole
     home, name = {
-        "before the proxies": (sharded_proxies, "save"),
+        "before the proxies": (ShardedMultiProxyAnchorLoss, "save_shards"),
         "between proxies and file": (CheckpointFiles, "save_checkpoint"),
-        "before the old ones go": (sharded_proxies, "tidy"),
+        "before the old ones go": (callbacks, "remove_unused_shards"),
     }[moment]
     with monkeypatch.context() as patch:
         patch.setattr(home, name, at_call(number, getattr(home, name)))
@@ -53,8 +55,7 @@ def test_ended_in_the_writing_it_goes_on_exactly(whole, tmp_path, monkeypatch, m
     got = load_file(RunFolder(tmp_path / "run").model)
     assert all(torch.equal(got[name], tensor) for name, tensor in want.items())
     named = {
-        torch.load(file, weights_only=True)[sharded_proxies.KEY]
-        for file in (tmp_path / "run/checkpoints").glob("*.ckpt")
+        torch.load(file, weights_only=True)[callbacks.SHARDS] for file in (tmp_path / "run/checkpoints").glob("*.ckpt")
     }
     assert {folder.name for folder in Path(tmp_path / "run/checkpoints").glob("proxies-*")} == named
 
@@ -68,6 +69,7 @@ def test_proxies_of_a_checkpoint_that_are_gone_are_named(whole, tmp_path):
         train(features.config(vectors, "loss.proxy_sharding=class", "run.epochs=2"), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_classes_trains_on_one_device_and_goes_on_exactly(whole, tmp_path, monkeypatch):
     vectors, exact = whole
     of = features.config(vectors, *CHANGES, "loss.negative_sample_rate=0.5", "batches.classes_per_batch=2")

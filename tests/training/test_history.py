@@ -3,10 +3,11 @@
 import json
 import math
 
+import pytest
 import torch
 
 from polyanchor import MultiProxyAnchorLoss
-from polyanchor.runs.folder import turned, watched
+from polyanchor.training.callbacks import HISTORY_PROXIES, angles
 from polyanchor.training.stopping import Interrupted, StopRequest
 from polyanchor.training.train import train
 from tests.compare import features
@@ -16,12 +17,12 @@ def test_angles_are_those_of_a_rotation():
     degrees = torch.tensor([0.0, 1e-3, 30.0, 90.0, 179.0, 180.0], dtype=torch.float64)
     a = 3 * torch.eye(2, dtype=torch.float64)[[0] * 6]
     b = torch.stack([torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))], dim=1)
-    torch.testing.assert_close(turned(a, b), degrees)
+    torch.testing.assert_close(angles(a, b), degrees)
 
 
 def test_a_part_of_many_proxies_is_watched():
     loss = MultiProxyAnchorLoss(700, 4, proxies_per_class=5)
-    seen = watched(loss)
+    seen = loss.spaced_proxies(HISTORY_PROXIES)
     assert 500 < len(seen) <= 1_000
     rows = loss.proxies.detach().flatten(0, 1)
     assert torch.equal(seen, rows[:: math.ceil(3_500 / 1_000)])
@@ -31,6 +32,7 @@ def rows_of(folder):
     return json.loads((folder / "results.json").read_text())["epochs"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_has_the_rows_of_a_whole_one(tmp_path):
     path = features.write(tmp_path / "v.safetensors")
     config = features.config(path, "run.epochs=3", "optim.proxy_lr_mult=100", "data.train_share=0.9")
@@ -54,8 +56,8 @@ def test_an_interrupted_run_has_the_rows_of_a_whole_one(tmp_path):
 def test_fixed_lengths_stay_and_free_ones_do_not(tmp_path):
     path = features.write(tmp_path / "v.safetensors")
     lengths = {}
-    for kind in ("free", "fixed"):
-        train(features.config(path, f"optim.renormalize_proxies={kind}", "optim.proxy_lr_mult=300"), tmp_path / kind)
+    for kind, fixed in (("free", "false"), ("fixed", "true")):
+        train(features.config(path, f"optim.renormalize_proxies={fixed}", "optim.proxy_lr_mult=300"), tmp_path / kind)
         lengths[kind] = [row["proxy_length"] for row in rows_of(tmp_path / kind)]
     assert all(abs(length - 1) < 1e-5 for length in lengths["fixed"])
     assert abs(lengths["free"][-1] - 1) > 1e-3

@@ -1,1 +1,0 @@
-"""A run's vectors as files that other people's viewers open."""
