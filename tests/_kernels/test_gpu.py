@@ -40,6 +40,7 @@ print("as eager")
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_in_the_interpreter():
     pytest.importorskip("triton", reason="PyTorch brings it on Linux")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -169,6 +169,7 @@ def found():
     return on_ranks(3, everything)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_loss_and_gradients_are_those_of_one_process(found, case):
     errors = [rank[str(case)] for rank in found if str(case) in rank]

@@ -163,6 +163,7 @@ def found():
     return on_ranks(3, everything)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [named(*case) for case in CASES])
 def test_loss_and_gradients_are_those_of_one_process(found, name):
     values = [rank[name] for rank in found if name in rank]
