@@ -83,7 +83,9 @@ def instead_of(value: Any) -> dict[str, Any]:
     return {"two": torch.ones(2), "one": torch.tensor(1.0), "word": "3", "NaN": float("nan"), "i": 1j, "yes": True}
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR")
+@pytest.mark.filterwarnings(
+    "ignore:The PyTorch API of nested tensors", "ignore:Sparse CSR"
+)  # torch: made to be refused
 @pytest.mark.parametrize("call", CALLS)
 def test_every_argument_is_checked(subtests, call):
     function, arguments = CALLS[call]

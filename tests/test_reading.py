@@ -98,7 +98,7 @@ WORST = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # the libraries' own, of files damaged on purpose
 def test_whatever_damage_an_input_has_is_said_as_bad_input(tmp_path):
     """Seeded, so that it is the same each time; a file that still reads is fine."""
     for file, source in written(tmp_path).items():

@@ -41,3 +41,14 @@ def write_photos(folder):
             pixels = np.clip(colour + rng.normal(0, 25, (16, 16, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"class{number}" / f"{image}.png")
     return folder
+
+
+def with_gallery(photos):
+    """Move the folders of ``photos``: classes 0 to 3 train; of 4 and 5 four images are queries and four the gallery."""
+    for part, numbers in {"train": range(4), "query": (4, 5), "gallery": (4, 5)}.items():
+        for number in numbers:
+            (photos / part / f"c{number}").mkdir(parents=True)
+            for image in range(4) if part == "query" else range(4, 8) if part == "gallery" else range(8):
+                (photos / f"class{number}" / f"{image}.png").rename(photos / part / f"c{number}" / f"{image}.png")
+    for number in range(6):
+        (photos / f"class{number}").rmdir()

@@ -93,7 +93,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # a power failure may undo the renaming, and then the previous file is there
         unfinished.replace(path)
         remove_unfinished(path.parent, path.name)
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C too: nothing unfinished stays
         unfinished.unlink(missing_ok=True)
         reason = no_room(error)
         if reason is None:

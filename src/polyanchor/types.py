@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from polyanchor._errors import InputError
 
+if TYPE_CHECKING:  # the command line reads the choices below before it needs torch
+    from torch import Tensor
+
 Anchor = Literal["class", "data", "mixed"]
 Pooling = Literal["softmax", "max", "logsumexp"]
+BaselineName = Literal[
+    "proxy-nca",
+    "normsoftmax",
+    "softtriple",
+    "arcface",
+    "subcenter-arcface",
+    "proxy-anchor",
+    "multi-similarity",
+    "supcon",
+    "triplet",
+    "contrastive",
+]
 Announce = Callable[[str], None]  # receives a line about the current work
 
 

@@ -172,7 +172,7 @@ def test_an_empty_index_and_more_hits_than_items(place, said):
     assert "a check needs 2 or more" in said("index", "check", "two.index", code=2)
 
 
-@pytest.mark.filterwarnings("ignore:Local mode performs exact")
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")  # no server here
 def test_the_same_commands_on_a_server(place, said, monkeypatch):
     client = load("qdrant_client", "qdrant").QdrantClient(":memory:")
     asked = []

@@ -89,7 +89,7 @@ BROKEN |= {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of metadata broken on purpose
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_metadata_never_cost_an_image(subtests, tmp_path, form):
     truth = PIXELS if form != "JPEG" else np.asarray(Image.open(io.BytesIO(JPEG)))

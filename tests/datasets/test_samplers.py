@@ -265,7 +265,7 @@ def steps(first, last, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # lightning advises on workers and checkpoints
 def test_lightning_goes_through_the_epochs_and_resumes_in_the_right_one(tmp_path):
     pytest.importorskip("lightning", reason="extra: train")
     assert fitted(3, save=tmp_path / "last.ckpt") == steps(0, 3)

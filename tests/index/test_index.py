@@ -99,7 +99,7 @@ def test_an_embedder_from_no_folder_has_to_be_given_again(tmp_path):
         Index.open(tmp_path / "vectors").add(["a.jpg"])
 
 
-@pytest.mark.filterwarnings("ignore:Local mode performs exact")
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")  # no server here
 def test_on_a_server(tmp_path):
     client = load("qdrant_client", "qdrant").QdrantClient(":memory:")
     for store, place in ((client, "photos"), ("", tmp_path / "index")):

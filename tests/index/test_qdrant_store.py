@@ -10,7 +10,7 @@ from polyanchor.index.qdrant_store import QdrantStore, connect, id_of
 from polyanchor.index.types import About, Entries
 from tests.index.vectors import entries, unit
 
-pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")  # no server here
 
 
 @pytest.fixture

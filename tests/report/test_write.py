@@ -11,7 +11,7 @@ from polyanchor.config.loading import load_config
 from polyanchor.report.data import open_run, seen
 from polyanchor.report.write import chosen_classes, write_report
 from polyanchor.training.train import train
-from tests.tiny_runs import config
+from tests.tiny_runs import config, with_gallery
 
 
 def test_what_it_says(written, run):
@@ -147,13 +147,7 @@ def test_queries_without_a_match_are_counted(tmp_path):
 
 
 def test_a_gallery_of_its_own(photos, tmp_path):
-    for part, numbers in {"train": range(4), "query": (4, 5), "gallery": (4, 5)}.items():
-        for number in numbers:
-            (photos / part / f"c{number}").mkdir(parents=True)
-            for image in range(4) if part == "query" else range(4, 8) if part == "gallery" else range(8):
-                (photos / f"class{number}" / f"{image}.png").rename(photos / part / f"c{number}" / f"{image}.png")
-    for number in range(6):
-        (photos / f"class{number}").rmdir()
+    with_gallery(photos)
     train(config(photos, "run.epochs=1", "data.train_share=0.5"), tmp_path / "run")
     found = write_report(tmp_path / "run", tmp_path / "r.html", queries=2, tsne=False)
     page = (tmp_path / "r.html").read_text()

@@ -6,7 +6,7 @@ import torch
 from polyanchor.runs.embed_parts import open_rows
 from polyanchor.runs.folder import RunFolder
 from polyanchor.training.train import train
-from tests.tiny_runs import config
+from tests.tiny_runs import config, with_gallery
 
 
 def test_a_part_alone(run):
@@ -32,13 +32,7 @@ def test_bad_images_are_left_out_and_rows_stay_together(run, photos):
 
 def test_queries_are_searched_in_the_gallery(photos, tmp_path):
     """The numbers are those that the run measured, whether the gallery is asked for or not."""
-    for part, numbers in {"train": range(4), "query": (4, 5), "gallery": (4, 5)}.items():
-        for number in numbers:
-            (photos / part / f"c{number}").mkdir(parents=True)
-            for image in range(4) if part == "query" else range(4, 8) if part == "gallery" else range(8):
-                (photos / f"class{number}" / f"{image}.png").rename(photos / part / f"c{number}" / f"{image}.png")
-    for number in range(6):
-        (photos / f"class{number}").rmdir()
+    with_gallery(photos)
     train(config(photos, "run.epochs=1", "data.train_share=0.5"), tmp_path / "run")
     true = RunFolder(tmp_path / "run").read_per_query()["ndcg@8"]
     for part in "test", "all":

@@ -45,7 +45,7 @@ def test_csv_and_tensorboard_have_configuration_and_final_measures(photos, tmp_p
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, which mlflow asks in its old words
 def test_mlflow_goes_on_in_the_same_run(photos, tmp_path):
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="extra: loggers")
     report = interrupted_and_resumed(photos, tmp_path / "run", "mlflow")
     logs = tmp_path / "run" / "logs"
     client = mlflow.MlflowClient(f"sqlite:///{logs / 'mlflow' / 'mlflow.db'}")
@@ -62,7 +62,7 @@ def test_mlflow_goes_on_in_the_same_run(photos, tmp_path):
 
 @pytest.mark.slow
 def test_wandb_goes_on_in_the_same_run_and_stays_in_the_folder(photos, tmp_path):
-    wandb = pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb", reason="extra: loggers")
     report = interrupted_and_resumed(photos, tmp_path / "run", "wandb")
     assert wandb.run is None  # the next run of this process is another one
     place = tmp_path / "run" / "logs" / "wandb"
@@ -113,7 +113,7 @@ def test_a_logger_that_is_not_installed_is_one_line_before_anything_is_done(phot
 
 
 def test_a_failed_run_leaves_no_open_one(photos, tmp_path):
-    wandb = pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb", reason="extra: loggers")
     for path in photos.rglob("*.png"):
         path.write_bytes(b"not yet downloaded")
     with pytest.raises(ValueError, match="png"):

@@ -39,6 +39,7 @@ ROOT: TypeAlias = Annotated[
 PARTIAL: TypeAlias = Annotated[
     bool, typer.Option("--allow-partial", help="Accept a copy of a data set that is not complete.")
 ]
+RUN: TypeAlias = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")]
 JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SEARCH_EFFORT: TypeAlias = Annotated[
     int | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyanchor.cli._common import JSON, ON_BAD, changes_of, note, print_json, print_notes, print_table
+from polyanchor.cli._common import JSON, ON_BAD, RUN, changes_of, note, print_json, print_notes, print_table
 from polyanchor.cli._flags import ConfigCommand
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ OTHERS = {
 
 def gradients(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
+    run: RUN,
     out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="RUN/analysis/gradients")] = None,
     over_training: Annotated[
         bool, typer.Option("--over-training", help="Train the configuration again and measure after every epoch.")
@@ -186,7 +186,7 @@ MEANS = {
 
 def proxies(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
+    run: RUN,
     out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="RUN/analysis/proxies")] = None,
     split: Annotated[str, typer.Option(help="train or test: items of the classes that trained.")] = "train",
     classes: Annotated[

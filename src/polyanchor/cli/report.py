@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from polyanchor.cli._common import JSON, ON_BAD, changes_of, note, print_json
+from polyanchor.cli._common import JSON, ON_BAD, RUN, changes_of, note, print_json
 
 
 def report(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder.")],
+    run: RUN,
     out: Annotated[Path | None, typer.Option(help="File to write.", show_default="RUN/report.html")] = None,
     split: Annotated[str, typer.Option(help="Whose items are the queries: test, validation or train.")] = "test",
     classes: Annotated[

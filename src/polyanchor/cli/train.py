@@ -10,6 +10,7 @@ import typer
 from polyanchor._errors import InputError
 from polyanchor.cli._common import CONFIG, JSON, ON_BAD, note, print_run, require_images, silent
 from polyanchor.cli._flags import require_no_toml, settings_of
+from polyanchor.types import Anchor, BaselineName
 
 SOURCE: TypeAlias = Annotated[
     str | None,
@@ -19,21 +20,7 @@ SOURCE: TypeAlias = Annotated[
         show_default="digits",
     ),
 ]
-LOSS = Literal[
-    "class",
-    "data",
-    "mixed",
-    "proxy-nca",
-    "normsoftmax",
-    "softtriple",
-    "arcface",
-    "subcenter-arcface",
-    "proxy-anchor",
-    "multi-similarity",
-    "supcon",
-    "triplet",
-    "contrastive",
-]
+LOSS = Literal[Anchor, BaselineName]
 
 
 def train(

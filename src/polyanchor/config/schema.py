@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polyanchor._errors import InputError, nearest
 from polyanchor.datasets.spec import MAX_PIXELS
+from polyanchor.types import Anchor, Pooling
 
 Above0 = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 AtLeast0 = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
@@ -56,7 +57,7 @@ class MultiProxyAnchor(Section):
 
     name: Literal["multi-proxy-anchor"] = "multi-proxy-anchor"
     """The family of this package; all other names are pytorch-metric-learning's."""
-    anchor: Literal["class", "data", "mixed"] = "class"
+    anchor: Anchor = "class"
     """Member of the Multi Proxy Anchor family."""
     proxies_per_class: Count = 10
     """Local centres of a class, K."""
@@ -66,7 +67,7 @@ class MultiProxyAnchor(Section):
     """Margin, in cosine units."""
     gamma: Above0 = 0.1
     """Width of the soft assignment to local centres, in cosine units."""
-    pooling: Literal["softmax", "max", "logsumexp"] = "softmax"
+    pooling: Pooling = "softmax"
     """How a class's local centres become one similarity."""
     init: Literal["fixed", "kaiming"] = "fixed"
     """Length 1 for every proxy, or the published initialisation."""

@@ -240,7 +240,7 @@ def collected(inputs: Iterable[Given] | Given | Tensor) -> list[Given] | Tensor:
     if isinstance(inputs, load("numpy", "train").ndarray):
         return _of_array(inputs)
     if isinstance(inputs, _kinds()):
-        return [inputs]  # type: ignore[list-item]
+        return [inputs]  # type: ignore[list-item]  # _kinds() is known at run time alone
     if not isinstance(inputs, Iterable):
         raise InputTypeError(f"inputs must be images (paths, PIL images, bytes, arrays), got {type(inputs).__name__}")
     return list(inputs)  # MixedImages checks each

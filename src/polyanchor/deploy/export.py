@@ -170,7 +170,7 @@ def _folder(embedder: Embedder, out: Path) -> Exported:
     try:
         again = graph_of(Embedder.from_pretrained(out)).module.requires_grad_(False)
         compared = _compared(graph, ("Embedder.from_pretrained", again), out)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: a folder is whole or not there
         shutil.rmtree(out)
         raise
     about = {key: value for key, value in graph.describe().items() if key not in ("input", "before", "inside")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +17,7 @@ from polyanchor import _check
 from polyanchor._optional import load
 from polyanchor.functional import unit_rows
 from polyanchor.losses.base import EmbeddingLoss
-
-BaselineName = Literal[
-    "proxy-nca",
-    "normsoftmax",
-    "softtriple",
-    "arcface",
-    "subcenter-arcface",
-    "proxy-anchor",
-    "multi-similarity",
-    "supcon",
-    "triplet",
-    "contrastive",
-]
+from polyanchor.types import BaselineName as BaselineName
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def _from_timm(
             f"the weights of {backbone} could not be fetched from the hub ({error}); without a network, give "
             "model.weights a local file"
         ) from error
-    except Exception as error:
+    except Exception as error:  # each family refuses a size in its own way
         if image_size is not None and options and not _takes(backbone, image_size):
             raise _size_error(backbone, image_size, error) from error
         raise
@@ -234,7 +234,7 @@ def _takes(backbone: str, size: int) -> bool:
     try:
         with torch.device("meta"):
             _try(load("timm", "train").create_model(backbone, **_sized(backbone, size)).eval(), size)
-    except Exception:
+    except Exception:  # whatever it is, the size does not work
         return False
     return True
 

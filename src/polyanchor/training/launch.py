@@ -101,7 +101,7 @@ def on_devices(
         supervisor = _Supervisor(started.processes, [receiver for receiver, _ in pipes], announce)
         try:
             supervisor.join(stop)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no rank outlives this process
             for process in started.processes:
                 process.kill()
             raise
@@ -274,7 +274,7 @@ def process_group(config: Config) -> Iterator[Ranks]:
             raise InputError(_other_count(config, dist.get_world_size()))
         with ranks_of_group() as ranks:
             yield ranks
-    except Exception as error:
+    except Exception as error:  # of any kind: it is told apart here, and raised
         lost = isinstance(error, RuntimeError) and _CONNECTION_LOST.search(str(error)) is not None
         raised = LostRankError("another process of this run has ended, and this one waited for it") if lost else error
         if own and size > 1:
@@ -365,7 +365,7 @@ def rank_zero_speaks() -> Iterator[bool]:
     first = launched is None or launched.rank == 0
     try:
         yield first
-    except Exception as error:
+    except Exception as error:  # marked and raised as it is
         if not hasattr(error, "heard"):
             error.heard = first  # type: ignore[attr-defined]  # a mark on any error
         raise

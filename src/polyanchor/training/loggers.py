@@ -94,7 +94,7 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
     """Close the loggers at the end of the block, with the status of the block."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too
         close(loggers, "failed")
         raise
     close(loggers, "success")

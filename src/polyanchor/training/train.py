@@ -270,7 +270,7 @@ def _fit(
         try:
             trainer = make_trainer(config, loggers, used, ranks)
             trainer.fit(learner, loader, ckpt_path=checkpoint, weights_only=True)
-        except BaseException:
+        except BaseException:  # Ctrl-C too
             close(loggers, "failed")
             raise
 
