@@ -52,7 +52,7 @@ def many_or_one(request, monkeypatch):
         POOLINGS,
         (1, 2, 3),
         [(11, 7), (5, 23), (40, 13), (1, 3), (4, 1), (1, 1)],
-        (32.0, 1000.0),
+        (8.0, 32.0, 1000.0),
         BLOCKS,
         strength=3,
     ),

@@ -89,6 +89,9 @@ BROKEN |= {
 }
 
 
+assert all(name.startswith(("PNG", "JPEG", "WEBP")) for name in BROKEN)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of metadata broken on purpose
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_metadata_never_cost_an_image(subtests, tmp_path, form):

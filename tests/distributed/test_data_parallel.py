@@ -173,7 +173,7 @@ def found():
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_loss_and_gradients_are_those_of_one_process(found, case):
     errors = [rank[str(case)] for rank in found if str(case) in rank]
-    assert len(errors) == case[0]
+    assert len(errors) == case[0] and all(set(by_wrapping) == set(WRAPPED) for by_wrapping in errors)
     assert all(error < 1e-10 for by_wrapping in errors for error in by_wrapping.values()), errors
 
 

@@ -41,3 +41,9 @@ def test_classes_are_drawn_in_the_order_of_their_values():
     (trace,) = class_figure(classes, 8)["data"]
     assert (list(trace["y"]), list(trace["text"]), list(trace["customdata"])) == ([0.1, 0.9], ["c", "a"], [2, 0])
     assert class_figure([{"name": "trained"}], 8) is None
+
+
+def test_the_name_of_a_class_is_text_and_no_html():
+    figure = class_figure([{"name": "<b>a</b> & c", "ndcg": 0.5}], 8)
+    assert figure["data"][0]["text"] == ["&lt;b&gt;a&lt;/b&gt; &amp; c"]
+    assert figure["layout"]["xaxis"]["ticktext"] == ["&lt;b&gt;a&lt;/b&gt; &amp; c"]

@@ -39,6 +39,11 @@ def test_the_paired_test_is_the_one_sample_test_of_the_differences():
     assert paired_t(b, a).difference.mean == -found.difference.mean
 
 
+def test_runs_that_agree_to_the_bit_have_no_width():
+    interval = mean_interval([0.7] * 7)
+    assert interval.low == interval.mean == interval.high == 0.7
+
+
 def test_methods_that_agree_to_the_bit_do_not_differ():
     assert paired_t([0.5, 0.6], [0.5, 0.6]).p == 1.0
     assert math.isnan(paired_t([0.75, 0.5], [0.5, 0.25]).p)  # the same step twice: no spread to compare it with

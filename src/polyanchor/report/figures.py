@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import torch
@@ -156,14 +157,17 @@ def class_figure(classes: Sequence[Mapping[str, Any]], k: int) -> dict[str, Any]
         return None
     values, places, names = map(list, zip(*ranked, strict=True))
     ranks = list(range(1, 1 + len(ranked)))
-    short = [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…" for name in names]
+    # plotly reads texts as HTML of its own
+    short = [
+        escape(name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…", quote=False) for name in names
+    ]
     named = {"tickvals": ranks, "ticktext": short}
     trace = {
         "type": "scattergl" if len(ranked) > _WEBGL else "scatter",
         "mode": "markers",
         "x": ranks,
         "y": values,
-        "text": names,
+        "text": [escape(name, quote=False) for name in names],
         "customdata": places,
         "marker": {"size": 4 if len(ranked) > 300 else 8},
         "hovertemplate": f"%{{text}}<br>nDCG@{k} %{{y:.3f}}<extra></extra>",

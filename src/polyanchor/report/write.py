@@ -39,7 +39,7 @@ def render(content: Mapping[str, Any], sprites: Sprites | None = None) -> str:
         content: for the template; ``figures`` is for its script.
         sprites: thumbnails of the map's items in order; the proxies, which have none, come last.
     """
-    jinja = load("jinja2", "report")
+    jinja = load("jinja2", "train")
     environment = jinja.Environment(
         loader=jinja.FileSystemLoader(_ASSETS),
         autoescape=True,
@@ -183,7 +183,7 @@ def write_report(
     out = user_path(out)
     if out.is_dir():
         raise IsADirectoryError(f"--out must be a file, got the folder {out}; take {out / 'report.html'}")
-    load("plotly.offline", "report"), load("jinja2", "report")  # an error before the work
+    load("plotly.offline", "report"), load("jinja2", "train")  # an error before the work
     data = open_run(run, split=split, settings=settings, training=bool(shown_centres or classes))
     chosen = chosen_classes(data, classes)
     if centres and data.proxies is None:

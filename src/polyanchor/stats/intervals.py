@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,8 +83,9 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    stats = load("scipy.stats", "train")  # its ttest_1samp warns of values that are all the same
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values))
+    # scipy's ttest_1samp warns of values that are all the same, and its sem rounds their spread up from 0
+    width = load("scipy.stats", "train").t.ppf((1 + confidence) / 2, n - 1)
+    half = float(width) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n)
 
 

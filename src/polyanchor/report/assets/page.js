@@ -29,7 +29,13 @@ async function loadPlotly() {
   if (!window.Plotly) throw new Error("plotly.js did not start");
 }
 
-const hasWebGL = Boolean(document.createElement("canvas").getContext("webgl"));
+const hasWebGL = (() => {
+  try {
+    return Boolean(document.createElement("canvas").getContext("webgl"));
+  } catch {
+    return false; // some browsers forbid canvases by an exception
+  }
+})();
 const look = () => D.templates[state.dark ? "dark" : "light"];
 
 function plot(target, figure, config = {}) {
