@@ -20,9 +20,6 @@ from zipfile import BadZipFile
 from polyanchor._errors import InputError
 from polyanchor._optional import load
 
-if TYPE_CHECKING:
-    from torch import Tensor  # paths and texts are read without it
-
 if TYPE_CHECKING:  # the command line reads paths before it needs torch
     from torch import Tensor
 

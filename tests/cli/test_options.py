@@ -289,7 +289,7 @@ INAPPLICABLE = [  # a command, and the option that cannot apply to what it is gi
     (["analyze", "gradients", "{}/run"], ["--loss.anchor", "data"]),
     (["report", "{}/run"], ON_VECTORS),
     (["report", "{}/none"], ["--centres", "2"]),
-    (["report", "{}/run", "--class", "0"], ["--centres", "2"]),
+    (["report", "{}/run", "--class", "2"], ["--centres", "2"]),
     (["report", "{}/run"], ["--class", "nonsense"]),
     (["report", "{}/run"], ["--split", "gallery"]),
     (["report", "{}/run"], ["--loss.anchor", "data"]),

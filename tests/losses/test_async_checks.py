@@ -88,7 +88,7 @@ def test_nothing_is_looked_at_while_a_cuda_graph_is_captured(monkeypatch):
         return made[-1]
 
     loss = MultiProxyAnchorLoss(5, 3)
-    loss._deferred = checks = AsyncChecks(ticket)
+    loss._checks = checks = AsyncChecks(ticket)
     checks.enqueue(torch.ones(2, 3), torch.tensor([0, 7]), 5, torch.zeros(()))
     made[0].done = True
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)

@@ -42,4 +42,5 @@ def test_the_same_names_with_other_contents(folder):
     assert not check_resume(folder, accepting, SPLIT)
     assert not check_resume(folder, load_config(), {**SPLIT, "contents": "other"}, trained=False)
     write_json(folder.split, {key: value for key, value in SPLIT.items() if key != "contents"})
-    check_resume(folder, load_config(), SPLIT)  # begun by a former version
+    with pytest.raises(ValueError, match=r"split.json.*contents"):
+        check_resume(folder, load_config(), SPLIT)

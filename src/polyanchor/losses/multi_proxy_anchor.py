@@ -99,7 +99,7 @@ class MultiProxyAnchorLoss(EmbeddingLoss):
         self.anchor, self.alpha, self.delta, self.gamma = anchor, alpha, delta, gamma
         self.pooling, self.init, self.impl, self.center_reg = pooling, init, impl, center_reg
         self.proxies = nn.Parameter(torch.empty(num_classes, proxies_per_class, embedding_dim, dtype=torch.float32))
-        self._deferred = AsyncChecks()
+        self._checks = AsyncChecks()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -109,7 +109,7 @@ class MultiProxyAnchorLoss(EmbeddingLoss):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """``(B, D)`` embeddings of any length and ``(B,)`` integer labels -> ``()`` loss."""
-        self._deferred.poll()
+        self._checks.poll()
         loss = multi_proxy_anchor_loss(
             embeddings,
             self.proxies,
@@ -125,12 +125,12 @@ class MultiProxyAnchorLoss(EmbeddingLoss):
             penalty = self.center_reg * center_regularizer(self.proxies)
             loss = loss + penalty.where(loss.isfinite(), 0)  # an unusable batch gives the proxies no gradient at all
         if embeddings.device.type != "cpu":
-            self._deferred.enqueue(embeddings, labels, len(self.proxies), loss)
+            self._checks.enqueue(embeddings, labels, len(self.proxies), loss)
         return loss
 
     def check(self) -> None:
         """Wait for the device and raise what is wrong with any batch so far; costs a synchronisation."""
-        self._deferred.poll(wait=True)
+        self._checks.poll(wait=True)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MultiProxyAnchorLoss:
         # model.half() on a module that holds this one must not round the proxies: they follow the device alone.

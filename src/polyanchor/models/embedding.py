@@ -19,8 +19,7 @@ from polyanchor._io import user_path
 from polyanchor._optional import load
 from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception
-from polyanchor.models import weights as hub
-from polyanchor.models.weights import load_weights
+from polyanchor.models.weights import at_once, load_weights
 
 ModelPooling = Literal["auto", "own", "avg", "max", "avg+max"]
 _TIMM_POOLING = {"avg": "avg", "max": "max", "avg+max": "avgmax"}
@@ -173,7 +172,7 @@ def _from_timm(
     except RuntimeError as error:  # an unknown tag of pretrained weights
         raise InputError(f"{backbone}: {error}") from error
     try:
-        with hub.at_once() if weights == "hub" else nullcontext():
+        with at_once() if weights == "hub" else nullcontext():
             network: Any = timm.create_model(backbone, pretrained=weights == "hub", **options)
     except OSError as error:
         raise ConnectionError(

@@ -23,6 +23,8 @@ from polyanchor.runs.load import PARTS, Trained, all_of, items_by_part, open_tra
 from polyanchor.types import Embeddings
 from polyanchor.viz.sheets import thumbnails
 
+_GROUP = 1_000  # rows in memory at once, with their thumbnails
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -107,9 +109,6 @@ def _embed(trained: Trained, name: str, items: Items) -> tuple[Rows, tuple[str, 
     options = embed_options(trained.config, trained.model.statistics)
     embeddings, skipped = embed(trained.model.to(device_of(trained.config)), items, description=name, **options)
     return Rows(name, items.without(skipped), embeddings, None), skipped
-
-
-_GROUP = 1_000  # rows in memory at once, with their thumbnails
 
 
 def write_parquet(rows: Sequence[Rows], file: Path, *, k: int) -> None:

@@ -136,6 +136,10 @@ class RunFolder:
 
     def load_model(self) -> EmbeddingModel:
         """The model of a finished run, in evaluation mode, on the CPU."""
+        return self.read_model()[0]
+
+    def read_model(self) -> tuple[EmbeddingModel, dict[str, Tensor]]:
+        """:meth:`load_model`, and all tensors of its file: those of the loss and the class ids too."""
         config = self.read_config()
         self._require(self.model)
         state = read_state(self.model)
@@ -155,7 +159,7 @@ class RunFolder:
                 f"{self.model} does not fit the run's {self.config.name}: it gives {model.head.out_features} "
                 f"dimensions, and model.embedding_dim is {config.model.embedding_dim}"
             )
-        return model
+        return model, state
 
     def _require(self, file: Path) -> None:
         if not file.is_file():
@@ -274,9 +278,9 @@ class SplitWritten(Written):
 
     train_classes: list[int]
     validation_classes: list[int]
-    fingerprint: str = ""  # earlier versions wrote none
+    fingerprint: str
+    contents: str
     source: str = ""
-    contents: str = ""
     test_classes: list[int] = []
     class_names: dict[str, str] = {}
     test_class_names: dict[str, str] = {}

@@ -31,7 +31,6 @@ from polyanchor.datasets.items import Items
 from polyanchor.datasets.sources import open_items
 from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.models.embedding import EmbeddingModel, require_size
-from polyanchor.models.weights import read_state
 from polyanchor.runs.embed import embed
 from polyanchor.runs.evaluate import evaluate_embeddings, evaluate_items
 from polyanchor.runs.folder import RunFolder
@@ -71,9 +70,8 @@ def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
         FileNotFoundError: no run, or one that is not finished.
         ValueError: a setting changes what was trained.
     """
-    config, model = _open(run, settings, ("data", "images", "batches", "run"))
+    config, model, state = _open(run, settings, ("data", "images", "batches", "run"))
     folder = RunFolder(run)
-    state = read_state(folder.model)
     classes = state.get("classes", torch.empty(0))
     if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
         raise InputError(f"{folder.model} is not what a run writes: it holds no class ids under the name classes")
@@ -101,7 +99,7 @@ def evaluate_run(
         k: cut-offs; those of the run if empty.
     """
     split = own_split(split, data)
-    config, model = _open(run, settings)
+    config, model, _ = _open(run, settings)
     gallery: Items | None = None
     notes: tuple[str, ...]
     if data:
@@ -192,7 +190,7 @@ def embed_run(
         raise InputError(f"--out must end in .safetensors, or in .parquet for a table with thumbnails, got {out}")
     split = own_split(split, data)
     if run is not None and run.is_dir():
-        config, model = _open(run, settings)
+        config, model, _ = _open(run, settings)
     else:
         config, model = _untrained(run, settings, features=features)
         if not config.model.weights:
@@ -260,8 +258,8 @@ def _write(embeddings: Embeddings, out: Path, parts: torch.Tensor | None) -> Non
 
 def _open(
     run: Path, settings: tuple[str, ...], sections: tuple[str, ...] = ("data", "images", "run")
-) -> tuple[Config, EmbeddingModel]:
-    """Configuration and model of a finished run, on the CPU; ``settings`` may change ``sections`` alone."""
+) -> tuple[Config, EmbeddingModel, dict[str, Tensor]]:
+    """Configuration, model and tensors of a finished run, on the CPU; ``settings`` may change ``sections`` alone."""
     for setting in settings:
         if setting.partition(".")[0] not in sections:
             names = f"{', '.join(sections[:-1])} and {sections[-1]}"
@@ -270,9 +268,9 @@ def _open(
     config = usable_here(folder.read_config(settings), settings)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    model = folder.load_model()
+    model, state = folder.read_model()
     require_size(model, config.model.backbone, config.images.size)
-    return config, model
+    return config, model, state
 
 
 def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from polyanchor import _optional as _extras
 from polyanchor._io import replacing
+from polyanchor._optional import load
 from polyanchor.config.schema import Config
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def require_loggers(config: Config) -> None:
     """
     for name in config.run.loggers:
         for package in _NEEDED.get(name, ()):
-            _extras.load(package, "loggers")
+            load(package, "loggers")
 
 
 def make_loggers(config: Config, run: Path) -> list[Logger]:
@@ -81,7 +81,7 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: Image, *, step: i
     """Log a picture to the loggers that take images."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            pixels = _extras.load("numpy", "train").asarray(picture)
+            pixels = load("numpy", "train").asarray(picture)
             logger.experiment.add_image(name, pixels, step, dataformats="HWC")
         elif isinstance(logger, WandbLogger):
             logger.log_image(name, [picture], step)
@@ -106,11 +106,11 @@ def close(loggers: Sequence[Logger], status: str) -> None:
         logger.finalize(status)
         if isinstance(logger, WandbLogger):
             # or the next run of this process would go on in this one
-            _extras.load("wandb", "loggers").finish(exit_code=0 if status == "success" else 1)
+            load("wandb", "loggers").finish(exit_code=0 if status == "success" else 1)
 
 
 def _wandb(logs: Path, name: str) -> Logger:
-    wandb = _extras.load("wandb", "loggers")
+    wandb = load("wandb", "loggers")
     run_id = logs / "wandb" / "run-id"
     if not run_id.is_file():
         run_id.parent.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,7 @@ class Learner(LightningModule):
         self.batch_items = batch_items
         self.steps_per_epoch, self.validate = steps_per_epoch, validate
         self.ranks = ranks or Ranks()
-        self._empty_step = False  # no rank has an item
+        self.empty_step = False  # no rank has an item
         self.register_buffer("classes", classes)
         if loss.mesh is not None:  # each rank has other proxies, and their whole gradient
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, ["loss.proxies"])
@@ -73,11 +73,11 @@ class Learner(LightningModule):
         """``batch`` -> ``()`` loss of all ranks; None, which skips the step, if every image was skipped."""
         self.skipped.update(batch.skipped)
         count = self._items_of_all(batch)
-        self._empty_step = count == 0
+        self.empty_step = count == 0
         if count == 0 and self.ranks.size == 1:
             return None
         embeddings = self._embed(batch.inputs) if len(batch.labels) else self._embed_nothing()
-        if self._empty_step:  # DistributedDataParallel needs a backward pass all the same
+        if self.empty_step:  # DistributedDataParallel needs a backward pass all the same
             return embeddings.sum()
         numbers = torch.searchsorted(self.classes, batch.labels)
         loss: Tensor
@@ -114,7 +114,7 @@ class Learner(LightningModule):
 
     def on_after_backward(self) -> None:
         """Without gradients, a step without items changes nothing, weight decay and moments included."""
-        if self._empty_step:
+        if self.empty_step:
             self.zero_grad(set_to_none=True)
 
     def on_train_start(self) -> None:

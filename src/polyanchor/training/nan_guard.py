@@ -70,9 +70,9 @@ class FiniteSteps(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
-        loss = cast(Learner, pl_module).loss
-        if loss.gradients(optimizer):  # a step without items has none, on all ranks
-            self._watch("a gradient", loss.gradient_norm(optimizer, float("inf")).isfinite())
+        learner = cast(Learner, pl_module)
+        if not learner.empty_step:  # which has no gradients, on all ranks
+            self._watch("a gradient", learner.loss.gradient_norm(optimizer, float("inf")).isfinite())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check()

@@ -65,7 +65,7 @@ def check_resume(folder: RunFolder, config: Config, split: dict[str, Any], *, tr
             f"the items of {split['source']} are not those that {folder.path} was begun with (names, labels or "
             "held-out classes differ); put the data back as it was, or begin a new run"
         )
-    if not trained or then.get("contents", split["contents"]) == split["contents"]:  # earlier versions wrote none
+    if not trained or then["contents"] == split["contents"]:
         return bool(then.get("changed", False))
     if config.data.on_changed == "stop":
         raise InputError(

@@ -16,6 +16,7 @@ import polyanchor
 from polyanchor.config.builders import Parts
 from polyanchor.config.schema import Config
 from polyanchor.datasets.items import Items
+from polyanchor.losses.proxies import proxies_of
 from polyanchor.training.module import Learner, parameter_groups
 
 _PACKAGES = "torchvision", "timm", "lightning", "numpy", "pytorch-metric-learning"
@@ -47,8 +48,9 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cutoff_
         line = f"optimizer {group['name']}: AdamW, learning rate {group['lr']:.3g}"
         line += f" = {group['lr'] / optim.lr:.3g} x backbone" if group["name"] != "backbone" else ""
         line += f", weight decay {group['weight_decay']:.3g}"
-        if group["name"] == "proxies":
-            line += f"; {turning(group['params'][0], group['lr'], config.model.embedding_dim)}"
+        proxies = proxies_of(learner.loss)
+        if group["name"] == "proxies" and proxies is not None:
+            line += f"; {turning(proxies, group['lr'], config.model.embedding_dim)}"
         yield line
     yield (
         f"schedule  {config.run.epochs} epochs of {learner.steps_per_epoch} batches, {optim.schedule}"
@@ -60,7 +62,7 @@ def turning(proxies: torch.Tensor, lr: float, dim: int) -> str:
     """The mean length of the proxies, and the angle by which a first step of Adam turns them.
 
     Args:
-        proxies: ``(C, K, D)``, or ``(D, C K)`` as pytorch-metric-learning keeps them.
+        proxies: ``(C, K, D)``.
         lr: learning rate.
         dim: D.
 
@@ -68,8 +70,7 @@ def turning(proxies: torch.Tensor, lr: float, dim: int) -> str:
         >>> turning(torch.eye(4)[:, None], 0.01, 4)
         'length 1.00, so a full step turns a proxy by 1.1 degrees'
     """
-    axis = -1 if proxies.ndim == 3 else 0
-    length = float(proxies.detach().norm(dim=axis).mean())
+    length = float(proxies.detach().norm(dim=-1).mean())
     angle = math.degrees(math.atan(lr * math.sqrt(dim) / length))
     return f"length {length:.2f}, so a full step turns a proxy by {angle:.1f} degrees"
 

@@ -105,16 +105,16 @@ def train(
             says why.
     """
     folder = user_path(out)
-    stop = stop or StopRequest(announce)
     if processes(config) == 1 or is_rank():
         return _train(config, folder, resume=resume, announce=announce, stop=stop)
     device_of(config)  # refuses a device that is not there, before processes are started
+    stop = stop or StopRequest(announce)
     arguments = {"config": config, "out": folder, "resume": resume}
     report: RetrievalReport = on_devices(config, _train, arguments, announce=announce, stop=stop, folder=folder)
     return report
 
 
-def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop: StopRequest) -> RetrievalReport:
+def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop: StopRequest | None) -> RetrievalReport:
     """:func:`train` in each process of the run."""
     begun, folder = time.perf_counter(), RunFolder(out)
     with late_deaths_explained(out), process_group(config) as ranks, ExitStack() as lock:
@@ -194,7 +194,6 @@ def fit(
         callbacks: Lightning callbacks beside our own.
     """
     with process_group(config) as ranks, ExitStack() as lock:
-        stop = stop or StopRequest(announce)
         return _fit(config, folder, ranks, lock, resume=resume, announce=announce, stop=stop, callbacks=callbacks)
 
 
@@ -206,12 +205,13 @@ def _fit(
     *,
     resume: bool,
     announce: Announce,
-    stop: StopRequest,
+    stop: StopRequest | None,
     callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """:func:`fit` in each process of the run; ``lock`` keeps the folder locked until it is closed."""
     if not ranks.first:
         announce = silent
+    stop = stop or StopRequest(announce)
     _prepare(config)
     parts = open_parts(config)
     config, cutoff_note = _fitting_cutoffs(config, parts)
