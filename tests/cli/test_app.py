@@ -93,10 +93,12 @@ def test_former_options_name_the_present_ones(words, message, capsys):
         ("train --epoch 3", "did you mean '--epochs'?"),
         ("train --optim.lrr 1", "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
         ("train --weight-decay", "--weight-decay needs a value"),
-        ("train --freeze-bn --lr 1", "--freeze-bn needs a value"),
+        ("train --weights --val-share 0.1 photos/", "--weights needs a value"),
+        ("train --loss. 3", "No such option: --loss."),
+        ("train digits --source digits", "--source sets what SOURCE or another option sets"),
         ("train --scale 1", "--scale may be --images.scale or --loss.scale"),
         ("train --loss mixd", "did you mean 'mixed'?"),
-        ("train --lr 1 --optim.lr 2", "--optim.lr is given twice"),
+        ("train --lr 1 --optim.lr 2", "--optim.lr sets what SOURCE or another option sets"),
         ("train --device cuda:1", "CUDA_VISIBLE_DEVICES=1"),
         ("train --batch-size 482", "take 480"),
         ("export . --to onnxx --out x", "did you mean 'onnx'?"),
@@ -122,6 +124,32 @@ def test_the_flags_become_the_configuration(capsys, tmp_path):
     assert config.batches.classes_per_batch == 60 and config.model.freeze_bn and config.optim.clip_value == 5
     assert (config.images.size, config.images.resize) == (48, 48)
     assert (config.run.epochs, config.run.seed, config.run.k) == (3, 7, (1, 10))
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--k", "1", "--k=10", "--loggers", "csv", "--k", "[20, 30]"], "run.k", (1, 10, 20, 30)),
+        (["--loggers", "csv", "--loggers", "wandb"], "run.loggers", ("csv", "wandb")),
+        (["--seed", "1", "--precision", "64-true"], "run.precision", "64-true"),
+        (["--freeze-bn", "--lr", "1"], "model.freeze_bn", True),
+        (["--lr", "1", "--freeze-bn"], "model.freeze_bn", True),
+        (["--flip", "false", "digits"], "images.flip", False),
+        (["--allow-partial", "digits"], "data.allow_partial", True),
+        (["--allow-partial=True", "digits"], "data.allow_partial", True),
+        (["--root", "2024-05-01"], "data.root", "2024-05-01"),
+        (["--root", "1_000"], "data.root", "1_000"),
+        (["--weights", "1e3"], "model.weights", "1e3"),
+        (["--root", '"a b"'], "data.root", "a b"),
+    ],
+)
+def test_a_flag_takes_its_own_value(words, key, value, capsys, tmp_path):
+    """Lists grow, a switch needs no value, a path is a text whatever it looks like, and no flag eats another word."""
+    assert run(["config", *words]) == 0
+    (tmp_path / "c.toml").write_text(capsys.readouterr().out)
+    section, _, name = key.partition(".")
+    config = load_config(tmp_path / "c.toml")
+    assert getattr(getattr(config, section), name) == value and config.data.source == "digits"
 
 
 def test_the_defaults_in_the_help_of_train_are_those_of_the_configuration():

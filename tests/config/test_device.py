@@ -33,8 +33,9 @@ def elsewhere(photos, tmp_path, monkeypatch):
 
 def test_every_use_of_a_finished_run_works_on_one_cpu(elsewhere, tmp_path, capsys):
     assert run(["evaluate", str(elsewhere)]) == 0
-    assert run(["evaluate", str(elsewhere), "--run.accelerator", "gpu"]) == 2
-    assert "run.accelerator must be auto or cpu on this machine, got 'gpu'" in capsys.readouterr().err
+    for option in ("--run.accelerator", "--accelerator", "--device"):
+        assert run(["evaluate", str(elsewhere), option, "gpu"]) == 2
+        assert "run.accelerator must be auto or cpu on this machine, got 'gpu'" in capsys.readouterr().err
     commands = [
         ["embed", str(elsewhere), "--out", str(tmp_path / "x.safetensors")],
         ["report", str(elsewhere), "--out", str(tmp_path / "x.html")],

@@ -156,6 +156,7 @@ def test_a_batch_size_holds_whole_classes():
         (["images.image_size=448"], (448, 512)),
         (["images.image_size=64", "images.resize=64"], (64, 64)),
         (["images.size=64", "images.resize=64"], (64, 64)),
+        (["images.size=64", "images.image_size=64"], (64, 73)),
     ],
 )
 def test_an_image_size_keeps_the_proportion_of_the_resizing(settings, images, tmp_path):

@@ -58,7 +58,7 @@ def silent(line: str) -> None:
     """Discard a progress line that another process prints."""
 
 
-def print_json(content: Mapping[str, Any]) -> None:
+def print_json(content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print JSON, with escapes for letters that the encoding lacks."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
     try:

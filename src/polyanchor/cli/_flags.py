@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,25 +27,40 @@ class ConfigCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the keys out of the words, then parse the rest."""
-        own = {name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
+        if ctx.resilient_parsing:  # a shell asks how to complete the line
+            return super().parse_args(ctx, args)
+        own = {
+            name: param
+            for param in self.get_params(ctx)
+            for name in (*param.opts, *param.secondary_opts)
+            if name.startswith("-")
+        }
         rest: list[str] = []
-        settings: list[str] = []
-        words = iter(args)
-        for word in words:
-            flag, equals, value = word.partition("=")
+        settings: list[tuple[str, str]] = []  # flag as it was typed, setting
+        words = deque(args)
+        while words and words[0] != "--":
+            flag, equals, value = (word := words.popleft()).partition("=")
             if not flag.startswith("--") or flag in own:
                 rest.append(word)
-            elif word == "--" or ctx.resilient_parsing:  # the second: a shell asks how to complete the line
-                rest += [word, *words]
-            else:
-                from polyanchor.config.loading import key_of_flag
+                if not equals and flag in own and not getattr(own[flag], "is_flag", False):
+                    rest.append(_next_value(flag, words))
+                continue
+            from polyanchor.config.loading import is_switch, key_of_flag
 
-                key = key_of_flag(flag, [name for name in own if name.startswith("--")])
-                if not equals and (value := next(words, "--")).startswith("--"):
-                    raise InputError(f"{flag} needs a value, for example {flag} 1, or {flag} true")
-                settings.append(f"{key}={value}")
+            key = key_of_flag(flag, [name for name in own if name.startswith("--")])
+            if not equals and is_switch(key) and (not words or words[0].lower() not in ("true", "false")):
+                value = "true"
+            elif not equals:
+                value = _next_value(flag, words)
+            settings.append((flag, f"{key}={value.lower() if is_switch(key) else value}"))
         ctx.meta[_SETTINGS] = settings
-        return super().parse_args(ctx, rest)
+        return super().parse_args(ctx, [*rest, *words])
+
+
+def _next_value(flag: str, words: deque[str]) -> str:
+    if not words or words[0].startswith("--"):
+        raise InputError(f"{flag} needs a value")
+    return words.popleft()
 
 
 def settings_of(context: typer.Context, named: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -57,11 +73,16 @@ def settings_of(context: typer.Context, named: Mapping[str, Any] | None = None) 
     Raises:
         InputError: a key is given by both kinds of option.
     """
-    settings: list[str] = context.meta[_SETTINGS]
     given = {key: value for key, value in (named or {}).items() if value is not None}
-    for key in (setting.partition("=")[0] for setting in settings):
-        if key in given:
-            raise InputError(f"--{key} is given twice, the second time as a shorter option; leave one of them out")
+    settings: list[str] = []
+    for flag, setting in context.meta[_SETTINGS]:
+        if setting.partition("=")[0] in given:
+            raise InputError(f"{flag} sets what SOURCE or another option sets, too; leave one of them out")
+        settings.append(setting)
+    if settings:
+        from polyanchor.config.loading import join_lists
+
+        settings = list(join_lists(settings))
     return (*(f"{key}={value}" for key, value in given.items()), *settings)
 
 

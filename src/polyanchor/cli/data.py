@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyanchor._errors import InputError
-from polyanchor.cli._common import JSON, PARTIAL, ROOT, print_table, refuse_unused
+from polyanchor.cli._common import JSON, PARTIAL, ROOT, print_json, print_table, refuse_unused
 from polyanchor.datasets.spec import MAX_PIXELS, source_spec
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def list_sources(as_json: JSON = False) -> None:
     from polyanchor.datasets.sources import KNOWN
 
     if as_json:
-        print(json.dumps([asdict(info) for info in KNOWN], indent=2))
+        print_json([asdict(info) for info in KNOWN])
         return
     print_table(
         ["source", "what", "classes", "images", "where"],
@@ -71,7 +70,7 @@ def verify(
     bad = _bad_images(split) if images else []
     if as_json:
         said = {"source": spec, "parts": parts, "missing": split.missing, "notes": split.notes, "bad_images": bad}
-        print(json.dumps(said, indent=2))
+        print_json(said)
     else:
         keys = ["part", "images", "images_expected", "classes", "classes_expected"]
         print_table(

@@ -73,7 +73,7 @@ def train(
     Example: polyanchor train photos/ --backbone resnet50 --weights hub --loss mixed --out runs/photos
 
     Every other key of the configuration is a flag, too: --optim.weight_decay 1e-3, or --val-share 0.1 where one
-    section alone has the key. polyanchor config prints them all.
+    section alone has the key. polyanchor config prints them all; with --loss arcface, those of that loss.
 
     On several devices: --devices 2, or torchrun or srun around the command.
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from polyanchor._errors import InputError
 from polyanchor._optional import load
+from polyanchor.config.loading import SHORTHANDS
 from polyanchor.config.schema import Config, Data, MultiProxyAnchor
 from polyanchor.datasets.items import Items, Split
 from polyanchor.datasets.loading import ItemDataset, collate, ignore_sigint, ignore_sigint_and_nice
@@ -59,7 +60,8 @@ def usable_here(config: Config, settings: Sequence[str] = ()) -> Config:
     change: dict[str, object] = {"devices": 1, "nodes": 1}
     accelerator = _accelerator()
     usable = {"auto", "cpu"} | (set() if accelerator is None else {"gpu", accelerator.type})
-    if config.run.accelerator not in usable and not any(text.startswith("run.accelerator") for text in settings):
+    asked = any(setting.startswith(("run.accelerator=", f"{SHORTHANDS['device']}=")) for setting in settings)
+    if config.run.accelerator not in usable and not asked:
         change["accelerator"] = "auto"
     return config.model_copy(update={"run": config.run.model_copy(update=change)})
 

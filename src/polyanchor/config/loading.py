@@ -54,7 +54,7 @@ ALIASES = {
     "head_multiple": "optim.head_lr_mult",
     "proxy_multiple": "optim.proxy_lr_mult",
     "clip_at": "optim.clip_value",
-    "proxy_length": "optim.renormalize_proxies = true or false",
+    "proxy_length": "optim.renormalize_proxies",
     "select": "run.monitor",
     "kind": "batches.sampler",
     "classes": "batches.classes_per_batch",
@@ -90,7 +90,8 @@ def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Confi
     Args:
         path: a TOML file, or None for the defaults alone.
         settings: for example ``["loss.anchor=data", "run.epochs=5"]``. The value is read as TOML where that
-            succeeds and as plain text where not, so quotes are optional. Of several values of a key the last counts.
+            succeeds and as plain text where not or where the key is a text, so quotes are optional. Of several values
+            of a key the last counts.
 
     Raises:
         ConfigError: an unknown key (the message names the nearest one), a value of the wrong kind, or no TOML.
@@ -139,7 +140,10 @@ def explain_config(config: Config) -> str:
         >>> lines[lines.index("workers = 0") - 1]
         '# --workers'
     """
-    lines = ["# Read by --config FILE.toml. Keys that are left out have these defaults; each key is also a flag."]
+    lines = [
+        "# Read by --config FILE.toml; each key is also a flag.",
+        "# A key that is left out has the default that polyanchor config prints without flags.",
+    ]
     for name, values in config.model_dump(mode="json").items():
         section: Section = getattr(config, name)
         lines += ["", f"# {(section.__doc__ or '').splitlines()[0]}", f"[{name}]"]
@@ -194,7 +198,7 @@ def key_of_flag(flag: str, options: Sequence[str] = ()) -> str:
     name = flag.removeprefix("--").replace("-", "_")
     if name in SHORTHANDS:
         return SHORTHANDS[name]
-    if "." in name:  # its value is checked with it
+    if "." in name.strip("."):  # its value is checked with it
         return name
     keys = sorted(set(_keys()))
     full = [key for key in keys if key.endswith(f".{name}")]
@@ -203,10 +207,44 @@ def key_of_flag(flag: str, options: Sequence[str] = ()) -> str:
     if full:
         raise ConfigError(f"{flag} may be {' or '.join(f'--{key}' for key in full)}; write one of them")
     if name in ALIASES:
-        raise ConfigError(f"No such option: {flag}; did you mean --{ALIASES[name]}?")
+        raise ConfigError(f"No such option: {flag}; did you mean --{ALIASES[name].partition(' ')[0]}?")
     bare = [f"--{key.partition('.')[2].replace('_', '-')}" for key in keys]
     shorthands = [f"--{key.replace('_', '-')}" for key in SHORTHANDS]
     raise ConfigError(f"No such option: {flag}{nearest(flag, [*options, *bare, *shorthands])}")
+
+
+def is_switch(key: str) -> bool:
+    """Whether the values of a ``section.key`` are true and false."""
+    return _annotation(key) is bool
+
+
+def join_lists(settings: Sequence[str]) -> tuple[str, ...]:
+    """The settings, with those of a key that is a list, if it is given several times, as one.
+
+    Example:
+        >>> join_lists(["run.k=1", "optim.lr=1", "run.k=[5, 10]", "optim.lr=2"])
+        ('run.k=[1, 5, 10]', 'optim.lr=1', 'optim.lr=2')
+    """
+    pairs = [setting.partition("=")[::2] for setting in settings]
+    joined: dict[str, list[Any]] = {}
+    for key, text in pairs:
+        if _is_list(key):
+            value = _value(key, text.strip())
+            joined.setdefault(key, []).extend(value if isinstance(value, list) else [value])
+    once = dict.fromkeys((key, key if key in joined else text) for key, text in pairs)
+    return tuple(f"{key}={_toml(joined[key]) if key in joined else text}" for key, text in once)
+
+
+def _annotation(key: str) -> Any:
+    """Type of a ``section.key``; None if there is no such key."""
+    section, _, name = key.partition(".")
+    tables = LOSSES.values() if section == "loss" else [_section(section)] if section in Config.model_fields else []
+    return next((table.model_fields[name].annotation for table in tables if name in table.model_fields), None)
+
+
+def _is_list(key: str) -> bool:
+    annotation = _annotation(key)
+    return get_origin(annotation) is tuple and Ellipsis in get_args(annotation)
 
 
 def _validated(raw: dict[str, Any], settings: Sequence[str], path: Path | None = None) -> Config:
@@ -243,25 +281,27 @@ def _parsed(settings: Sequence[str]) -> dict[str, Any]:
         if not (equals and "." in key and not key.endswith(".")):
             hint = f"did you mean {ALIASES[key]}?" if key in ALIASES else "for example loss.anchor=data"
             raise ConfigError(f"a setting is section.key=value, got {setting!r}; {hint}")
-        changes[key] = _value(text)
+        changes[key] = _value(key, text)
     return changes
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
+    # a folder may be called 2024-05-01 or 1_000
+    return text if _annotation(key) is str and not isinstance(value, str) else value
 
 
 def _expanded(changes: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
     """The changes with the :data:`SHORTHANDS` written out."""
     plain = {key: value for key, value in changes.items() if key not in SHORTHANDS.values()}
 
-    def current(key: str) -> Any:
+    def current(key: str, given: Mapping[str, Any] = plain) -> Any:
         section, _, name = key.partition(".")
         default = getattr(getattr(Config(), section), name)
-        value = plain.get(key, raw.get(section, {}).get(name, default))
+        value = given.get(key, raw.get(section, {}).get(name, default))
         return value if value and isinstance(value, type(default)) else default  # a wrong one is refused later
 
     for flag, shorthand in SHORTHANDS.items():
@@ -276,14 +316,14 @@ def _expanded(changes: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, A
     return plain
 
 
-def _loss_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+def _loss_keys(value: Any, current: Callable[..., Any]) -> dict[str, Any]:
     names = [*_ANCHORS, *LOSSES]
     if value not in names:
         raise ConfigError(f"--loss must be one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
     return {"loss.name": value} if value in LOSSES else {"loss.name": MultiProxyAnchor().name, "loss.anchor": value}
 
 
-def _batch_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+def _batch_keys(value: Any, current: Callable[..., Any]) -> dict[str, Any]:
     items, samples = _whole("--batch-size", value), current("batches.samples_per_class")
     if items % samples and current("batches.sampler") == "shuffled":
         return {"batches.classes_per_batch": items, "batches.samples_per_class": 1}
@@ -296,12 +336,13 @@ def _batch_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
     return {"batches.classes_per_batch": classes}
 
 
-def _image_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+def _image_keys(value: Any, current: Callable[..., Any]) -> dict[str, Any]:
     size = _whole("--image-size", value)
-    return {"images.size": size, "images.resize": round(size * current("images.resize") / current("images.size"))}
+    resize = round(size * current("images.resize", {}) / current("images.size", {}))
+    return {"images.size": size, "images.resize": resize}
 
 
-def _device_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
+def _device_keys(value: Any, current: Callable[..., Any]) -> dict[str, Any]:
     kind, colon, number = str(value).partition(":")
     if colon:
         raise ConfigError(
@@ -311,7 +352,7 @@ def _device_keys(value: Any, current: Callable[[str], Any]) -> dict[str, Any]:
     return {"run.accelerator": value}
 
 
-_EXPAND: Mapping[str, Callable[[Any, Callable[[str], Any]], dict[str, Any]]] = {
+_EXPAND: Mapping[str, Callable[[Any, Callable[..., Any]], dict[str, Any]]] = {
     "loss": _loss_keys,
     "batch_size": _batch_keys,
     "image_size": _image_keys,
