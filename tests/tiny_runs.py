@@ -11,6 +11,7 @@ SETTINGS = {
     "images.size": "16",
     "images.resize": "18",
     "model.backbone": "test_resnet",
+    "model.weights": '""',
     "model.embedding_dim": "8",
     "batches.classes_per_batch": "2",
     "batches.samples_per_class": "3",

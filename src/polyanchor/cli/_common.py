@@ -140,7 +140,19 @@ def print_run(folder: Path, *, as_json: bool) -> None:
         return
     title = f"{folder}: test classes, epoch {results['epoch']} ({results['chosen_by']})"
     print_report(results["test"], title=title)
+    print_before(results)
     note(f"model and results are in {folder}")
+
+
+def print_before(results: Mapping[str, Any]) -> None:
+    """Print the features before training beside a run's own measures, and which are better."""
+    from polyanchor.runs.before import before_table, compared_to_before
+
+    names, rows = before_table(results)
+    if rows:
+        head = ["before training", *(name.replace("ndcg", "nDCG").replace("map@r", "MAP@R") for name in names)]
+        print_table(head, [[name, *map(_number, values)] for name, values in rows])
+        print(compared_to_before(results))
 
 
 def _number(value: float | None) -> str:

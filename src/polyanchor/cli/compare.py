@@ -85,12 +85,12 @@ def compare(
 
 def print_comparison(result: ComparisonResult) -> None:
     """Print the measures, best method first; then the tests against the reference."""
-    from polyanchor.compare.tables import measures_of, shown_measures, tests_of
+    from polyanchor.compare.tables import before_rows, measures_of, shown_measures, tests_of
 
     shown = shown_measures(result)
     searched = f"hyper-parameters from {result.trials} trials each" if result.trials else "nothing searched"
     print(f"{result.source}: test classes, {searched}")
-    rows = [measures_of(line, shown) for line in result.lines]
+    rows = [measures_of(line, shown) for line in result.lines] + before_rows(result, shown)
     print_table(["method", "runs", *shown, "s/run"], rows, simple=True)
     tested = [tests_of(line, result) for line in result.lines if line.tests]
     if tested:

@@ -26,6 +26,7 @@ from polyanchor._check import NotFiniteError
 from polyanchor._errors import InputError
 from polyanchor._io import is_unfinished, user_path
 from polyanchor._optional import load
+from polyanchor.config.builders import with_recipe
 from polyanchor.config.loading import change_config
 from polyanchor.config.schema import Config, MultiProxyAnchor
 from polyanchor.losses.pml import BASELINES
@@ -369,7 +370,7 @@ def _trial(method: Method, base: Config, settings: tuple[str, ...], scratch: Pat
 
 def _as_configured(config: Config, space: dict[str, Any]) -> dict[str, float]:
     """The configuration's own values, within the ranges."""
-    raw = config.model_dump(mode="json")
+    raw = with_recipe(config).model_dump(mode="json")
     values = {key: raw[key.partition(".")[0]][key.partition(".")[2]] for key in space}
     return {key: min(max(value, space[key].low), space[key].high) for key, value in values.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class ComparisonResult:
         trials: of each search.
         lines: the methods, best first by ``monitor``.
         notes: for the reader of the numbers.
+        before: form of the features before training -> measure -> its mean over all runs.
     """
 
     source: str
@@ -82,6 +83,7 @@ class ComparisonResult:
     trials: int
     lines: tuple[MethodResult, ...]
     notes: tuple[str, ...]
+    before: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def compare_methods(folder: ComparisonFolder) -> ComparisonResult:
     notes = dict.fromkeys(note for part in runs.values() for run in part for note in run.results["test"]["notes"])
     if 1 < (most := max(line.runs for line in lines)) < FEW_SEEDS:
         notes[f"p over seeds is of {most} seeds: a spread is hardly known from so few; {FEW_SEEDS} or more tell"] = None
-    return ComparisonResult(plan.base.data.source, plan.reference, monitor, plan.trials, tuple(lines), tuple(notes))
+    return ComparisonResult(
+        plan.base.data.source, plan.reference, monitor, plan.trials, tuple(lines), tuple(notes), _before(runs)
+    )
 
 
 def _finished(folder: ComparisonFolder, label: str, seeds: int) -> list[_Run]:
@@ -189,6 +193,19 @@ def _mean_over_seeds(runs: list[_Run], names: Sequence[str]) -> Tensor:
 def _validation(runs: Sequence[_Run]) -> Interval | None:
     values = [value for run in runs for value in (run.results.get("validation") or {}).values()]
     return mean_interval(values) if values else None
+
+
+def _before(runs: Mapping[str, list[_Run]]) -> dict[str, dict[str, float]]:
+    reports = [run.results["before"] for finished in runs.values() for run in finished if run.results.get("before")]
+    table: dict[str, dict[str, float]] = {}
+    for form in reports[0] if reports else ():
+        means = [report[form]["means"] for report in reports if form in report]
+        table[form] = {
+            name: math.nan if None in (values := [part[name] for part in means]) else sum(values) / len(values)
+            for name in means[0]
+            if all(name in part for part in means)
+        }
+    return table
 
 
 def _proxies(runs: Sequence[_Run]) -> dict[str, list[float]]:

@@ -178,7 +178,7 @@ def _galleries(
 
 
 def _test_embeddings(run: RunFolder) -> tuple[Embeddings, tuple[int, ...]]:
-    trained = open_trained(run.path)
+    trained = open_trained(run.path, reduced=True)
     if trained.parts.split.gallery is not None:
         raise InputError(
             f"{trained.parts.split.name} has a gallery of its own; random galleries need test items that have none"

@@ -10,6 +10,7 @@ from pathlib import Path
 from polyanchor._io import replacing
 from polyanchor.compare.plan import ComparisonFolder
 from polyanchor.compare.significance import ComparisonResult, MethodResult
+from polyanchor.runs.before import FORMS
 from polyanchor.runs.folder import write_json
 from polyanchor.stats.intervals import Paired
 from polyanchor.training.summary import environment
@@ -37,8 +38,17 @@ def as_markdown(result: ComparisonResult) -> str:
     head = ["method", "runs", *shown, "s/run", f"{result.monitor} less {result.reference}"]
     head += ["p seeds", "p queries", "p classes"]
     rows = [[*measures_of(line, shown), *tests_of(line, result)[1:]] for line in result.lines]
+    rows += [[*cells, "", "", "", ""] for cells in before_rows(result, shown)]
     align = ["---", *["---:"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, align, *rows))
+
+
+def before_rows(result: ComparisonResult, shown: Sequence[str]) -> list[list[str]]:
+    """A row for each form of the features before training, with as many cells as :func:`measures_of` gives."""
+    return [
+        [f"before training: {FORMS.get(form, form)}", "", *(f"{means.get(name, math.nan):.3f}" for name in shown), ""]
+        for form, means in result.before.items()
+    ]
 
 
 def measures_of(line: MethodResult, shown: Sequence[str]) -> list[str]:

@@ -106,6 +106,38 @@ def open_parts(config: Config) -> Parts:
     return Parts(split, train, validation)
 
 
+def with_recipe(config: Config) -> Config:
+    """The configuration with the keys that are ``auto`` decided; a run records what they became.
+
+    A pretrained backbone keeps what it knows: no head while training, features less their training mean, frozen batch
+    norms, soft sharpness. Vectors train a linear head that starts at their principal components. A random network
+    trains as published.
+
+    Example:
+        >>> with_recipe(Config()).model.neck, with_recipe(Config(model={"weights": ""})).model.head
+        ('center', 'linear')
+    """
+    model, loss, optim = config.model, config.loss, config.optim
+    vectors = model.backbone == "none"
+    weights = ("" if vectors else "hub") if model.weights == "auto" else model.weights
+    pretrained = bool(weights) and not vectors
+    head = ("none" if pretrained else "pca" if vectors else "linear") if model.head == "auto" else model.head
+    decided = {
+        "weights": weights,
+        "head": head,
+        "neck": ("center" if pretrained else "none") if model.neck == "auto" else model.neck,
+        "freeze_bn": (pretrained and not model.sync_bn) if model.freeze_bn == "auto" else model.freeze_bn,
+    }
+    start = ("items" if pretrained or vectors else "random") if optim.proxy_start == "auto" else optim.proxy_start
+    changes: dict[str, Any] = {
+        "model": model.model_copy(update=decided),
+        "optim": optim.model_copy(update={"proxy_start": start}),
+    }
+    if isinstance(loss, MultiProxyAnchor) and loss.alpha == "auto":
+        changes["loss"] = loss.model_copy(update={"alpha": 16.0 if head == "none" else 32.0})
+    return config.model_copy(update=changes)
+
+
 def make_transforms(config: Config, statistics: InputStatistics | None) -> tuple[Transform | None, Transform | None]:
     """Training and test transform; None and None for vectors."""
     if statistics is None:
@@ -158,20 +190,24 @@ def make_loader(config: Config, items: Items, transform: Transform | None, batch
 
 def make_model(config: Config, items: Items) -> EmbeddingModel:
     """The network for these items: images need a backbone, vectors must have none."""
-    model = config.model
+    model = with_recipe(config).model
     if isinstance(items.inputs, Tensor) != (model.backbone == "none"):
         kind = "vectors" if isinstance(items.inputs, Tensor) else "images"
         raise InputError(
             f"{config.data.source} holds {kind}, got model.backbone = {model.backbone!r}; "
             "set it to 'none' for vectors and to a timm model for images"
         )
+    if model.backbone == "none" and model.head == "none":
+        raise InputError("vectors without a head leave nothing to train; set model.head to 'pca' or 'linear'")
     network = create_model(
         model.backbone,
         embedding_dim=model.embedding_dim,
         pooling=model.pooling,
         weights=model.weights,
         weights_key=model.weights_key,
-        freeze_bn=model.freeze_bn,
+        freeze_bn=model.freeze_bn is True,
+        neck="none" if model.neck == "auto" else model.neck,
+        head="linear" if model.head == "auto" else model.head,
         features=items.inputs.shape[1] if isinstance(items.inputs, Tensor) else 0,
         image_size=config.images.size,
     )
@@ -182,9 +218,13 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
     return network.to(memory_format=torch.channels_last) if config.run.channels_last else network
 
 
-def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None) -> EmbeddingLoss:
-    """The loss with the proxies of all classes, or of this rank's share if ``ranks`` are given and share them."""
-    loss, dim = config.loss, config.model.embedding_dim
+def make_loss(config: Config, num_classes: int, ranks: Ranks | None = None, *, dim: int | None = None) -> EmbeddingLoss:
+    """The loss with the proxies of all classes, or of this rank's share if ``ranks`` are given and share them.
+
+    ``dim`` is the number of columns that the loss sees, :attr:`EmbeddingModel.train_dim`; by default the embedding's.
+    """
+    config = with_recipe(config)
+    loss, dim = config.loss, config.model.embedding_dim if dim is None else dim
     options = loss.model_dump(exclude={"name", "proxy_sharding", "negative_sample_rate"})
     if not isinstance(loss, MultiProxyAnchor):
         return pml_loss(loss.name, num_classes, dim, **options)
@@ -215,7 +255,7 @@ def require_fitting(model: EmbeddingModel, source: str, *parts: Items | None, of
         ...
         polyanchor._errors.InputError: runs/a takes vectors of 6 columns, got features:v.npz, which holds vectors of ...
     """
-    takes = "images" if model.backbone is not None else f"vectors of {model.head.in_features} columns"
+    takes = "images" if model.backbone is not None else f"vectors of {model.features} columns"
     for items in parts:
         if items is None:
             continue

@@ -215,7 +215,7 @@ def key_of_flag(flag: str, options: Sequence[str] = ()) -> str:
 
 def is_switch(key: str) -> bool:
     """Whether the values of a ``section.key`` are true and false."""
-    return _annotation(key) is bool
+    return bool in (_annotation(key), *get_args(_annotation(key)))
 
 
 def join_lists(settings: Sequence[str]) -> tuple[str, ...]:

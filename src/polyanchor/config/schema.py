@@ -61,8 +61,8 @@ class MultiProxyAnchor(Section):
     """Member of the Multi Proxy Anchor family."""
     proxies_per_class: Count = 10
     """Local centres of a class, K."""
-    alpha: Above0 = 32.0
-    """Sharpness."""
+    alpha: Above0 | Literal["auto"] = "auto"
+    """Sharpness; `auto`: 16 without a head, where the loss sees many columns, else the published 32."""
     delta: Finite = 0.1
     """Margin, in cosine units."""
     gamma: Above0 = 0.1
@@ -213,6 +213,7 @@ LOSSES: Mapping[str, type[Section]] = {
 Loss = Annotated[MultiProxyAnchor | Baselines, Field(discriminator="name")]
 
 
+Part = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -288,16 +289,20 @@ class Model(Section):
 
     backbone: str = "resnet18"
     """Any timm model, `bn_inception`, or `none` for features."""
-    weights: str = ""
-    """Empty: random; `hub`: timm's pretrained ones; else a .safetensors file or state dict."""
+    weights: str = "auto"
+    """Empty: random; `hub`: timm's pretrained ones; else a file of weights; `auto`: `hub`, and empty for vectors."""
     weights_key: str = ""
     """Where in that file: a key of a checkpoint, a prefix of the names; empty: found, the averaged weights first."""
     pooling: Literal["auto", "own", "avg", "max", "avg+max"] = "auto"
     """Of the feature map; `own`: as the backbone was made; `auto`: avg+max where there is a feature map, else own."""
+    neck: Literal["auto", "none", "center", "batchnorm", "layernorm"] = "auto"
+    """Between features and head; `center`: less their training mean; `auto`: `center` for a pretrained backbone."""
+    head: Literal["auto", "none", "linear", "pca"] = "auto"
+    """Linear layer after the neck, at first random or a PCA; `auto`: `none` if pretrained, `pca` for vectors."""
     embedding_dim: Count = 128
-    """Columns of the embedding."""
-    freeze_bn: bool = False
-    """Keep the running statistics of batch norms (for pretrained backbones and small batches)."""
+    """Columns of the embedding: the head's, or without one those of a PCA after the training, if there are more."""
+    freeze_bn: bool | Literal["auto"] = "auto"
+    """Keep the running statistics of batch norms; `auto`: of a pretrained backbone."""
     sync_bn: bool = False
     """Batch norms see the batch of all devices, as one device would, rather than their own part; not on CPUs."""
 
@@ -315,6 +320,8 @@ class Optim(Section):
     """Of backbone and head."""
     proxy_weight_decay: AtLeast0 = 0.0
     """Of the proxies: it shortens them, which speeds up their turning."""
+    proxy_start: Literal["auto", "random", "items"] = "auto"
+    """First directions of the proxies; `items`: of items of their class; `auto`: so if pretrained, or for vectors."""
     renormalize_proxies: bool = True
     """Give each proxy its length back after every step: as it grows, the same rate turns the proxy less and less."""
     schedule: Literal["constant", "cosine", "one-cycle", "step"] = "one-cycle"
@@ -336,6 +343,10 @@ class Run(Section):
 
     epochs: Count = 20
     """Passes over the training classes, warm-up included."""
+    before: bool = True
+    """Measure the features before training too, as they are, centred, and reduced to the embedding's columns."""
+    interpolate: Annotated[tuple[Part, ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Points from the start's weights (0) to the best epoch's (1): the best on validation classes is kept (WiSE-FT)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of initialisation, batches, augmentation and held-out classes."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
@@ -406,7 +417,7 @@ class Config(Section):
                 "run.precision = '16-mixed' scales gradients by what one device sees, and with "
                 "loss.proxy_sharding = 'class' they see different ones; take bf16-mixed"
             )
-        if self.model.sync_bn and (self.model.freeze_bn or self.batches.micro_batch_size):
-            other = "model.freeze_bn" if self.model.freeze_bn else "batches.micro_batch_size"
+        if self.model.sync_bn and (self.model.freeze_bn is True or self.batches.micro_batch_size):
+            other = "batches.micro_batch_size" if self.batches.micro_batch_size else "model.freeze_bn"
             raise InputError(f"model.sync_bn and {other} exclude each other: statistics of the whole batch, or not")
         return self

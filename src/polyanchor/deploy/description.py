@@ -13,6 +13,7 @@ from polyanchor._io import reading
 from polyanchor.config.schema import Above0, Config, Count, Finite, Section
 from polyanchor.datasets.transforms import Aspect, ImageTransform, test_transform
 from polyanchor.models.embedding import ModelPooling
+from polyanchor.models.head import Neck
 from polyanchor.runs.folder import RunFolder
 
 
@@ -92,6 +93,8 @@ class Description(Section):
     """A timm model, or `none` for vectors."""
     pooling: ModelPooling = "avg+max"
     """Of the feature map; `own`: as the backbone was made."""
+    neck: Neck = "none"
+    """Between features and head."""
     embedding_dim: Count
     """Columns of the embedding."""
     preprocessing: Preprocessing | None = None
@@ -128,7 +131,7 @@ def origin_of(folder: RunFolder, config: Config) -> Origin:
     results = (
         folder.read_results() if folder.results.is_file() else {}
     )  # absent if the run was stopped before measuring
-    published = "test", "epoch", "chosen_by", "validation", "environment"
+    published = "test", "before", "epoch", "point", "chosen_by", "validation", "environment"
     kept = {key: value for key, value in results.items() if key in published}
     sources = {source: without_folders(source) for source in (config.data.source, config.data.test) if source}
     if kept.get("test"):

@@ -53,13 +53,14 @@ class Embedder(nn.Module, ModelHubMixin):
 
     def __init__(self, model: EmbeddingModel, description: Description) -> None:
         super().__init__()
-        if model.head.out_features != description.embedding_dim:
+        if model.embedding_dim != description.embedding_dim:
             raise InputError(
-                f"the model gives {model.head.out_features} dimensions, its description says "
-                f"{description.embedding_dim}"
+                f"the model gives {model.embedding_dim} dimensions, its description says {description.embedding_dim}"
             )
         if (model.backbone is None) != (description.preprocessing is None):
             raise InputError("a model with a backbone needs preprocessing in its description, one without has none")
+        if model.neck_name != description.neck:
+            raise InputError(f"the model has the neck {model.neck_name!r}, its description says {description.neck!r}")
         if model.pooling not in ("auto", description.pooling):
             raise InputError(f"the model pools by {model.pooling!r}, its description says {description.pooling!r}")
         self.model = model
@@ -87,7 +88,9 @@ class Embedder(nn.Module, ModelHubMixin):
     def fingerprint(self) -> str:
         """SHA-256 of weights, architecture and preprocessing, computed at each call, as weights can change."""
         digest = hashlib.sha256()
-        digest.update(self.description.model_dump_json(include={"backbone", "pooling", "preprocessing"}).encode())
+        digest.update(
+            self.description.model_dump_json(include={"backbone", "pooling", "neck", "preprocessing"}).encode()
+        )
         for name, tensor in sorted(self.model.state_dict().items()):
             values = tensor.float() if tensor.is_floating_point() else tensor  # as in a saved embedder
             digest.update(f"{name} {tuple(values.shape)}".encode())
@@ -162,7 +165,7 @@ class Embedder(nn.Module, ModelHubMixin):
                     "the model takes images (paths, PIL images, bytes, uint8 arrays), got floating "
                     f"{tuple(inputs.shape)}; call the embedder itself with pixels resized and normalised already"
                 )
-            width = self.model.head.in_features
+            width = self.model.features
             if inputs.ndim != 2 or inputs.shape[1] != width:
                 raise InputError(f"the model takes vectors of shape (N, {width}), got {tuple(inputs.shape)}")
             _check.finite("inputs", inputs)
@@ -190,6 +193,7 @@ class Embedder(nn.Module, ModelHubMixin):
         description = Description(
             backbone=config.model.backbone,
             pooling=config.model.pooling,
+            neck=model.neck_name,
             embedding_dim=config.model.embedding_dim,
             preprocessing=None
             if statistics is None
@@ -251,6 +255,7 @@ class Embedder(nn.Module, ModelHubMixin):
                 description.backbone,
                 {name.removeprefix("model."): tensor for name, tensor in state.items()},
                 pooling=description.pooling,
+                neck=description.neck,
                 channels_last=description.channels_last,
                 image_size=None if description.preprocessing is None else description.preprocessing.size,
             )

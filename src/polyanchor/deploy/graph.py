@@ -79,7 +79,7 @@ class Graph:
         transform = self.embedder.transform
         with torch.no_grad():
             if transform is None:
-                vectors = torch.randn(batch, self.embedder.model.head.in_features, generator=generator)
+                vectors = torch.randn(batch, self.embedder.model.features, generator=generator)
                 return vectors, self.embedder(vectors)
             colours = torch.rand(batch, 1, 1, 3, generator=generator)
             noise = torch.rand(batch, transform.size, transform.size, 3, generator=generator)
@@ -93,7 +93,7 @@ class Graph:
         preprocessing = description.preprocessing
         about: dict[str, Any] = {"polyanchor": __version__, "backbone": description.backbone}
         if preprocessing is None:
-            width = self.embedder.model.head.in_features
+            width = self.embedder.model.features
             about["input"] = {"name": "vectors", "dtype": "float32", "shape": ["batch", width]}
         else:
             size = preprocessing.size

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from polyanchor.deploy.description import Description
+from polyanchor.runs.before import before_table, compared_to_before
 
 _TEMPLATE = Path(__file__).parent / "assets" / "model_card.md.jinja"
 _PLACE = "path/to/this-folder"  # or the repository, which is not known before it is pushed
@@ -37,6 +38,8 @@ def model_card(description: Description, fingerprint: str, *, place: str = _PLAC
         preprocessing=description.preprocessing,
         origin=origin,
         test=test,
+        before=before_table(results) if test else ([], []),
+        compared=compared_to_before(results) if test else "",
         shared_classes=shared,
         environment=_environment(results.get("environment", {})),
         place=place,

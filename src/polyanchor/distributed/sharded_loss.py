@@ -42,7 +42,7 @@ from polyanchor._kernels.sweep import forward_sweep
 from polyanchor.distributed.comm import all_gather_rows, all_gather_stack, all_ranks, all_reduce_sum, counts_of_all
 from polyanchor.functional import Anchor, Pooling, center_regularizer
 from polyanchor.losses.multi_proxy_anchor import MultiProxyAnchorLoss
-from polyanchor.losses.proxies import Init, draw_proxies
+from polyanchor.losses.proxies import Init, draw_proxies, turn
 
 
 class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
@@ -223,6 +223,14 @@ class ShardedMultiProxyAnchorLoss(MultiProxyAnchorLoss):
     def full_proxies(self) -> Tensor:
         """``(C, K, D)`` of all classes, on every rank; all ranks call this."""
         return cast(DTensor, self.proxies.detach()).full_tensor()
+
+    @torch.no_grad()
+    def point_proxies(self, first: int, directions: Tensor) -> None:
+        """Turn those of the proxies that this rank holds."""
+        local = _local(self.proxies)
+        low, high = max(first, self.first), min(first + len(directions), self.first + len(local))
+        if low < high:
+            turn(local[low - self.first : high - self.first], directions[low - first : high - first])
 
     def spaced_proxies(self, limit: int) -> Tensor:
         """``(W, D)`` copies of at most ``limit`` proxies, evenly spaced, on every rank; all ranks call this."""

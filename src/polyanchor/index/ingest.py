@@ -242,7 +242,7 @@ def _width(model: Embedder | None, dim: int) -> int:
     """Columns of the vectors that the model, or an index without one, takes; 0 for images."""
     if model is None:
         return dim
-    return 0 if model.takes_images else int(model.model.head.in_features)
+    return 0 if model.takes_images else model.model.features
 
 
 def _require_widths(sources: Sequence[Items], data: Sequence[str], what: str, width: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from polyanchor.losses.proxies import proxies_of
+from polyanchor.losses.proxies import proxies_of, turn
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -58,6 +58,16 @@ class EmbeddingLoss(nn.Module):
         """``(C, K, D)`` of all classes, detached; None without proxies."""
         proxies = proxies_of(self)
         return None if proxies is None else proxies.detach()
+
+    @torch.no_grad()
+    def point_proxies(self, first: int, directions: Tensor) -> None:
+        """Turn the proxies of the classes from ``first`` on to ``(c, K, D)`` directions; their lengths stay.
+
+        A direction of length 0 leaves its proxy alone. All ranks that share the proxies call this alike.
+        """
+        proxies = proxies_of(self)
+        if proxies is not None:
+            turn(proxies[first : first + len(directions)], directions)
 
     def spaced_proxies(self, limit: int) -> Tensor | None:
         """``(W, D)`` copies of at most ``limit`` proxies, evenly spaced over the classes; None without proxies."""

@@ -54,6 +54,20 @@ def proxies_of(loss: nn.Module) -> Tensor | None:
     return proxies if isinstance(proxies, Tensor) else None
 
 
+def turn(proxies: Tensor, directions: Tensor) -> None:
+    """Give ``(c, K, D)`` proxies other directions, in place; where a direction is 0 the proxy stays.
+
+    Example:
+        >>> proxies = torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]])
+        >>> turn(proxies, torch.tensor([[[2.0, 0.0]], [[0.0, 0.0]]]))
+        >>> proxies.tolist()
+        [[[5.0, 0.0]], [[0.0, 1.0]]]
+    """
+    directions = directions.to(proxies.device, proxies.dtype)
+    lengths = directions.norm(dim=-1, keepdim=True)
+    proxies.copy_(torch.where(lengths > 0, directions * (proxies.norm(dim=-1, keepdim=True) / lengths), proxies))
+
+
 @contextmanager
 def fixed_lengths(loss: nn.Module) -> Iterator[None]:
     """Restore the length of every proxy at the end of the block.

@@ -1,4 +1,4 @@
-"""The embedding model: backbone, pooling, linear head, unit length."""
+"""The embedding model: backbone, pooling, neck, head, reduction, unit length."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from polyanchor._io import user_path
 from polyanchor._optional import load
 from polyanchor.functional import unit_rows
 from polyanchor.models import bn_inception
+from polyanchor.models.head import Head, Neck, make_neck
 from polyanchor.models.weights import at_once, load_weights
 
 ModelPooling = Literal["auto", "own", "avg", "max", "avg+max"]
@@ -36,11 +37,16 @@ class InputStatistics:
 class EmbeddingModel(nn.Module):
     """A network from inputs to unit vectors: ``(B, 3, H, W)`` images, or ``(B, F)`` vectors if there is no backbone.
 
+    The ``(B, F)`` features pass the neck and the head and get length 1: these vectors are trained. A ``reduction`` that
+    is set after the training maps them to fewer columns, of length 1 again.
+
     Args:
         backbone: a module that gives ``(B, features)``, or None for precomputed vectors.
-        features: columns of the head's input.
-        embedding_dim: D, columns of the embedding.
+        features: F, columns of the neck's and the head's input.
+        embedding_dim: D, columns of a linear head; a model without a head has ``features``.
         statistics: normalisation of the images; None for vectors.
+        neck: see :func:`~polyanchor.models.head.make_neck`.
+        head: ``"none"``, ``"linear"``, or ``"pca"``: a linear one that starts at :func:`~polyanchor.models.head.pca`.
         freeze_bn: keep the running statistics of every batch norm fixed in training. Scales and shifts are
             trained, as in the released Proxy Anchor code.
 
@@ -58,13 +64,21 @@ class EmbeddingModel(nn.Module):
         embedding_dim: int,
         statistics: InputStatistics | None = None,
         freeze_bn: bool = False,
+        neck: Neck = "none",
+        head: Head = "linear",
     ) -> None:
         super().__init__()
+        _check.one_of("head", head, get_args(Head))
         self.backbone = backbone
-        features, embedding_dim = _check.count("features", features), _check.count("embedding_dim", embedding_dim)
-        self.head = nn.Linear(features, embedding_dim)
-        nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
-        nn.init.zeros_(self.head.bias)
+        self.features = features = _check.count("features", features)
+        embedding_dim = _check.count("embedding_dim", embedding_dim)
+        self.neck, self.neck_name = make_neck(neck, features), neck
+        self.head: nn.Linear | None = None
+        if head != "none":
+            self.head = nn.Linear(features, embedding_dim)
+            nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
+            nn.init.zeros_(self.head.bias)
+        self.reduction: nn.Linear | None = None
         self.statistics = statistics
         self.freeze_bn = freeze_bn
         self.backbone_frozen = False
@@ -80,8 +94,28 @@ class EmbeddingModel(nn.Module):
 
     def embed_features(self, features: Tensor) -> Tensor:
         """``(B, features)`` outputs of the backbone -> ``(B, D)`` as :meth:`forward`."""
-        embeddings = self.head(features)
-        return unit_rows(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+        embeddings = self.neck(features)
+        if self.head is not None:
+            embeddings = self.head(embeddings)
+        return self.reduced(unit_rows(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))))
+
+    @property
+    def train_dim(self) -> int:
+        """Columns of the vectors that the loss sees."""
+        return self.features if self.head is None else self.head.out_features
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, columns of the embedding."""
+        return self.train_dim if self.reduction is None else self.reduction.out_features
+
+    def reduced(self, vectors: Tensor) -> Tensor:
+        """Trained ``(..., train_dim)`` unit vectors, embeddings or proxies, -> ``(..., D)`` unit vectors."""
+        if self.reduction is None:
+            return vectors
+        with torch.autocast(vectors.device.type, enabled=False):
+            reduced = self.reduction(vectors.flatten(0, -2).to(self.reduction.weight.dtype))
+        return unit_rows(reduced.to(vectors.dtype)).view(*vectors.shape[:-1], self.embedding_dim)
 
     def train(self, mode: bool = True) -> EmbeddingModel:
         """Set the mode; frozen batch norms and a frozen backbone stay in evaluation mode."""
@@ -105,6 +139,8 @@ def create_model(
     weights: str = "",
     weights_key: str = "",
     freeze_bn: bool = False,
+    neck: Neck = "none",
+    head: Head = "linear",
     features: int = 0,
     image_size: int | None = None,
 ) -> EmbeddingModel:
@@ -121,7 +157,9 @@ def create_model(
             file or of a state dict, which is read without executing pickled code; the model's ``notes`` say which of
             its tensors were chosen.
         weights_key: location in that file, see :func:`~polyanchor.models.weights.load_weights`.
-        freeze_bn: see :class:`EmbeddingModel`.
+        freeze_bn: see :class:`EmbeddingModel`, also for the next two.
+        neck: ``"none"``, ``"center"``, ``"batchnorm"`` or ``"layernorm"``.
+        head: ``"none"``, ``"linear"`` or ``"pca"``; a model without backbone needs one.
         features: width of the vectors when there is no backbone.
         image_size: side of the square images; positions of transformers are interpolated from the size of the weights
             to it. None: the backbone's own.
@@ -138,7 +176,7 @@ def create_model(
     _check.one_of("pooling", pooling, get_args(ModelPooling))
     if backbone == "none":
         _check.count("features", features)
-        return EmbeddingModel(None, features=features, embedding_dim=embedding_dim)
+        return EmbeddingModel(None, features=features, embedding_dim=embedding_dim, neck=neck, head=head)
     if weights and weights != "hub" and not user_path(weights).is_file():
         raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
     if backbone == "bn_inception":
@@ -149,7 +187,13 @@ def create_model(
     else:
         network, width, statistics, pooling, notes = _from_timm(backbone, pooling, weights, weights_key, image_size)
     model = EmbeddingModel(
-        network, features=width, embedding_dim=embedding_dim, statistics=statistics, freeze_bn=freeze_bn
+        network,
+        features=width,
+        embedding_dim=embedding_dim,
+        statistics=statistics,
+        freeze_bn=freeze_bn,
+        neck=neck,
+        head=head,
     )
     model.pooling, model.notes = pooling, notes
     if image_size is not None:
@@ -282,21 +326,35 @@ def restored_model(
     *,
     pooling: ModelPooling,
     channels_last: bool,
+    neck: Neck = "none",
     image_size: int | None = None,
 ) -> EmbeddingModel:
     """A trained model from its state dict, in evaluation mode, on the CPU, without a network.
 
-    Arguments are those of :func:`create_model`, and the memory format of the convolutions.
+    Arguments are those of :func:`create_model`, and the memory format of the convolutions. Head and reduction are those
+    that the weights hold.
 
     Raises:
         ValueError: the weights are not those of such a model.
     """
-    head = weights.get("head.weight", torch.empty(0))
-    if head.ndim != 2:
-        raise InputError(f"the weights must hold head.weight of shape (D, features), got {tuple(head.shape)}")
+    layers = {name: weights.get(f"{name}.weight") for name in ("head", "reduction")}
+    for name, weight in layers.items():
+        if weight is not None and weight.ndim != 2:
+            raise InputError(f"the weights must hold {name}.weight of shape (D, features), got {tuple(weight.shape)}")
+    head, reduction = layers["head"], layers["reduction"]
+    if head is None and backbone == "none":
+        raise InputError("the weights must hold head.weight of shape (D, features), got none")
     model = create_model(
-        backbone, embedding_dim=head.shape[0], pooling=pooling, features=head.shape[1], image_size=image_size
+        backbone,
+        embedding_dim=1 if head is None else head.shape[0],
+        pooling=pooling,
+        neck=neck,
+        head="none" if head is None else "linear",
+        features=0 if head is None else head.shape[1],
+        image_size=image_size,
     )
+    if reduction is not None:
+        model.reduction = nn.Linear(reduction.shape[1], reduction.shape[0]).requires_grad_(False)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

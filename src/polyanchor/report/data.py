@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyanchor import _check
 from polyanchor.config.builders import device_of
-from polyanchor.losses.proxies import proxies_of
+from polyanchor.runs.before import compared_to_before
 from polyanchor.runs.embed_parts import Rows, embed_parts
 from polyanchor.runs.evaluate import evaluate_embeddings, left_out
 from polyanchor.runs.folder import RunFolder
@@ -74,8 +74,8 @@ class ReportData:
     @property
     def proxies(self) -> Tensor | None:
         """``(C, K, D)`` on the CPU; None if the loss has none."""
-        proxies = proxies_of(self.trained.loss)
-        return None if proxies is None else proxies.detach().cpu()
+        proxies = self.trained.proxies
+        return None if proxies is None else proxies.cpu()
 
     def class_name(self, class_id: int) -> str:
         """Name of a class of any part; its id where it has no name."""
@@ -100,7 +100,7 @@ def open_run(run: Path, *, split: str = "test", settings: tuple[str, ...] = (), 
     """
     _check.one_of("split", split, PARTS)
     results = read_results(run)
-    trained = open_trained(run, settings)
+    trained = open_trained(run, settings, reduced=True)
     part_of(trained.parts, split)  # an error if the run has no such part
     names = [split, *(["gallery"] if split == "test" else []), *(["train"] if training else [])]
     parts, skipped = embed_parts(trained, names)
@@ -176,10 +176,12 @@ def run_facts(data: ReportData) -> dict[str, str]:
         "Trained on": f"{len(parts.train):,} items of {_count(parts.train.classes)}"
         + ("" if held_out is None else f"; {_count(held_out.classes)} held out of training"),
         "Model": f"{config.model.backbone}, {config.model.embedding_dim} dimensions, weights "
-        f"{config.model.weights or 'random at the start'}",
+        f"{config.model.weights or 'random at the start'}, neck {config.model.neck}, head {config.model.head}",
         "Loss": f"{name}: " + ", ".join(f"{key} {value}" for key, value in loss.items()),
         "Epoch": f"{results.get('epoch')} of {config.run.epochs}, {results.get('chosen_by')}",
     }
+    if data.split == "test" and (compared := compared_to_before(results)):
+        facts["Before training"] = compared
     if not undefined:
         del facts["Undefined"]
     return facts

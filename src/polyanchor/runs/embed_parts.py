@@ -64,7 +64,7 @@ def open_rows(
     """
     split = own_split(split, data)
     _check.one_of("split", split, PARTS)
-    trained = open_trained(run, settings)
+    trained = open_trained(run, settings, reduced=True)
     source, k = trained.parts.split, max(trained.config.run.k)
     if data:
         items = all_of(data, trained.config)

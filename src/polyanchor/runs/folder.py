@@ -5,6 +5,7 @@
 ``checkpoints/``        ``last.ckpt`` and ``best.ckpt``, to resume from
 ``model.safetensors``   the chosen weights, with the proxies: all that evaluation needs
 ``per_query.safetensors``  each metric of each test query, with the query's class
+``before.json``         metrics of the features before training
 ``results.json``        metrics on the test classes, how the epoch was chosen, versions, machine, commit
 ``logs/``               curves
 ``lock``                locked by the process that trains; the file stays when the lock is released
@@ -52,6 +53,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.last, self.best = self.checkpoints / "last.ckpt", self.checkpoints / "best.ckpt"
         self.model, self.per_query = path / "model.safetensors", path / "per_query.safetensors"
+        self.before = path / "before.json"
         self.not_finite = path / "not_finite.safetensors"
 
     def begin(self) -> None:
@@ -149,14 +151,15 @@ class RunFolder:
                 config.model.backbone,
                 weights,
                 pooling=config.model.pooling,
+                neck="none" if config.model.neck == "auto" else config.model.neck,
                 channels_last=config.run.channels_last,
                 image_size=config.images.size,
             )
         except InputError as error:
             raise InputError(f"{self.model} does not fit the run's {self.config.name}: {error}") from error
-        if model.head.out_features != config.model.embedding_dim:
+        if model.embedding_dim != config.model.embedding_dim:
             raise InputError(
-                f"{self.model} does not fit the run's {self.config.name}: it gives {model.head.out_features} "
+                f"{self.model} does not fit the run's {self.config.name}: it gives {model.embedding_dim} "
                 f"dimensions, and model.embedding_dim is {config.model.embedding_dim}"
             )
         return model, state
@@ -257,6 +260,8 @@ class Results(Written):
     """``results.json``."""
 
     test: Measured
+    before: dict[str, Measured] = {}
+    point: float = 1.0
     epoch: int = 0
     chosen_by: str = ""
     validation: dict[str, float | None] | None = None
@@ -271,6 +276,18 @@ class Finished(Results):
 
     seconds: float
     config: dict[str, dict[str, Any]]
+
+
+class Before(Written):
+    """``before.json``: form of the features -> its report, and -> its ``run.monitor`` on the validation classes."""
+
+    test: dict[str, Measured]
+    validation: dict[str, float | None] = {}
+
+
+def read_before(path: Path) -> dict[str, Any]:
+    """Read ``before.json``; raises as :func:`read_json` does."""
+    return read_json(path, Before)
 
 
 class SplitWritten(Written):

@@ -23,12 +23,14 @@ from polyanchor.config.builders import (
     open_parts,
     require_fitting,
     usable_here,
+    with_recipe,
 )
 from polyanchor.config.loading import load_config
 from polyanchor.config.schema import Config
 from polyanchor.datasets.formats import vectors
 from polyanchor.datasets.items import Items
 from polyanchor.datasets.sources import open_items
+from polyanchor.functional import unit_rows
 from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.models.embedding import EmbeddingModel, require_size
 from polyanchor.runs.embed import embed
@@ -57,25 +59,37 @@ class Trained:
     classes: Tensor
     parts: Parts
 
+    @property
+    def proxies(self) -> Tensor | None:
+        """``(C, K, D)`` proxies of length 1 in the space of the model's embeddings; None without proxies."""
+        proxies = self.loss.full_proxies()
+        if proxies is None:
+            return None
+        return self.model.reduced(unit_rows(proxies.flatten(0, 1))).view(*proxies.shape[:2], -1)
+
 
 @own_defaults()
-def open_trained(run: Path, settings: tuple[str, ...] = ()) -> Trained:
+def open_trained(run: Path, settings: tuple[str, ...] = (), *, reduced: bool = False) -> Trained:
     """Open a finished run.
 
     Args:
         run: its folder.
         settings: changes to its ``data``, ``images``, ``batches`` and ``run`` keys.
+        reduced: whether the model gives its embeddings, as :func:`evaluate_run` measures them, rather than the vectors
+            that its loss has seen, which may have more columns.
 
     Raises:
         FileNotFoundError: no run, or one that is not finished.
         ValueError: a setting changes what was trained.
     """
     config, model, state = _open(run, settings, ("data", "images", "batches", "run"))
+    if not reduced:
+        model.reduction = None
     folder = RunFolder(run)
     classes = state.get("classes", torch.empty(0))
     if classes.ndim != 1 or classes.dtype != torch.int64 or not len(classes):
         raise InputError(f"{folder.model} is not what a run writes: it holds no class ids under the name classes")
-    loss = make_loss(config, len(classes))
+    loss = make_loss(config, len(classes), dim=model.train_dim)
     try:
         loss.load_state_dict({name[5:]: tensor for name, tensor in state.items() if name.startswith("loss.")})
     except RuntimeError as error:
@@ -275,7 +289,7 @@ def _open(
 
 def _untrained(file: Path | None, settings: tuple[str, ...], *, features: bool) -> tuple[Config, EmbeddingModel]:
     """A backbone with its initial weights."""
-    config = load_config(file, settings)
+    config = with_recipe(load_config(file, settings))
     if not features:
         raise InputError("nothing is trained without a run, so the head is random: give a run's folder, or --features")
     if config.run.threads:

@@ -103,8 +103,11 @@ class Learner(LightningModule):
             raise JobFailedError(
                 "model.sync_bn needs items on every device in every step, and one has none; make the batch larger"
             )
-        head = self.model.head  # used, so that this rank takes part in the all-reduce of gradients
-        return self.model.embed_features(torch.zeros(0, head.in_features, device=self.device, dtype=head.weight.dtype))
+        weight = next(self.model.parameters())  # used, so that this rank takes part in the all-reduce of gradients
+        features = torch.zeros(0, self.model.features, device=self.device, dtype=weight.dtype)
+        if self.model.head is None:
+            features = features + weight.sum() * 0
+        return self.model.embed_features(features)
 
     def _embed(self, inputs: Tensor) -> Tensor:
         if inputs.ndim == 4:  # images come channels-last: no copy, unless the configuration sets the other format

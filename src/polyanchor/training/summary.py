@@ -35,7 +35,8 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cutoff_
     notes = (*split.notes, *learner.model.notes, cutoff_note)
     yield from (f"note      {note}" for note in notes if note)
     parameters = sum(p.numel() for p in learner.model.parameters())
-    size = f"{parameters / 1e6:.2f} M parameters, {config.model.embedding_dim} dimensions"
+    dim = config.model.embedding_dim
+    size = f"{parameters / 1e6:.2f} M parameters, neck {config.model.neck}, head {config.model.head}, {dim} dimensions"
     weights = config.model.weights or "random"
     yield (
         f"model     {config.model.backbone}, "
@@ -50,7 +51,7 @@ def describe(config: Config, parts: Parts, learner: Learner, batch: int, cutoff_
         line += f", weight decay {group['weight_decay']:.3g}"
         proxies = proxies_of(learner.loss)
         if group["name"] == "proxies" and proxies is not None:
-            line += f"; {turning(proxies, group['lr'], config.model.embedding_dim)}"
+            line += f"; {turning(proxies, group['lr'], learner.model.train_dim)}"
         yield line
     yield (
         f"schedule  {config.run.epochs} epochs of {learner.steps_per_epoch} batches, {optim.schedule}"

@@ -31,6 +31,7 @@ from polyanchor.config.builders import (
     make_model,
     make_transforms,
     open_parts,
+    with_recipe,
 )
 from polyanchor.config.loading import load_config
 from polyanchor.config.schema import Config
@@ -39,6 +40,7 @@ from polyanchor.datasets.images import BadImageError, Images, in_threads, look_a
 from polyanchor.datasets.items import Items, Split, content_digest
 from polyanchor.datasets.loading import ItemDataset, listing_digest
 from polyanchor.distributed.comm import Ranks
+from polyanchor.models.embedding import EmbeddingModel
 from polyanchor.runs.embed import embed
 from polyanchor.runs.evaluate import evaluate_items, left_out
 from polyanchor.runs.folder import RunFolder, as_json, held, was_held, write_json
@@ -48,6 +50,7 @@ from polyanchor.training.loggers import close, closing, log_measures, make_logge
 from polyanchor.training.module import Learner
 from polyanchor.training.nan_guard import FiniteSteps
 from polyanchor.training.resume import check_resume, to_resume_from
+from polyanchor.training.start import Choice, choose_weights, prepare_start, set_reduction
 from polyanchor.training.stopping import StopRequest
 from polyanchor.training.summary import describe, environment
 from polyanchor.training.trainer import keep_freed_memory, make_trainer, quiet, require_room
@@ -131,9 +134,12 @@ def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop:
         last = fitted.validation is None
         results: dict[str, Any] = {
             "test": as_json(report),
+            "before": fitted.before,
             "epoch": fitted.epoch + 1,
-            "chosen_by": "last epoch" if last else f"best {config.run.monitor} on validation classes",
+            "point": fitted.choice.point,
+            "chosen_by": _chosen_by(config, fitted),
             "validation": None if last else {config.run.monitor: fitted.validation},
+            "validation_before": fitted.validation_before,
             "epochs": fitted.epochs,
             "seconds": round(fitted.seconds_before + time.perf_counter() - begun, 1),
             "config": config.model_dump(mode="json"),
@@ -142,6 +148,16 @@ def _train(config: Config, out: Path, *, resume: bool, announce: Announce, stop:
         with explained(folder.path):
             ranks.run_on_rank0(partial(_write_results, folder, report, results))
         return report
+
+
+def _chosen_by(config: Config, fitted: Fitted) -> str:
+    """How the weights were chosen, in words."""
+    point, judge = fitted.choice.point, f"best {config.run.monitor} on validation classes"
+    if fitted.validation is None:
+        return "last epoch" if point == 1 else f"last epoch, its weights at {point:g} of the way from the start"
+    if point == 0:
+        return f"{judge}: the start, as no epoch was better"
+    return judge if point == 1 else f"{judge}, its weights at {point:g} of the way from the start"
 
 
 def _write_results(folder: RunFolder, report: RetrievalReport, results: dict[str, Any]) -> None:
@@ -157,7 +173,9 @@ class Fitted:
         parts: the data.
         learner: model and loss, with the weights of the chosen epoch, on the CPU.
         epoch: the chosen epoch, from 0.
-        validation: its metric ``run.monitor`` on the held-out training classes; None if there are none.
+        choice: the weights that were kept, and their metric ``run.monitor`` on the held-out training classes.
+        before: the features before training on the test classes, see :class:`~polyanchor.training.start.Start`.
+        validation_before: and on the validation classes.
         notes: for the reader of the numbers.
         epochs: a row per epoch, see :class:`~polyanchor.training.callbacks.History`.
         loggers: still open, for the metrics on the test classes.
@@ -167,11 +185,18 @@ class Fitted:
     parts: Parts
     learner: Learner
     epoch: int
-    validation: float | None
+    choice: Choice
+    before: dict[str, Any]
+    validation_before: dict[str, float | None]
     notes: tuple[str, ...]
     epochs: list[dict[str, float]]
     loggers: Sequence[Logger]
     seconds_before: float
+
+    @property
+    def validation(self) -> float | None:
+        """``run.monitor`` of the kept weights on the held-out training classes; None if there are none."""
+        return self.choice.validation
 
 
 def fit(
@@ -214,14 +239,13 @@ def _fit(
     stop = stop or StopRequest(announce)
     _prepare(config)
     parts = open_parts(config)
-    config, cutoff_note = _fitting_cutoffs(config, parts)
+    config, cutoff_note = _fitting_cutoffs(with_recipe(config), parts)
     require_room(config, parts.train)
     model = make_model(config, parts.train)
-    if config.model.backbone != "none":  # a run records what "auto" was resolved to
-        resolved = config.model.model_copy(update={"pooling": model.pooling})
-        config = config.model_copy(update={"model": resolved})
+    config = _resolved(config, model)
+    require_room(config, parts.train, dim=model.train_dim)
     classes = parts.train.classes
-    loss = make_loss(config, len(classes), ranks)
+    loss = make_loss(config, len(classes), ranks, dim=model.train_dim)
     if ranks.rank:  # from here on random numbers, those of dropout, differ from rank to rank
         torch.manual_seed(int(torch.randint(2**62, (ranks.rank,))[-1]))
     batches = make_batches(config, parts.train.labels, ranks)
@@ -248,7 +272,17 @@ def _fit(
     )
     for line in describe(config, parts, learner, batches.size, cutoff_note):
         announce(line)
-
+    with explained(folder.path):
+        start = prepare_start(
+            config,
+            folder,
+            learner,
+            parts,
+            options=options,
+            ranks=ranks,
+            resumed=checkpoint is not None,
+            announce=announce,
+        )
     checkpoints = Checkpoints(
         folder.checkpoints,
         batches,
@@ -281,7 +315,21 @@ def _fit(
     if validation is not None:
         _load_best(folder, learner)
         epoch, best = checkpoints.best_epoch, checkpoints.best
-    return Fitted(parts, learner, epoch, best, notes, history.rows, loggers, checkpoints.seconds_before)
+    with explained(folder.path):
+        choice = choose_weights(config, learner, start, best, announce=announce)
+        set_reduction(config, model, parts.train, options=options, ranks=ranks)
+    return Fitted(
+        parts,
+        learner,
+        epoch,
+        choice,
+        start.before,
+        start.validation,
+        notes,
+        history.rows,
+        loggers,
+        checkpoints.seconds_before,
+    )
 
 
 def _prepare(config: Config) -> None:
@@ -292,6 +340,14 @@ def _prepare(config: Config) -> None:
         torch.set_num_threads(config.run.threads)
     keep_freed_memory()
     torch.manual_seed(config.run.seed)
+
+
+def _resolved(config: Config, model: EmbeddingModel) -> Config:
+    """The configuration with what the model made of it, which a run records."""
+    changes: dict[str, Any] = {} if model.backbone is None else {"pooling": model.pooling}
+    if model.head is None:
+        changes["embedding_dim"] = min(config.model.embedding_dim, model.features)
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
 
 
 def _fitting_cutoffs(config: Config, parts: Parts) -> tuple[Config, str]:

@@ -126,18 +126,19 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def require_room(config: Config, items: Items) -> None:
+def require_room(config: Config, items: Items, *, dim: int | None = None) -> None:
     """Refuse a run if one of its tensors alone exceeds the machine's memory, before anything is allocated.
 
     Args:
         config: of the run.
         items: to train with.
+        dim: columns that the loss sees; by default those of the embedding.
 
     Raises:
         InputError: names the tensor, its size and the keys to lower.
     """
     memory = _physical_memory()
-    for name, size, keys in _tensor_sizes(config, items):
+    for name, size, keys in _tensor_sizes(config, items, dim or config.model.embedding_dim):
         if size > memory:
             raise InputError(
                 f"{name} would take {size / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB; "
@@ -145,9 +146,9 @@ def require_room(config: Config, items: Items) -> None:
             )
 
 
-def _tensor_sizes(config: Config, items: Items) -> list[tuple[str, int, str]]:
+def _tensor_sizes(config: Config, items: Items, dim: int) -> list[tuple[str, int, str]]:
     """Name, bytes and configuration keys of the large tensors."""
-    classes, dim = len(items.classes), config.model.embedding_dim
+    classes = len(items.classes)
     drawn = min(config.batches.classes_per_batch, classes) * config.batches.samples_per_class
     batch = drawn if config.batches.sampler == "balanced" else min(drawn, len(items))
     inputs = items.inputs
