@@ -24,6 +24,7 @@ def double():
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("default", [lambda: torch.device("meta"), double])
 def test_training_embedding_and_searching_under_other_defaults(photos, tmp_path, default):
     image, chosen = sorted(photos.rglob("*.png"))[0], config(photos, "run.epochs=1")

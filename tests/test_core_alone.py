@@ -64,6 +64,7 @@ def test_the_ten_lines_of_the_readme_train_a_model(python):
     assert before < 0.65
 
 
+@pytest.mark.slow
 def test_every_core_name_works(python):
     code = (
         "import torch, polyanchor as pa\n"
@@ -76,6 +77,7 @@ def test_every_core_name_works(python):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_one_line_with_the_command(python):
     done = run(python, "from polyanchor.cli import main; main()")
     assert (done.returncode, done.stderr) == (

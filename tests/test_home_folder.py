@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from polyanchor.deploy.embedder import Embedder
 from polyanchor.deploy.export import export
 from polyanchor.index.index import Index
@@ -11,6 +13,7 @@ from polyanchor.training.train import train
 from tests.tiny_runs import config
 
 
+@pytest.mark.slow
 def test_the_home_folder_is_known_wherever_python_takes_a_path(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

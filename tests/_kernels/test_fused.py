@@ -74,6 +74,7 @@ def test_float32_and_a_narrow_assignment(anchor, pooling):
     same(x, p, y, anchor=anchor, pooling=pooling, gamma=0.01, rtol=2e-4)
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 9),
     st.integers(1, 12),
@@ -258,6 +259,7 @@ def test_autocast_around_it_changes_nothing(anchor):
     assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchor", ANCHORS)
 def test_inside_torch_compile(anchor):
     """Same gradients, and the blocks of the sweep are not traced one by one."""

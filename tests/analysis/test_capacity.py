@@ -36,6 +36,7 @@ def test_capacity_by_hand():
     assert later["quantiles"] == pytest.approx([0.15, 1.0, 4.65])
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_if_it_were_not_there(photos, tmp_path):
     with_it, callbacks = made(photos, tmp_path / "with")
     without, _ = made(photos, tmp_path / "without", measured=False)

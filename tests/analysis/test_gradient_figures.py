@@ -21,6 +21,7 @@ def found(loss):
     return similarity_gradient(loss, torch.randn(5, 4), LABELS)
 
 
+@pytest.mark.slow
 def test_files(tmp_path):
     gradient = found(MultiProxyAnchorLoss(3, 4, proxies_per_class=2))
     names = [file.name for file in draw_gradients(gradient, CURVES, EPOCHS, tmp_path / "deep" / "er")]

@@ -19,6 +19,7 @@ def trained(photos, tmp_path, *changes):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchor", ["data", "class", "mixed"])
 def test_class_wise_and_data_wise_are_measured(photos, tmp_path, anchor):
     run = trained(photos, tmp_path, "run.epochs=1", f"loss.anchor={anchor}")
@@ -67,6 +68,7 @@ def test_over_training_is_the_same_run_again(photos, tmp_path):
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_another_training_is_not_called_the_same(photos, tmp_path):
     run = trained(photos, tmp_path, "run.epochs=1")
     results = json.loads((run / "results.json").read_text())
@@ -76,6 +78,7 @@ def test_another_training_is_not_called_the_same(photos, tmp_path):
     assert not found["over_training"]["same_losses_as_the_run"]
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_a_note(photos, tmp_path, monkeypatch):
     run = trained(photos, tmp_path, "run.epochs=1")
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from PIL import Image
 
@@ -56,6 +57,7 @@ def test_classes_without_sub_classes_have_no_bar():
     assert len(proxy_figures._agreement(some).axes[0].patches) == 6
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_bytes(tmp_path):
     first, second = (draw_study(study(), tmp_path / name) for name in ("a", "b"))
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]

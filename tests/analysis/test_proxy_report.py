@@ -48,6 +48,7 @@ def run(tmp_path):
     return made
 
 
+@pytest.mark.slow
 def test_what_is_written_and_what_it_says(run, tmp_path):
     folder, out = run("loss.proxies_per_class=3", "loss.gamma=0.2"), tmp_path / "out"
     found = report_proxies(folder, out, classes=2)
@@ -81,6 +82,7 @@ def test_the_classes_shown_are_those_with_most_and_those_with_fewest_centres():
     ]
 
 
+@pytest.mark.slow
 def test_the_proxies_are_matched_with_their_classes(run, tmp_path):
     folder = run(
         "loss.proxies_per_class=2", "loss.gamma=0.3", "run.epochs=40", "optim.lr=0.01", "optim.warmup_epochs=0"
@@ -106,12 +108,14 @@ def test_test_items_of_classes_that_did_not_train_are_left_out(run, tmp_path):
     assert found["classes"][0]["agreement"] is None
 
 
+@pytest.mark.slow
 def test_one_proxy_per_class_writes_no_nan(run, tmp_path):
     found = report_proxies(run("loss.proxies_per_class=1"), tmp_path / "out")
     assert found["means"]["spread"] is None
     assert "NaN" not in (tmp_path / "out" / "proxies.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_baseline_with_proxies_is_studied_with_its_own_gamma(run, tmp_path):
     pytest.importorskip("pytorch_metric_learning", reason="extra: compare")
     assert report_proxies(run("loss.name=softtriple", "loss.gamma=0.3"), tmp_path / "a")["gamma"] == 0.3

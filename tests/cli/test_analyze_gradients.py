@@ -36,6 +36,7 @@ def test_a_table_and_a_folder(trained, tmp_path, capsys):
     assert {file.name for file in folder.iterdir()} == {"gradients.json"} | figures
 
 
+@pytest.mark.slow
 def test_json_is_what_the_file_holds_and_options_arrive(trained, tmp_path, capsys):
     options = ["--out", str(tmp_path / "x"), "--reference", "arcface", "--json", *FEW]
     assert run(["analyze", "gradients", trained(), *options]) == 0

@@ -20,6 +20,7 @@ def trained(photos, tmp_path, capsys):
     return made
 
 
+@pytest.mark.slow
 def test_a_table_and_a_folder_with_contact_sheets(trained, tmp_path, capsys):
     assert run(["analyze", "proxies", trained()]) == 0
     out, err = capsys.readouterr()
@@ -38,6 +39,7 @@ def test_a_table_and_a_folder_with_contact_sheets(trained, tmp_path, capsys):
         assert names and all(name.startswith(one["name"] + "/") for name in names)
 
 
+@pytest.mark.slow
 def test_json_is_what_the_file_holds_and_options_arrive(trained, tmp_path, capsys):
     options = ["--out", str(tmp_path / "x"), "--classes", "1", "--merged-above", "-1", "--json"]
     assert run(["analyze", "proxies", trained(), *options]) == 0

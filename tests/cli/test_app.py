@@ -19,6 +19,7 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == polyanchor.__version__
 
 
+@pytest.mark.slow
 def test_help_shows_an_example(subtests, capsys):
     for command in (
         "demo",

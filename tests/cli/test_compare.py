@@ -21,6 +21,7 @@ def arguments(vectors, out, *more):
     return ["compare", *words, *methods, "--seeds", "2", "--trials", "1", *more, "--out", str(out)]
 
 
+@pytest.mark.slow
 def test_the_table_and_its_stability(vectors, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="extra: report")
     out = tmp_path / "out"

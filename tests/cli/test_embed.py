@@ -19,6 +19,7 @@ def test_a_failed_embedding_leaves_the_old_file(photos, tmp_path, capsys):
     assert old.read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_the_suffix_decides_what_is_written(photos, tmp_path, capsys):
     assert run(["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "run")]) == 0
     table = tmp_path / "new" / "x.parquet"

@@ -47,6 +47,7 @@ def saved(tmp_path):
     return tmp_path / "saved"
 
 
+@pytest.mark.slow
 def test_the_table(saved, tmp_path, capsys):
     assert run(["export", str(saved), "--to", "pt2", "--out", str(tmp_path / "photos.pt2")]) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -115,6 +115,7 @@ def test_vectors_of_a_file(place, said):
     assert "searched alone, got 2" in said("search", "vectors.index", "test.safetensors", "photos/class0/0.png", code=2)
 
 
+@pytest.mark.slow
 def test_features_go_through_the_head_that_takes_them(place, said):
     said("embed", "run", "--split", "all", "--features", "--out", "features.safetensors")
     settings = (
@@ -138,6 +139,7 @@ def test_a_picture_of_the_hits(place, said):
     assert "--picture must end in .png or .jpg, got hits.docx" in wrong
 
 
+@pytest.mark.slow
 def test_another_model_is_refused(place, said, capsys):
     said("index", "build", "run", "folder:photos", "--out", "photos.index")
     run(["train", *arguments("photos", "run.epochs=1", "run.seed=1"), "--out", "other"])
@@ -172,6 +174,7 @@ def test_an_empty_index_and_more_hits_than_items(place, said):
     assert "a check needs 2 or more" in said("index", "check", "two.index", code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Local mode performs exact")  # no server here
 def test_the_same_commands_on_a_server(place, said, monkeypatch):
     client = load("qdrant_client", "qdrant").QdrantClient(":memory:")

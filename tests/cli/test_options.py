@@ -146,6 +146,7 @@ def _distribution(requirement):
     return canonicalize_name(Requirement(requirement).name)
 
 
+@pytest.mark.slow
 def test_whatever_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]

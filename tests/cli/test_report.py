@@ -44,6 +44,7 @@ def test_the_file_to_stdout_and_the_rest_to_stderr(trained, tmp_path, capsys):
     assert "t-SNE" in err
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_message(trained, tmp_path, capsys):
     cases = {
         ("--split", "tests"): "did you mean 'test'",

@@ -46,6 +46,7 @@ def test_json_is_what_the_run_wrote(photos, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "run" / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_batch_size_is_announced_and_limited_by_the_classes(photos, tmp_path, capsys):
     file = tmp_path / "c.toml"
     file.write_text(dump_config(config(photos, "run.epochs=1")))
@@ -126,11 +127,13 @@ def test_debug_shows_the_traceback(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_with_brackets_in_its_name_is_printed_as_it_is(photos, tmp_path, capsys):
     assert run(["train", *arguments(photos, "run.epochs=1"), "--out", str(tmp_path / "[v2]a[/b]")]) == 0
     assert "[v2]a[" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "skip"])
 def test_a_corrupt_image(photos, tmp_path, how, capsys):
     (photos / "class5" / "3.png").write_bytes(b"no image")

@@ -47,6 +47,7 @@ def test_every_run_is_a_folder_and_every_method_has_its_trials(finished):
         assert not (out / "tuning" / label / "trial").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_what_train_makes_of_the_same_configuration(finished, tmp_path):
     _, out, _ = finished
     run = ComparisonFolder(out).run("class", 1)
@@ -96,6 +97,7 @@ def test_a_finished_comparison_computes_nothing_again_and_takes_more_seeds(finis
     assert [config.run.seed for config in trained] == [2, 2] and verdict.lines[0].runs == 3
 
 
+@pytest.mark.slow
 def test_trials_do_not_look_at_test_classes(finished, monkeypatch, tmp_path):
     path, _, _ = finished
     monkeypatch.setattr(comparison, "train", lambda *args, **kw: pytest.fail("only the search was to run"))
@@ -127,6 +129,7 @@ def test_the_search_goes_on_where_it_stood(finished, tmp_path):
     assert parts == whole and rest == said[2:]
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_not_finite_counts(finished, tmp_path, monkeypatch):
     path, _, _ = finished
     of, fit, calls = plan(path), tuning.fit, []
@@ -143,6 +146,7 @@ def test_a_trial_that_is_not_finite_counts(finished, tmp_path, monkeypatch):
     assert len(calls) == 3 and lines[1].endswith("not finite")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finite_is_counted_and_the_others_go_on(finished, tmp_path, monkeypatch):
     path, _, _ = finished
 
@@ -170,6 +174,7 @@ def test_any_other_error_is_no_trial_and_no_failed_run(finished, tmp_path, monke
         compare(plan(path, trials=trials), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_comparison_in_which_another_process_works_is_refused(finished, tmp_path):
     path, _, _ = finished
     (tmp_path / "out").mkdir()

@@ -24,6 +24,7 @@ def finished(tmp_path_factory):
     return ComparisonFolder(folder / "out")
 
 
+@pytest.mark.slow
 def test_spread_over_seeds_follows_from_the_runs(finished):
     found = stability(finished, shares=())
     assert found.methods == ("class", "triplet", "supcon") and found.seeds == 2 and found.galleries == {}
@@ -69,6 +70,7 @@ def test_halves_of_classes_show_what_halves_of_queries_hide(tmp_path):
     assert queries.deviation == pytest.approx(0.01, rel=0.35)
 
 
+@pytest.mark.slow
 def test_parts_of_the_gallery_are_measured_like_any_embeddings(finished, tmp_path):
     found = stability(finished, shares=(0.8,), draws=3)
     items = [embed_run(finished.run(label, 0).path, tmp_path / f"{label}.safetensors") for label in found.methods]
@@ -103,6 +105,7 @@ def test_too_little_is_said(tmp_path, finished):
         stability(finished, shares=[2])
 
 
+@pytest.mark.slow
 def test_the_figure_is_drawn(finished, tmp_path):
     pytest.importorskip("matplotlib", reason="extra: report")
     found = stability(finished, shares=(0.5,), draws=2)

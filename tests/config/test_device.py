@@ -31,6 +31,7 @@ def elsewhere(photos, tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_every_use_of_a_finished_run_works_on_one_cpu(elsewhere, tmp_path, capsys):
     assert run(["evaluate", str(elsewhere)]) == 0
     for option in ("--run.accelerator", "--accelerator", "--device"):

@@ -37,7 +37,7 @@ def test_what_is_written_is_read_back(tmp_path):
         ("loss.ancor=data", r"unknown key 'loss.ancor'; did you mean 'loss.anchor'\?"),
         ("optm.lr=1", r"unknown key 'optm'; did you mean 'optim'\?"),
         ("loss.anchor=item", "loss.anchor: Input should be 'class', 'data' or 'mixed', got 'item'"),
-        ("loss.alpha=-3", "loss.alpha: Input should be greater than 0, got -3"),
+        ("loss.alpha=-3", "loss.alpha: Input should be greater than 0, or 'auto', got -3"),
         ("loss.alpha=nan", "loss.alpha"),
         ("loss.delta=nan", "loss.delta"),
         ("run.k=[]", "run.k"),

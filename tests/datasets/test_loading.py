@@ -101,6 +101,7 @@ def test_a_bad_image_stops_the_run_with_its_message_whole(broken, workers):
     assert caught.value.name == "5.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_image_is_skipped_and_counted(broken, workers):
     data = ItemDataset(broken, augment(), on_bad="skip")

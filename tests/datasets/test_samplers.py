@@ -77,6 +77,7 @@ def samplers(problem, **options):
         yield ShuffledBatches(labels, size=p * m, **options)
 
 
+@pytest.mark.slow
 @given(problems(), st.integers(0, 5), st.integers(0, 3))
 @quick
 def test_any_number_of_processes_sees_the_same_batches(problem, seed, number):
@@ -204,6 +205,7 @@ def expected(*epochs, **options):
     return [epoch(ShuffledBatches(12, size=4, seed=3, **options), number) for number in epochs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 1, "persistent_workers": True}], ids=str)
 def test_in_a_plain_loop_each_iteration_is_a_new_epoch(options):
     sampler = ShuffledBatches(12, size=4, seed=3)

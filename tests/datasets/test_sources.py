@@ -128,6 +128,7 @@ def test_omniglot_across_its_two_sets(real_omniglot):
     assert (len(split.train), len(split.test)) == (136 * 20, 106 * 20)
 
 
+@pytest.mark.slow
 def test_importing_the_room_loads_no_optional_package():
     code = (
         "import sys; from polyanchor.datasets import loading, samplers, sources, splits, transforms; "

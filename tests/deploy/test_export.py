@@ -76,6 +76,7 @@ def test_the_file_describes_itself(onnx):
     assert json.loads(metadata["polyanchor"]) == {k: v for k, v in beside.items() if k not in compared}
 
 
+@pytest.mark.slow
 def test_vectors_to_onnx(tmp_path):
     embedder = vector_embedder()
     export(embedder, "onnx", tmp_path / "new" / "head.onnx")
@@ -122,6 +123,7 @@ def spoilt(embedder, **options):
 module_graph_of = module.graph_of
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     (tmp_path / "old.pt2").write_text("precious")
     monkeypatch.setattr(module, "graph_of", spoilt)
@@ -141,6 +143,7 @@ def test_a_folder_that_differs_is_not_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("polyanchor.deploy.export.find_spec", lambda name: None)
     done = export(vector_embedder(), "onnx", tmp_path / "head.onnx")

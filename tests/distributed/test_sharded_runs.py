@@ -60,6 +60,7 @@ def test_ended_in_the_writing_it_goes_on_exactly(whole, tmp_path, monkeypatch, m
     assert {folder.name for folder in Path(tmp_path / "run/checkpoints").glob("proxies-*")} == named
 
 
+@pytest.mark.slow
 def test_proxies_of_a_checkpoint_that_are_gone_are_named(whole, tmp_path):
     vectors, _ = whole
     train(features.config(vectors, "loss.proxy_sharding=class", "run.epochs=1"), tmp_path / "run")

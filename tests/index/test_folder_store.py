@@ -134,6 +134,7 @@ def test_a_creation_that_was_killed_leaves_room_for_another(tmp_path, monkeypatc
     assert len(FolderStore.create(tmp_path / "index", About(16), entries(3))) == 3
 
 
+@pytest.mark.slow
 def test_kill_9_lets_go_of_the_lock(tmp_path):
     FolderStore.create(tmp_path / "index", About(16), entries(3))
     code = f"""

@@ -160,6 +160,7 @@ def test_training_pulls_the_classes_apart():
     assert pa.evaluate_retrieval(net(x).detach(), y, k=1).means["map@r"] > max(0.8, before)
 
 
+@pytest.mark.slow
 def test_torch_compile_gives_the_same_value():
     loss = pa.MultiProxyAnchorLoss(4, 8)
     x, y = batch()

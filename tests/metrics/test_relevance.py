@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ def test_counts(labels, gallery):
     assert relevant_counts(torch.tensor(labels)).tolist() == [labels.count(label) - 1 for label in labels]
 
 
+@pytest.mark.slow
 @given(LABELS, LABELS, st.data())
 @settings(deadline=None)
 def test_hits(labels, gallery, data):

@@ -71,6 +71,7 @@ ANY = st.sampled_from([-7, 0, 3, 2**24, 2**24 + 1, 2**40])
 TABLE = st.lists(st.lists(st.sampled_from([0, 1, 3]), min_size=3, max_size=3), min_size=3, max_size=3)
 
 
+@pytest.mark.slow
 @given(items(2, labels=ANY), st.lists(st.integers(1, 30), min_size=1, max_size=3))
 @settings(deadline=None, max_examples=200)
 def test_leave_one_out_matches_full_rankings(data, k):
@@ -81,6 +82,7 @@ def test_leave_one_out_matches_full_rankings(data, k):
     assert report.gallery == len(vectors) - 1
 
 
+@pytest.mark.slow
 @given(items(2, labels=ANY), st.lists(st.integers(1, 30), min_size=1, max_size=3), st.integers(1, 9))
 @settings(deadline=None, max_examples=200)
 def test_the_symmetric_search_matches_full_rankings(data, k, sample):
@@ -128,6 +130,7 @@ def test_the_symmetric_search_gives_the_same_numbers(sizes, noise, dtype):
         assert torch.equal(got.per_query[name].nan_to_num(-1), values.nan_to_num(-1)), name
 
 
+@pytest.mark.slow
 def test_nothing_but_ties_and_lists_that_are_too_long(monkeypatch):
     """Both are left to the plain search."""
     labels = torch.arange(7000) // 4
@@ -154,6 +157,7 @@ def test_query_and_gallery_match_full_rankings(queries, gallery, k):
     assert report.gallery == len(gallery[0])
 
 
+@pytest.mark.slow
 @given(items(2, labels=st.integers(0, 2)), items(1, labels=st.integers(0, 2)), TABLE)
 @settings(deadline=None)
 def test_graded_gains_match_full_rankings(data, gallery, table):
@@ -269,6 +273,7 @@ def test_mrr_is_exact_beyond_the_neighbours_searched():
     assert report.per_query["mrr"][:2].tolist() == [1 / 99] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3000])  # a list of half the gallery per query; first hits far down
 @pytest.mark.parametrize("collapsed", [False, True])  # nothing but ties
 def test_memory_stays_below_the_square(classes, collapsed):
@@ -383,6 +388,7 @@ def test_refuses(subtests):
             evaluate_retrieval(*arguments, **options)
 
 
+@pytest.mark.slow
 def test_needs_torch_alone():
     """With numpy, torchmetrics and scikit-learn out of reach, the numbers come all the same."""
     script = (

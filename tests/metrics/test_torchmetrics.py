@@ -193,6 +193,7 @@ def test_refuses():
         RetrievalMetrics().compute()
 
 
+@pytest.mark.slow
 def test_missing_torchmetrics_names_the_command():
     script = "import sys; sys.modules['torchmetrics'] = None; import polyanchor.metrics.torchmetrics"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)

@@ -72,6 +72,7 @@ def test_a_transformer_takes_another_size_with_its_positions_interpolated(tmp_pa
     torch.testing.assert_close(again(image), model(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "size", "words"),
     [
@@ -162,5 +163,7 @@ def test_restored_from_its_weights_alone():
         torch.testing.assert_close(again(images), model(images))
     with pytest.raises(ValueError, match="the weights are not those of resnet18"):
         restored_model("resnet18", model.state_dict(), pooling="max", channels_last=True)
-    with pytest.raises(ValueError, match=r"must hold head.weight of shape \(D, features\), got \(0,\)"):
-        restored_model("test_resnet", {}, pooling="max", channels_last=True)
+    with pytest.raises(ValueError, match=r"must hold head.weight of shape \(D, features\), got \(3,\)"):
+        restored_model("test_resnet", {"head.weight": torch.ones(3)}, pooling="max", channels_last=True)
+    with pytest.raises(ValueError, match="must hold head.weight .*got none"):
+        restored_model("none", {}, pooling="max", channels_last=True)

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-import torch
-
 from polyanchor.functional import unit_rows
+from polyanchor.losses.base import EmbeddingLoss
 from polyanchor.report.map import study_centres
 
 
@@ -28,6 +27,6 @@ def test_chosen_ones_and_none(opened):
     assert len(study_centres(opened, chosen=[999], classes=1).shown) == 1
     assert study_centres(replace(opened, training=None), chosen=[], classes=4) is None
     assert (
-        study_centres(replace(opened, trained=replace(opened.trained, loss=torch.nn.Identity())), chosen=[], classes=4)
+        study_centres(replace(opened, trained=replace(opened.trained, loss=EmbeddingLoss())), chosen=[], classes=4)
         is None
     )

@@ -101,6 +101,7 @@ def vectors(tmp_path, *changes, classes=8):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -146,6 +147,7 @@ def test_queries_without_a_match_are_counted(tmp_path):
     assert page.count('<figure class="query">') == 8  # four worst, four typical: the fifth has no value
 
 
+@pytest.mark.slow
 def test_a_gallery_of_its_own(photos, tmp_path):
     with_gallery(photos)
     train(config(photos, "run.epochs=1", "data.train_share=0.5"), tmp_path / "run")

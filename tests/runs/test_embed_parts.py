@@ -30,6 +30,7 @@ def test_bad_images_are_left_out_and_rows_stay_together(run, photos):
     assert [one.items.name(row) for row in range(15)] == list(one.embeddings.names)
 
 
+@pytest.mark.slow
 def test_queries_are_searched_in_the_gallery(photos, tmp_path):
     """The numbers are those that the run measured, whether the gallery is asked for or not."""
     with_gallery(photos)

@@ -52,6 +52,7 @@ def test_a_damaged_model_file(folder):
         folder.load_model()
 
 
+@pytest.mark.slow
 def test_every_file_of_a_run_has_the_mode_that_the_umask_gives(photos, tmp_path):
     before = os.umask(0o027)
     try:

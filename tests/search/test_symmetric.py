@@ -14,6 +14,7 @@ from tests.search.small_tiles import small_tiles
 from tests.search.test_exact import ranked
 
 
+@pytest.mark.slow
 @given(st.lists(VECTORS, min_size=2, max_size=40), st.data())
 @settings(deadline=None, max_examples=200)
 def test_others_match_a_full_ranking(vectors, data):
@@ -115,6 +116,7 @@ def test_nothing_but_ties_is_left_to_the_plain_search():
     assert search_others(torch.ones(7000, 4), 2).ids[:3].tolist() == [[1, 2], [0, 2], [0, 1]]
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget():
     """The neighbours of all rows would be 72 MB, the scores 576 MB."""
     vectors = torch.randn(12_000, 8, generator=torch.Generator().manual_seed(0))

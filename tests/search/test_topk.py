@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ def tables(draw):
     return table, draw(st.integers(1, columns))
 
 
+@pytest.mark.slow
 @given(tables())
 @settings(deadline=None, max_examples=300)
 def test_matches_a_stable_sort(problem):

@@ -47,6 +47,7 @@ def test_p_is_about_uniform_where_nothing_differs():
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.035) and np.mean(p < 0.5) == pytest.approx(0.5, abs=0.09)
 
 
+@pytest.mark.slow
 def test_a_difference_is_seen_and_signed():
     first = torch.rand(500, 1)
     up, down = paired_bootstrap(first + 0.1, first)[0], paired_bootstrap(first, first + 0.1)[0]

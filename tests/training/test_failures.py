@@ -68,6 +68,7 @@ def test_a_log_without_room(vectors, tmp_path, monkeypatch):
         train(features.config(vectors), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_results_without_room(vectors, tmp_path, monkeypatch):
     """The training is over; after making room, --resume has only to measure again."""
     folder = RunFolder(tmp_path / "run")

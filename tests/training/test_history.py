@@ -53,6 +53,7 @@ def test_an_interrupted_run_has_the_rows_of_a_whole_one(tmp_path):
     assert {"loss", "val/map@r"} <= set(whole[0])
 
 
+@pytest.mark.slow
 def test_fixed_lengths_stay_and_free_ones_do_not(tmp_path):
     path = features.write(tmp_path / "v.safetensors")
     lengths = {}

@@ -31,6 +31,7 @@ def interrupted_and_resumed(photos, folder, logger):
     return train(of, folder, resume=True)
 
 
+@pytest.mark.slow
 def test_csv_and_tensorboard_have_configuration_and_final_measures(photos, tmp_path):
     report = train(config(photos, "run.epochs=1", 'run.loggers=["csv", "tensorboard"]'), tmp_path / "run")
     logs = tmp_path / "run" / "logs"

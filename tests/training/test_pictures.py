@@ -50,6 +50,7 @@ def test_every_second_epoch_and_in_tensorboard(photos, tmp_path):
     assert np.array_equal(*pixels)
 
 
+@pytest.mark.slow
 def test_test_images_are_not_read(photos, tmp_path, monkeypatch):
     """Classes 4 and 5 test: while pictures are drawn none of them is opened."""
     read, seen = ImageFiles.read, []
@@ -67,7 +68,7 @@ def test_test_images_are_not_read(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr("polyanchor.training.train.evaluate_items", no_test)
     with pytest.raises(RuntimeError, match="before the test"):
-        train(config(photos, "run.epochs=1", "run.log_images=1"), tmp_path / "run")
+        train(config(photos, "run.epochs=1", "run.log_images=1", "run.before=false"), tmp_path / "run")
     assert {name.partition("/")[0] for name in seen} == {"class0", "class1", "class2", "class3"}
     assert len(list((tmp_path / "run" / "logs" / "pictures").iterdir())) == 2
 
@@ -77,6 +78,7 @@ def test_without_held_out_classes_there_is_the_plane_alone(photos, tmp_path):
     assert [path.name for path in (tmp_path / "run" / "logs" / "pictures").iterdir()] == ["proxies-0001.png"]
 
 
+@pytest.mark.slow
 def test_bad_images_are_left_out_of_pictures_too(photos, tmp_path):
     for number in range(4):
         (photos / f"class{number}" / "0.png").write_bytes(b"no image")

@@ -149,6 +149,7 @@ def test_what_was_measured_before_is_left_out_on_request(tmp_path):
     assert not RunFolder(tmp_path / "run").before.exists()
 
 
+@pytest.mark.slow
 def test_without_a_head_the_run_ends_reduced_and_every_reader_of_it_agrees(photos, tmp_path):
     report = train(config(photos, "run.epochs=1", *RECIPE), tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -162,6 +163,7 @@ def test_without_a_head_the_run_ends_reduced_and_every_reader_of_it_agrees(photo
     torch.testing.assert_close(whole.model.reduction.weight, reduced.model.reduction.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neck", ["center", "batchnorm", "layernorm"])
 def test_a_resumed_run_is_the_uninterrupted_one(photos, tmp_path, neck):
     of = config(photos, "run.epochs=2", *RECIPE[:1], f"model.neck={neck}", *RECIPE[2:])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from polyanchor.config.builders import make_loss, make_model, open_parts
+from polyanchor.config.builders import make_loss, make_model, open_parts, with_recipe
 from polyanchor.config.loading import load_config
 from polyanchor.datasets.items import Items
 from polyanchor.runs.folder import RunFolder
@@ -52,6 +52,7 @@ def test_cut_offs_that_nobody_asked_for_are_cut_to_what_fits(photos, tmp_path):
     assert not (tmp_path / "refused" / "config.toml").exists()
 
 
+@pytest.mark.slow
 def test_a_run_says_which_pooling_and_which_weights_it_took(photos, tmp_path):
     state = make_model(config(photos), open_parts(config(photos)).train).backbone.state_dict()
     averaged = {name: tensor + 1 for name, tensor in state.items()}
@@ -94,6 +95,7 @@ def same_run(one, other):
         assert results[0][key] == results[1][key], key
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(photos, tmp_path):
     said = []
     report = train(config(photos, "run.epochs=2"), tmp_path / "run", announce=said.append)
@@ -105,7 +107,7 @@ def test_what_a_run_leaves_behind(photos, tmp_path):
     assert len(split["train_classes"]) == len(split["validation_classes"]) == 2
     assert set(split["train_classes"] + split["validation_classes"]) == {0, 1, 2, 3}
     assert results["chosen_by"] == "best map@r on validation classes"
-    assert load_config(folder.config) == config(photos, "run.epochs=2", "model.pooling=avg+max")  # what auto came to
+    assert load_config(folder.config) == with_recipe(config(photos, "run.epochs=2", "model.pooling=avg+max"))
     assert any("= 30 x backbone" in line and "length 1.00" in line for line in said)
     assert len([line for line in said if line.startswith("epoch") and "val/map@r" in line]) == 2
     assert sorted(p.name for p in folder.checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
@@ -159,6 +161,7 @@ def test_what_an_epoch_has_counted_goes_on_with_it(photos, tmp_path):
     assert json.loads(RunFolder(tmp_path / "parts").results.read_text())["seconds"] > kept["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_epoch_is_done_keeps_the_notes_of_its_validation(photos, tmp_path):
     for path in sorted(photos.rglob("0.png")):
         path.write_bytes(b"not an image")
@@ -188,6 +191,7 @@ def test_random_layers_go_on_where_they_were(photos, tmp_path, monkeypatch):
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_kill_between_epochs_resumes_exactly(photos, tmp_path):
     """No request to stop: the process just ends after the first epoch's checkpoint."""
     whole = config(photos, "optim.schedule=constant", "run.epochs=2")
@@ -402,6 +406,7 @@ def test_the_backbone_stands_still_during_warm_up(photos, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_softtriple_trains_its_centres(photos, tmp_path):
     of = config(photos, "loss.name=softtriple", "run.epochs=1", "loss.gamma=0.3", "optim.renormalize_proxies=false")
     assert make_loss(of, 2).loss.gamma == 1 / 0.3
@@ -436,6 +441,7 @@ def test_images_need_a_backbone(photos, tmp_path):
         train(config(photos, "model.backbone=none"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_the_proxies_and_their_optimizer_state_wide(photos, tmp_path):
     # larger images than elsewhere: torch 2.14 takes memory that nobody wrote for the bfloat16 gradient of a convolution
     # with stride 2 over a single pixel
@@ -446,6 +452,7 @@ def test_mixed_precision_keeps_the_proxies_and_their_optimizer_state_wide(photos
     assert {t.dtype for t in [state["state_dict"]["loss.proxies"], *moments]} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_double_precision_runs_to_the_end(photos, tmp_path):
     train(config(photos, "run.epochs=1", "run.precision=64-true"), tmp_path / "run")
     assert weights(tmp_path / "run")["loss.proxies"].dtype == torch.float64

@@ -268,7 +268,7 @@ def _validated(raw: dict[str, Any], settings: Sequence[str], path: Path | None =
     except ValidationError as error:
         lines = [
             f"{path}: {_explain(fault)}" if path and not _keys_of(fault) & set(changes) else _explain(fault)
-            for fault in error.errors()
+            for fault in _one_for_each_key(error)
         ]
         raise ConfigError("\n".join(lines)) from error
 
@@ -364,6 +364,19 @@ def _whole(option: str, value: Any) -> int:
     if not isinstance(value, int) or value < 1:
         raise ConfigError(f"{option} must be a whole number of at least 1, got {value!r}")
     return value
+
+
+def _one_for_each_key(error: ValidationError) -> list[dict[str, Any]]:
+    """The faults; of a key that takes a number or a word the one about the number, which names the word too."""
+    faults: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for fault in map(dict, error.errors()):
+        branch = str(fault["loc"][-1]) if fault["loc"] else ""
+        if branch in ("constrained-float", "bool") or branch.startswith("literal["):
+            fault["loc"] = fault["loc"][:-1]
+        if fault["loc"] in faults and branch.startswith("literal["):
+            faults[fault["loc"]]["msg"] += f", or {fault['ctx']['expected']}"
+        faults.setdefault(fault["loc"], fault)
+    return list(faults.values())
 
 
 def _keys_of(fault: Mapping[str, Any]) -> set[str]:

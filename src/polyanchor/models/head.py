@@ -52,8 +52,8 @@ def make_neck(neck: Neck, features: int) -> nn.Module:
     ``layernorm``: without scale and shift (Zhai and Wu, arXiv 1811.12649).
 
     Example:
-        >>> make_neck("layernorm", 4)
-        LayerNorm((4,), eps=1e-05, elementwise_affine=False)
+        >>> make_neck("layernorm", 2)(torch.tensor([[1.0, 3.0]])).round()
+        tensor([[-1.,  1.]])
     """
     _check.one_of("neck", neck, ("none", "center", "batchnorm", "layernorm"))
     if neck == "center":

@@ -59,6 +59,7 @@ from polyanchor.types import Announce, RetrievalReport
 _DEMO_SETTINGS = (
     # a tiny network from scratch on 32 x 32 pixels: some seconds an epoch on one core
     'model.backbone="test_resnet"',
+    'model.weights=""',
     "model.embedding_dim=32",
     "images.size=32",
     "images.resize=36",

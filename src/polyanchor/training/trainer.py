@@ -101,7 +101,8 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # it does not know that the batch sampler resumes within an epoch, and advises more workers than cores
-            for message in ("dataloader is not resumable", "does not have many workers", "logging interval"):
+            known = "dataloader is not resumable", "does not have many workers", "logging interval"
+            for message in (*known, "in eval mode at the start of training"):  # frozen batch norms are, on purpose
                 warnings.filterwarnings("ignore", message=f".*{message}.*")
             warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # all ranks log the same
             warnings.filterwarnings("ignore", message="MLFlow only allows")  # characters: recall@1 is recall1 there

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from polyanchor.datasets.benchmarks.digits import write_digits
@@ -17,6 +18,7 @@ def test_the_digits_are_scikit_learns():
     assert split.train.class_names[3] == "3"
 
 
+@pytest.mark.slow
 def test_the_written_folder_holds_the_same(tmp_path):
     assert write_digits(tmp_path / "digits") == 1797
     written, embedded = open_source(f"folder:{tmp_path / 'digits'}"), open_source("digits")

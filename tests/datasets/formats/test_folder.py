@@ -69,6 +69,7 @@ def test_parts_of_a_split_beside_other_images_are_refused(tmp_path, picture, str
 WORDS = ["train", "val", "valid", "validation", "test", "query", "gallery"]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=5, unique=True),
