@@ -369,7 +369,8 @@ def _whole(option: str, value: Any) -> int:
 def _one_for_each_key(error: ValidationError) -> list[dict[str, Any]]:
     """The faults; of a key that takes a number or a word the one about the number, which names the word too."""
     faults: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for fault in map(dict, error.errors()):
+    for details in error.errors():
+        fault: dict[str, Any] = dict(details)
         branch = str(fault["loc"][-1]) if fault["loc"] else ""
         if branch in ("constrained-float", "bool") or branch.startswith("literal["):
             fault["loc"] = fault["loc"][:-1]
