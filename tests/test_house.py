@@ -21,7 +21,6 @@ ELSEWHERE = {
     "_kernels/triton.py": "_kernels/test_gpu.py",
     "losses/base.py": "distributed/test_gradients.py and training/test_history.py",
     "distributed/comm.py": "training/test_joining.py and distributed/test_sharded_loss.py",
-    "runs/before.py": "training/test_start.py and its own examples",
     "config/schema.py": "config/test_loading.py",
     "config/builders.py": "training/test_train.py",
     "viz/figures.py": "analysis/test_proxy_figures.py and its neighbours",

@@ -81,6 +81,19 @@ def test_the_table_is_written_twice(tmp_path):
     assert "| proxy-anchor | 1 |" in page and "nan" not in page
 
 
+def test_the_features_before_training_are_a_row_of_the_table_with_the_mean_over_all_runs(tmp_path):
+    folder, _ = fabricate(tmp_path, seeds=2)
+    assert compare_methods(folder).before == {}
+    for number, (label, seed) in enumerate((label, seed) for label in ("proxy-anchor", "class") for seed in (0, 1)):
+        run = folder.run(label, seed)
+        before = {"centred": {"means": {"recall@1": 0.5, "ndcg@8": None, "map@r": 0.1 * number}, "notes": []}}
+        write_json(run.results, run.read_results() | {"before": before})
+    result = compare_methods(folder)
+    assert result.before["centred"]["map@r"] == pytest.approx(0.15)
+    row = as_markdown(result).splitlines()[-1]
+    assert row == "| before training: features less their training mean |  | 0.500 | - | 0.150 |  |  |  |  |  |"
+
+
 def test_other_queries_are_refused(tmp_path):
     folder, _ = fabricate(tmp_path)
     path = folder.run("class", 1).per_query

@@ -46,7 +46,7 @@ def as_markdown(result: ComparisonResult) -> str:
 def before_rows(result: ComparisonResult, shown: Sequence[str]) -> list[list[str]]:
     """A row for each form of the features before training, with as many cells as :func:`measures_of` gives."""
     return [
-        [f"before training: {FORMS.get(form, form)}", "", *(f"{means.get(name, math.nan):.3f}" for name in shown), ""]
+        [f"before training: {FORMS.get(form, form)}", "", *(_plain(means.get(name, math.nan)) for name in shown), ""]
         for form, means in result.before.items()
     ]
 
@@ -64,6 +64,10 @@ def tests_of(line: MethodResult, result: ComparisonResult) -> list[str]:
         return [line.label, "", "", "", ""]
     values = [shown_p(part) for part in (test.seeds, test.queries, test.classes)]
     return [line.label, f"{test.seeds.difference.mean:+.4f}", *values]
+
+
+def _plain(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _pm(mean: Interval) -> str:
