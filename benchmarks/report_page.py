@@ -71,6 +71,7 @@ def trained(place: Path, classes: int, *, tiny: bool) -> Path:
         "images.size": "32",
         "images.resize": "36",
         "model.backbone": "test_resnet",
+        "model.weights": "",
         "model.embedding_dim": "8" if tiny else "64",
         "run.epochs": "1",
         "run.loggers": '["csv"]',

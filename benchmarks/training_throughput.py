@@ -89,7 +89,7 @@ def one(name: str, steps: int, settings: Sequence[str]) -> Parts:
     from polyanchor.config.loading import load_config
 
     workers = f"data.workers={int(name == BESIDE)}"
-    config = load_config(ROOT / "configs" / "cars196_half_lite0.toml", [*settings, workers])
+    config = load_config(ROOT / "configs" / "cars196_half_lite0.toml", [*settings, workers, 'model.weights=""'])
     measure = {BARE: bare, LOADER: loader_alone}.get(name, train)
     found = measure(config, WARM_UP + steps)
     return {part: values[WARM_UP:] or values for part, values in found.items()}  # start and end come once

@@ -133,4 +133,4 @@ def test_the_command_on_two_devices_and_under_torchrun(tmp_path):
     assert short.stderr.count("a resumed run can change") == 1
     whole = subprocess.run([*torchrun, *arguments, "--out", str(tmp_path / "other")], timeout=120, **options)
     assert whole.returncode == 0, whole.stderr
-    assert whole.stdout.count("MAP@R") == 1 and whole.stderr.count("epoch 1/2") == 1
+    assert whole.stdout.count("R-precision") == 1 and whole.stderr.count("epoch 1/2") == 1

@@ -178,7 +178,7 @@ def test_random_layers_go_on_where_they_were(photos, tmp_path, monkeypatch):
 
     def with_dropout(config, items):
         model = make_model(config, items)
-        model.head = torch.nn.Sequential(torch.nn.Dropout(), model.head)
+        model.neck = torch.nn.Dropout()
         return model
 
     monkeypatch.setattr("polyanchor.training.train.make_model", with_dropout)
@@ -259,7 +259,9 @@ def test_the_memory_format_that_is_asked_for_reaches_the_network(photos, tmp_pat
 
     def watched(config, items):
         model = make_model(config, items)
-        model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        model.backbone.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0]) if module.training else None
+        )
         return model
 
     monkeypatch.setattr("polyanchor.training.train.make_model", watched)

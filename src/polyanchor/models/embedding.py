@@ -221,7 +221,7 @@ def _from_timm(
     except OSError as error:
         raise ConnectionError(
             f"the weights of {backbone} could not be fetched from the hub ({error}); without a network, give "
-            "model.weights a local file"
+            "model.weights a local file, or '' for random ones"
         ) from error
     except Exception as error:  # each family refuses a size in its own way
         if image_size is not None and options and not _takes(backbone, image_size):

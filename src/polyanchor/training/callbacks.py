@@ -174,6 +174,11 @@ class Checkpoints(Checkpoint):
             remove_unused_shards(self.folder, self._shards.values())
         self._saved = time.monotonic()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a process that ended right after its last checkpoint has left."""
+        if self._shards and self.ranks.first:
+            remove_unused_shards(self.folder, self._shards.values())
+
     def _is_time(self) -> bool:
         return self.minutes > 0 and time.monotonic() - self._saved >= 60 * self.minutes
 
