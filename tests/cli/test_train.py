@@ -53,7 +53,7 @@ def test_a_batch_size_is_announced_and_limited_by_the_classes(photos, tmp_path, 
     command = ["train", "--config", str(file), "--out", str(tmp_path / "run"), "--batch-size", "30"]
     assert run(command) == 0
     err = capsys.readouterr().err
-    assert "batch     6 items (30 were asked for; there are 2 classes to train)" in err
+    assert "batch     6 items (not 30, as there are 2 classes to train)" in err
     more = ["--val-share", "0", "--micro-batch-size", "4"]
     command = ["train", "--config", str(file), *more, "--out", str(tmp_path / "more")]
     assert run([*command, "--batch-size", "12"]) == 0

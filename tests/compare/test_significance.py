@@ -90,8 +90,16 @@ def test_the_features_before_training_are_a_row_of_the_table_with_the_mean_over_
         write_json(run.results, run.read_results() | {"before": before})
     result = compare_methods(folder)
     assert result.before["centred"]["map@r"] == pytest.approx(0.15)
+    assert not any("before training" in note for note in result.notes)
+    run = folder.run("data", 0)
+    better = {"features": {"means": {"map@r": 0.99, "recall@1": 0.1, "ndcg@8": 0.1}, "notes": []}}
+    write_json(run.results, run.read_results() | {"before": better})
+    for label, seed in (("proxy-anchor", 0), ("proxy-anchor", 1), ("class", 0), ("class", 1)):
+        other = folder.run(label, seed)
+        write_json(other.results, other.read_results() | {"before": better})
+    assert "no method is better than before training: map@r 0.9900 (features)" in compare_methods(folder).notes
     row = as_markdown(result).splitlines()[-1]
-    assert row == "| before training: features less their training mean |  | 0.500 | - | 0.150 |  |  |  |  |  |"
+    assert row == "| before training: features less their mean |  | 0.500 | - | 0.150 |  |  |  |  |  |"
 
 
 def test_other_queries_are_refused(tmp_path):

@@ -32,6 +32,7 @@ def test_fewer_vectors_than_columns_leave_directions_that_are_orthonormal():
     layer = pca(features(3), 5)
     torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(5), atol=1e-5, rtol=0)
     assert not layer.weight.requires_grad and not layer.bias.requires_grad
+    torch.testing.assert_close(pca(features(3) + 1e-9, 5).weight, layer.weight, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("shape", "dim"), [((4, 3), 4), ((4, 3), 0), ((0, 3), 1), ((3,), 1)])

@@ -24,7 +24,11 @@ def results(trained, **before):
     ("trained", "before", "verdict"),
     [
         (0.5, {"features": 0.4, "centred": 0.3}, ", better than before training: 0.4000 (features)"),
-        (0.5, {"features": 0.4, "reduced": 0.5}, ", NO BETTER than before training: 0.5000 (these cut by PCA to"),
+        (
+            0.5,
+            {"features": 0.4, "reduced": 0.5},
+            ", NO BETTER than before training: 0.5000 (features less their mean, c",
+        ),
         (0.5, {"features": 0.4, "centred": 0.6}, ", WORSE than before training: 0.6000 (features less their"),
         (0.5, {"features": None, "centred": 0.4}, "better than before training: 0.4000 (features less their"),
     ],
@@ -34,7 +38,7 @@ def test_the_best_of_the_features_is_what_a_run_has_to_beat(trained, before, ver
     assert verdict in compared_to_before(results(trained, **before))
     names, rows = before_table(results(trained, **before))
     assert names == ["recall@1", "ndcg@10", "map@r"]
-    assert [row[1][2] for row in rows] == [*before.values(), trained] and rows[-1][0] == "trained"
+    assert [row[1][2] for row in rows] == [*before.values(), trained] and rows[-1][0] == "this run"
 
 
 def test_nothing_is_said_where_nothing_was_measured():
@@ -56,9 +60,9 @@ def test_every_place_that_shows_a_result_shows_it(photos, tmp_path, capsys):
     results = json.loads((out / "results.json").read_text())
     sentence = compared_to_before(results)
     value = f"{results['before']['reduced']['means']['map@r']:.4f}"
-    assert sentence in " ".join(said.out.split()) and "these cut by PCA to the embedding's columns" in said.out
+    assert sentence in " ".join(said.out.split()) and "features less their mean, cut by PCA" in said.out
     assert "before    map@r on the validation classes: features " in said.err
     card = str(Embedder.from_run(out).generate_model_card())
-    assert sentence in card and f"| these cut by PCA to the embedding's columns | 1.0000 | 1.0000 | {value} |" in card
+    assert sentence in card and f"| features less their mean, cut by PCA | 1.0000 | 1.0000 | {value} |" in card
     assert run_facts(open_run(out))["Before training"] == sentence
     assert "Before training" not in run_facts(open_run(out, split="validation"))

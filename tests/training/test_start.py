@@ -79,6 +79,7 @@ def test_the_classes_may_be_taken_in_pieces(monkeypatch):
 def chosen(values, points=(0, 0.5, 1), head="none", trained=0.5):
     """The choice where the only weight goes from 2 to 4, and validation says ``values[weight]``."""
     model = torch.nn.Linear(1, 1, bias=False)
+    model.reduction = None
     start = Start({"weight": torch.tensor([[2.0]])}, {}, {})
     with torch.no_grad():
         model.weight.fill_(4)
@@ -89,7 +90,7 @@ def chosen(values, points=(0, 0.5, 1), head="none", trained=0.5):
     learner = SimpleNamespace(model=model, validate=None if trained is None else validate)
     of = load_config(settings=[f"run.interpolate={list(points)}", f"model.head={head}", "run.accelerator=cpu"])
     said = []
-    choice = choose_weights(of, learner, start, trained, announce=said.append)
+    choice = choose_weights(of, learner, start, trained, lambda model: None, announce=said.append)
     return choice.point, choice.validation, float(model.weight), len(said)
 
 
@@ -106,6 +107,28 @@ def test_the_best_point_of_the_line_is_kept_and_of_equal_ones_the_later():
     assert chosen({}, points=[0.5, 0], trained=None) == (0.5, None, 3, 1)
 
 
+def test_each_point_is_judged_as_it_would_be_kept(tmp_path):
+    """The weights that are best as they are are not when reduced; the number that is said is that of the model."""
+    model = EmbeddingModel(torch.nn.Linear(3, 4), features=4, embedding_dim=4, neck="center", head="none")
+    start = Start({name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}, {}, {})
+    seen = []
+
+    def validate(model):
+        seen.append((model.reduction is not None, bool(model.backbone.weight.any())))
+        return SimpleNamespace(means={"map@r": 0.3 if model.backbone.weight.any() else 0.4})
+
+    def reduce(model):
+        model.reduction = torch.nn.Linear(4, 2)
+
+    learner = SimpleNamespace(model=model, validate=validate)
+    of = load_config(settings=["run.interpolate=[0, 1]", "model.head=none", "run.accelerator=cpu"])
+    said = []
+    choice = choose_weights(of, learner, start, 0.9, reduce, announce=said.append)
+    assert (choice.point, choice.validation) == (0, 0.4) and model.embedding_dim == 2
+    assert seen == [(True, True), (True, False)]
+    assert said == ["keeping   the start's weights, cut from 4 to 2 columns: map@r 0.4000 on validation classes"]
+
+
 def test_a_training_that_harms_keeps_the_start(tmp_path):
     """Against scikit-learn's principal components of the training items, and this package's measures."""
     decomposition = pytest.importorskip("sklearn.decomposition", reason="extra: dev")
@@ -114,7 +137,7 @@ def test_a_training_that_harms_keeps_the_start(tmp_path):
     report = train(of, tmp_path / "run", announce=said.append)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["point"] == 0 and "the start, as no epoch was better" in results["chosen_by"]
-    assert any(line.startswith("keeping   the start's weights, map@r ") for line in said)
+    assert any(line.startswith("keeping   the start's weights: map@r ") for line in said)
     parts = open_parts(of)
     fitted = decomposition.PCA(6, svd_solver="full").fit(parts.train.inputs.numpy())
     want = torch.from_numpy(fitted.transform(parts.split.test.inputs.numpy()))
@@ -157,6 +180,8 @@ def test_without_a_head_the_run_ends_reduced_and_every_reader_of_it_agrees(photo
     assert (whole.model.embedding_dim, reduced.model.embedding_dim) == (96, 8)
     assert reduced.proxies.shape == (2, 2, 8) and whole.proxies.shape == (2, 2, 96)
     assert evaluate_run(folder.path).means == report.means
+    held = json.loads(folder.results.read_text())["validation"]["map@r"]
+    assert evaluate_run(folder.path, split="validation").means["map@r"] == held
     assert folder.load_model().embedding_dim == 8
     options = embed_options(whole.config, whole.model.statistics)
     set_reduction(whole.config, whole.model, open_parts(whole.config).train, options=options, ranks=Ranks())

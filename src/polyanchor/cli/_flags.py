@@ -47,7 +47,11 @@ class ConfigCommand(TyperCommand):
                 continue
             from polyanchor.config.loading import is_switch, key_of_flag
 
-            key = key_of_flag(flag, [name for name in own if name.startswith("--")])
+            options = [name for name in own if name.startswith("--")]
+            if flag.startswith("--no-") and is_switch(key := _switched_off(flag)) and not equals:
+                settings.append((flag, f"{key}=false"))
+                continue
+            key = key_of_flag(flag, options)
             if not equals and is_switch(key) and (not words or words[0].lower() not in ("true", "false")):
                 value = "true"
             elif not equals:
@@ -55,6 +59,16 @@ class ConfigCommand(TyperCommand):
             settings.append((flag, f"{key}={value.lower() if is_switch(key) else value}"))
         ctx.meta[_SETTINGS] = settings
         return super().parse_args(ctx, [*rest, *words])
+
+
+def _switched_off(flag: str) -> str:
+    """The key that ``--no-KEY`` names; empty if there is none."""
+    from polyanchor.config.loading import ConfigError, key_of_flag
+
+    try:
+        return key_of_flag(flag.replace("--no-", "--", 1))
+    except ConfigError:
+        return ""
 
 
 def _next_value(flag: str, words: deque[str]) -> str:
@@ -77,13 +91,20 @@ def settings_of(context: typer.Context, named: Mapping[str, Any] | None = None) 
     settings: list[str] = []
     for flag, setting in context.meta[_SETTINGS]:
         if setting.partition("=")[0] in given:
-            raise InputError(f"{flag} sets what SOURCE or another option sets, too; leave one of them out")
+            raise InputError(f"{flag} sets what {_own_name(context, setting)} sets, too; leave one of them out")
         settings.append(setting)
     if settings:
         from polyanchor.config.loading import join_lists
 
         settings = list(join_lists(settings))
     return (*(f"{key}={value}" for key, value in given.items()), *settings)
+
+
+def _own_name(context: typer.Context, setting: str) -> str:
+    """How the command itself calls a key that it takes: the option or argument of the same name."""
+    name = setting.partition("=")[0].rpartition(".")[2]
+    params = {str(param.name): param for param in context.command.params}
+    return params[name].opts[0] if name in params and params[name].opts[0].startswith("-") else "SOURCE"
 
 
 def require_no_toml(source: str | None, command: str) -> None:

@@ -88,7 +88,7 @@ def print_comparison(result: ComparisonResult) -> None:
     from polyanchor.compare.tables import before_rows, measures_of, shown_measures, tests_of
 
     shown = shown_measures(result)
-    searched = f"hyper-parameters from {result.trials} trials each" if result.trials else "nothing searched"
+    searched = f"hyper-parameters searched, trials of each: {result.trials}" if result.trials else "nothing searched"
     print(f"{result.source}: test classes, {searched}")
     rows = [measures_of(line, shown) for line in result.lines] + before_rows(result, shown)
     print_table(["method", "runs", *shown, "s/run"], rows, simple=True)

@@ -39,7 +39,7 @@ def train(
         str | None, typer.Option(help="A timm model, bn_inception, or none for vectors.", show_default="resnet18")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="hub: pretrained by timm; or a file of weights.", show_default="random")
+        str | None, typer.Option(help="hub: pretrained by timm; a file of weights; '' random.", show_default="hub")
     ] = None,
     loss: Annotated[
         LOSS | None, typer.Option(help="Multi Proxy Anchor (class, data, mixed) or a baseline.", show_default="class")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyanchor._errors import InputError
 from polyanchor.compare.plan import ComparisonFolder
+from polyanchor.runs.before import FORMS
 from polyanchor.runs.folder import Finished, read_json
 from polyanchor.stats.bootstrap import paired_bootstrap
 from polyanchor.stats.intervals import Paired, corrected, mean_interval, paired_t
@@ -130,8 +131,12 @@ def compare_methods(folder: ComparisonFolder) -> ComparisonResult:
     notes = dict.fromkeys(note for part in runs.values() for run in part for note in run.results["test"]["notes"])
     if 1 < (most := max(line.runs for line in lines)) < FEW_SEEDS:
         notes[f"p over seeds is of {most} seeds: a spread is hardly known from so few; {FEW_SEEDS} or more tell"] = None
+    before = _before(runs)
+    known = {form: means[monitor] for form, means in before.items() if not math.isnan(means.get(monitor, math.nan))}
+    if known and (best := max(known, key=lambda form: known[form])) and lines[0].means[monitor].mean <= known[best]:
+        notes[f"no method is better than before training: {monitor} {known[best]:.4f} ({FORMS.get(best, best)})"] = None
     return ComparisonResult(
-        plan.base.data.source, plan.reference, monitor, plan.trials, tuple(lines), tuple(notes), _before(runs)
+        plan.base.data.source, plan.reference, monitor, plan.trials, tuple(lines), tuple(notes), before
     )
 
 

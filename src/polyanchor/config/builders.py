@@ -192,10 +192,10 @@ def make_model(config: Config, items: Items) -> EmbeddingModel:
     """The network for these items: images need a backbone, vectors must have none."""
     model = with_recipe(config).model
     if isinstance(items.inputs, Tensor) != (model.backbone == "none"):
-        kind = "vectors" if isinstance(items.inputs, Tensor) else "images"
+        kind, other = ("vectors", "images") if isinstance(items.inputs, Tensor) else ("images", "vectors")
+        mend = "set it to 'none'" if kind == "vectors" else "give a file of vectors as the source, or name a timm model"
         raise InputError(
-            f"{config.data.source} holds {kind}, got model.backbone = {model.backbone!r}; "
-            "set it to 'none' for vectors and to a timm model for images"
+            f"{config.data.source} holds {kind}, and model.backbone = {model.backbone!r} takes {other}; {mend}"
         )
     if model.backbone == "none" and model.head == "none":
         raise InputError("vectors without a head leave nothing to train; set model.head to 'pca' or 'linear'")

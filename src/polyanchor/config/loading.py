@@ -286,6 +286,8 @@ def _parsed(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(key: str, text: str) -> Any:
+    if _is_list(key) and "," in text and not text.startswith("["):
+        return [_value("", part.strip()) for part in text.split(",")]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):

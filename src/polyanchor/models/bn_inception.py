@@ -60,7 +60,7 @@ def create(timm_pooling: str, *, weights: str = "", weights_key: str = "") -> tu
         except OSError as error:
             raise ConnectionError(
                 f"the weights of bn_inception could not be fetched from {url} ({error}); without a network, give "
-                "model.weights a local file, or '' for random ones"
+                "model.weights (--weights) a local file, or '' for random ones"
             ) from error
         network.load_state_dict(state)
     pooling = load("timm.layers", "train").SelectAdaptivePool2d(pool_type=timm_pooling, flatten=True)

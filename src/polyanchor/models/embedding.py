@@ -178,7 +178,7 @@ def create_model(
         _check.count("features", features)
         return EmbeddingModel(None, features=features, embedding_dim=embedding_dim, neck=neck, head=head)
     if weights and weights != "hub" and not user_path(weights).is_file():
-        raise FileNotFoundError(f"weights must be '', 'hub' or a file, found no file {weights!r}")
+        raise FileNotFoundError(f"weights must be 'hub', a file, or '' for random ones, found no file {weights!r}")
     if backbone == "bn_inception":
         network: nn.Module
         pooling = {"auto": "avg+max", "own": "avg"}.get(pooling, pooling)  # type: ignore[assignment]
@@ -221,7 +221,7 @@ def _from_timm(
     except OSError as error:
         raise ConnectionError(
             f"the weights of {backbone} could not be fetched from the hub ({error}); without a network, give "
-            "model.weights a local file, or '' for random ones"
+            "model.weights (--weights) a local file, or '' for random ones"
         ) from error
     except Exception as error:  # each family refuses a size in its own way
         if image_size is not None and options and not _takes(backbone, image_size):

@@ -92,7 +92,7 @@ def pca(vectors: Tensor, dim: int) -> nn.Linear:
     """Principal component analysis as a linear layer that does not train: x -> V (x - mean).
 
     The rows of V are the ``dim`` orthonormal directions in which the vectors vary most, the first most of all; each
-    has its largest component positive. With fewer vectors than ``dim``, the rest are any orthonormal directions.
+    has its largest component positive. Where the vectors vary in fewer directions, the rest are drawn by a fixed seed.
 
     Args:
         vectors: ``(N, F)``, at least one row.
@@ -117,9 +117,14 @@ def pca(vectors: Tensor, dim: int) -> nn.Linear:
     values = vectors.detach().to("cpu", torch.float64)
     mean = values.mean(0)
     values = values - mean
-    directions = torch.linalg.eigh(values.T @ values).eigenvectors.flip(1)[:, :dim].T
-    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
-    directions = directions * largest.sign()
+    variances, directions = torch.linalg.eigh(values.T @ values)
+    known = int((variances > variances.max() * 1e-12).sum().clamp(max=dim))
+    directions = directions.flip(1)[:, :known].T
+    directions = directions * directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    if known < dim:  # eigenvectors of equal values are any: they would change with the rounding
+        drawn = torch.randn(dim - known, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        drawn = drawn - drawn @ directions.T @ directions
+        directions = torch.cat([directions, torch.linalg.qr(drawn.T).Q.T])
     layer = nn.Linear(width, dim, device="cpu", dtype=torch.float32).requires_grad_(False)
     layer.weight.copy_(directions)
     layer.bias.copy_(-directions @ mean)

@@ -19,11 +19,11 @@ from polyanchor.types import Embeddings, RetrievalReport
 
 FORMS: Mapping[str, str] = {
     "features": "features",
-    "centred": "features less their training mean",
-    "reduced": "these cut by PCA to the embedding's columns",
+    "centred": "features less their mean",
+    "reduced": "features less their mean, cut by PCA",
 }
 """Name of a form -> what it is."""
-SAMPLE = 20_000  # training items by which means and principal components are fitted; more change them little
+SAMPLE = 5_000  # training items by which means and principal components are fitted; more change them little
 
 
 class Features(nn.Module):
@@ -134,7 +134,8 @@ def before_table(results: Mapping[str, Any]) -> tuple[list[str], list[tuple[str,
     deepest = max((name for name in trained if name.startswith("ndcg@")), key=lambda name: int(name[5:]))
     names = [name for name in ("recall@1", deepest, "map@r") if name in trained]
     forms = {FORMS.get(form, form): report["means"] for form, report in results.get("before", {}).items()}
-    rows = [(name, [means.get(measure) for measure in names]) for name, means in (forms | {"trained": trained}).items()]
+    own = {"this run" if results.get("point", 1) else "this run: the start": trained}
+    rows = [(name, [means.get(measure) for measure in names]) for name, means in (forms | own).items()]
     return names, rows if forms else []
 
 
@@ -144,7 +145,7 @@ def compared_to_before(results: Mapping[str, Any]) -> str:
     Example:
         >>> report = lambda value: {"means": {"map@r": value}}
         >>> compared_to_before({"test": report(0.5), "before": {"features": report(0.41), "centred": report(0.43)}})
-        'map@r 0.5000 on the test classes, better than before training: 0.4300 (features less their training mean)'
+        'map@r 0.5000 on the test classes, better than before training: 0.4300 (features less their mean)'
     """
     monitor = results.get("config", {}).get("run", {}).get("monitor", "map@r")
     values = {form: report["means"].get(monitor) for form, report in results.get("before", {}).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,11 +192,18 @@ class Choice:
 
 
 def choose_weights(
-    config: Config, learner: Learner, start: Start, trained: float | None, *, announce: Announce
+    config: Config,
+    learner: Learner,
+    start: Start,
+    trained: float | None,
+    reduce: Callable[[EmbeddingModel], None],
+    *,
+    announce: Announce,
 ) -> Choice:
-    """Set the model to the best point from the start's weights to the present ones; equal ones: the later.
+    """Set the model to the best point from the start's weights to the present ones, the later of equals; reduce it.
 
-    Of a random head only the ends count, as weights between it and the trained one belong to no embedding.
+    Each point is judged as it would be kept, reduced. Of a random head only the ends count, as weights between it and
+    the trained one belong to no embedding.
 
     Args:
         config: of the run; ``run.interpolate`` are the points.
@@ -204,28 +211,41 @@ def choose_weights(
         start: see :func:`prepare_start`.
         trained: ``run.monitor`` of the present weights on the validation classes; None, if there are none, takes the
             last of the points.
-        announce: receives a line if it is not the present weights.
+        reduce: sets the model's reduction, see :func:`set_reduction`.
+        announce: receives a line about what is kept.
     """
     points = sorted(config.run.interpolate, reverse=True)
     if config.model.head == "linear":
         points = [point for point in points if point in (0, 1)] or [1]
     model = learner.model.to(device_of(config))
     if trained is None or learner.validate is None:
+        _set_point(model, start.weights, points[0])
+        reduce(model)
         best = Choice(points[0], None)
     else:
-        end = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        values = {}
+        end, values = _copied(model), {}
         for point in points:
             _set_point(model, start.weights, point)
-            values[point] = trained if point == 1 else learner.validate(model).means[config.run.monitor]
+            reduce(model)
+            reduced = model.reduction is not None
+            unchanged = point == 1 and not reduced
+            values[point] = trained if unchanged else learner.validate(model).means[config.run.monitor]
+            model.reduction = None
             model.load_state_dict(end)
         best = Choice(*max(values.items(), key=lambda pair: (pair[1], pair[0])))
-    _set_point(model, start.weights, best.point)
-    if best.point < 1:
-        value = "" if best.validation is None else f", {config.run.monitor} {best.validation:.4f}"
-        weights = f"the weights {best.point:.0%} of the way from the start" if best.point else "the start's weights"
-        announce(f"keeping   {weights}{value}")
+        _set_point(model, start.weights, best.point)
+        reduce(model)
+    if best.point < 1 or model.reduction is not None:
+        named = {0.0: "the start's weights", 1.0: "the chosen epoch's weights"}
+        weights = named.get(best.point, f"weights {best.point:.0%} of the way from the start")
+        cut = "" if model.reduction is None else f", cut from {model.train_dim:,} to {model.embedding_dim:,} columns"
+        value = "" if best.validation is None else f": {config.run.monitor} {best.validation:.4f} on validation classes"
+        announce(f"keeping   {weights}{cut}{value}")
     return best
+
+
+def _copied(model: EmbeddingModel) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()

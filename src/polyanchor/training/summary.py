@@ -82,7 +82,7 @@ def _batch_line(config: Config, classes: int, batch: int) -> str:
     return (
         f"batch     {batch} items"
         + (f", {micro} at most at once through the network" if 0 < micro < batch else "")
-        + (f" ({configured} were asked for; there are {classes} classes to train)" if batch < configured else "")
+        + (f" (not {configured}, as there are {classes} classes to train)" if batch < configured else "")
     )
 
 

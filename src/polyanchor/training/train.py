@@ -155,10 +155,10 @@ def _chosen_by(config: Config, fitted: Fitted) -> str:
     """How the weights were chosen, in words."""
     point, judge = fitted.choice.point, f"best {config.run.monitor} on validation classes"
     if fitted.validation is None:
-        return "last epoch" if point == 1 else f"last epoch, its weights at {point:g} of the way from the start"
-    if point == 0:
+        judge = "last epoch"
+    elif point == 0:
         return f"{judge}: the start, as no epoch was better"
-    return judge if point == 1 else f"{judge}, its weights at {point:g} of the way from the start"
+    return judge if point == 1 else f"{judge}, weights {point:.0%} of the way from the start"
 
 
 def _write_results(folder: RunFolder, report: RetrievalReport, results: dict[str, Any]) -> None:
@@ -317,8 +317,8 @@ def _fit(
         _load_best(folder, learner)
         epoch, best = checkpoints.best_epoch, checkpoints.best
     with explained(folder.path):
-        choice = choose_weights(config, learner, start, best, announce=announce)
-        set_reduction(config, model, parts.train, options=options, ranks=ranks)
+        reduce = partial(set_reduction, config, items=parts.train, options=options, ranks=ranks)
+        choice = choose_weights(config, learner, start, best, reduce, announce=announce)
     return Fitted(
         parts,
         learner,
