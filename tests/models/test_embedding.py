@@ -145,7 +145,7 @@ def test_a_hub_out_of_reach_says_what_to_do_without(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(ConnectionError, match="no route to host.*give model.weights a local file"):
+    with pytest.raises(ConnectionError, match="no route to host.*give model.weights .*a local file"):
         create_model("resnet18", embedding_dim=4, weights="hub")
 
 

@@ -439,7 +439,7 @@ def test_vectors_train_a_head(tmp_path):
 
 
 def test_images_need_a_backbone(photos, tmp_path):
-    with pytest.raises(ValueError, match="holds images, got model.backbone = 'none'"):
+    with pytest.raises(ValueError, match="holds images, and model.backbone = 'none' takes vectors"):
         train(config(photos, "model.backbone=none"), tmp_path / "run")
 
 
