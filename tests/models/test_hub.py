@@ -38,7 +38,9 @@ def test_pretrained_weights_without_a_network_fail_within_seconds(silent, monkey
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     begun = time.perf_counter()
-    with pytest.raises(ConnectionError, match="test_resnet could not be fetched from the hub.*give model.weights .*a lo"):
+    with pytest.raises(
+        ConnectionError, match="test_resnet could not be fetched from the hub.*give model.weights .*a lo"
+    ):
         create_model("test_resnet", embedding_dim=2, weights="hub")
     assert time.perf_counter() - begun < 10
     assert constants.HF_HUB_OFFLINE is False
