@@ -32,6 +32,7 @@ def test_characters_of_other_alphabets_are_retrieved_better_after_training(tmp_p
                 "images.train=random-crop",
                 "images.flip=false",
                 "model.backbone=test_resnet",
+                'model.weights=""',
                 "model.embedding_dim=64",
                 "batches.classes_per_batch=34",
                 "optim.lr=1e-3",
