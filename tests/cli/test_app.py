@@ -102,6 +102,8 @@ def test_former_options_name_the_present_ones(words, message, capsys):
             "digits holds images, and model.backbone = 'none' takes vectors; give a file",
         ),
         ("train --k a,b", "got 'a'"),
+        ("train nowhere/", "folder:nowhere/: no such file or folder"),
+        ("train digits --test features:nowhere.npz", "features:nowhere.npz: no such file or folder"),
         ("train --scale 1", "--scale may be --images.scale or --loss.scale"),
         ("train --loss mixd", "did you mean 'mixed'?"),
         ("train --lr 1 --optim.lr 2", "--optim.lr sets what --lr sets, too"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from polyanchor.cli.app import run
 from polyanchor.config.builders import make_loss, make_model, open_parts, with_recipe
 from polyanchor.config.loading import load_config
 from polyanchor.datasets.items import Items
@@ -83,6 +84,17 @@ class StopAfter(StopRequest):
 
 def weights(folder):
     return torch.load(RunFolder(folder).last, weights_only=True)["state_dict"]
+
+
+def test_a_run_goes_on_from_what_another_has_learned(photos, tmp_path, trained_on_photos):
+    """Its folder is a file of weights; a saved embedder's too."""
+    learned = RunFolder(trained_on_photos).load_model().backbone.state_dict()
+    assert run(["export", str(trained_on_photos), "--to", "safetensors", "--out", str(tmp_path / "saved")]) == 0
+    for folder in (trained_on_photos, tmp_path / "saved"):
+        of = config(photos, f"model.weights={folder}")
+        begun = make_model(of, open_parts(of).train).backbone.state_dict()
+        assert all(torch.equal(begun[name], tensor) for name, tensor in learned.items())
+    assert with_recipe(of).model.head == "none"
 
 
 def same_run(one, other):

@@ -68,7 +68,10 @@ def compare(
     labels = [method.label for method in methods]
     if reference and labels == [reference]:
         raise InputError(f"--reference {reference}: there is no other method to test against it; add one with --method")
-    reference = reference or ("proxy-anchor" if "proxy-anchor" in labels else labels[0])
+    if not reference:
+        reference = "proxy-anchor" if "proxy-anchor" in labels else labels[0]
+        if len(labels) > 1:
+            note(f"the others are tested against {reference}; --reference names another")
     plan = Plan(shared, methods, seeds, trials, reference)
     stop = StopRequest(note)
     try:

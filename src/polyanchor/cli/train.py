@@ -10,6 +10,7 @@ import typer
 from polyanchor._errors import InputError
 from polyanchor.cli._common import CONFIG, JSON, ON_BAD, note, print_run, require_images, silent
 from polyanchor.cli._flags import require_no_toml, settings_of
+from polyanchor.datasets.spec import require_path
 from polyanchor.types import Anchor, BaselineName
 
 SOURCE: TypeAlias = Annotated[
@@ -39,7 +40,8 @@ def train(
         str | None, typer.Option(help="A timm model, bn_inception, or none for vectors.", show_default="resnet18")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="hub: pretrained by timm; a file of weights; '' random.", show_default="hub")
+        str | None,
+        typer.Option(help="hub: pretrained by timm; a file of weights; a run's folder; '' random.", show_default="hub"),
     ] = None,
     loss: Annotated[
         LOSS | None, typer.Option(help="Multi Proxy Anchor (class, data, mixed) or a baseline.", show_default="class")
@@ -110,7 +112,9 @@ def train(
     from polyanchor.config.loading import load_config
 
     if resume is None:
-        resolved = load_config(config, settings)  # before torch is imported: a wrong flag is answered at once
+        resolved = load_config(config, settings)  # before torch is imported: a wrong word is answered at once
+        require_path(resolved.data.source)
+        require_path(resolved.data.test)
     from polyanchor.runs.folder import RunFolder
     from polyanchor.training.launch import rank_zero_speaks
     from polyanchor.training.stopping import Interrupted, StopRequest

@@ -290,7 +290,7 @@ class Model(Section):
     backbone: str = "resnet18"
     """Any timm model, `bn_inception`, or `none` for features."""
     weights: str = "auto"
-    """Empty: random; `hub`: timm's pretrained ones; else a file of weights; `auto`: `hub`, and empty for vectors."""
+    """Empty: random; `hub`: timm's pretrained ones; a file of weights, or a run's folder; `auto`: `hub` for images."""
     weights_key: str = ""
     """Where in that file: a key of a checkpoint, a prefix of the names; empty: found, the averaged weights first."""
     pooling: Literal["auto", "own", "avg", "max", "avg+max"] = "auto"

@@ -16,6 +16,23 @@ MAX_PIXELS = 178_956_970
 _KIND_OF_SUFFIX = {".csv": "csv", ".parquet": "parquet", **dict.fromkeys(VECTOR_SUFFIXES, "features")}
 
 
+def require_path(source: str) -> None:
+    """Require that the file or folder of a source is there, if it has one.
+
+    Raises:
+        FileNotFoundError: it is not.
+
+    Example:
+        >>> require_path("folder:nowhere")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: folder:nowhere: no such file or folder
+    """
+    kind, colon, path = source.partition(":")
+    if colon and kind in KINDS and not user_path(path).exists():
+        raise FileNotFoundError(f"{source}: no such file or folder")
+
+
 def source_spec(source: str) -> str:
     """The full name of a data source: a bare path gets its kind.
 

@@ -23,6 +23,7 @@ from polyanchor.models.head import Head, Neck, make_neck
 from polyanchor.models.weights import at_once, load_weights
 
 ModelPooling = Literal["auto", "own", "avg", "max", "avg+max"]
+_OF_A_RUN = "model.safetensors"  # in the folder of a run, or of a saved embedder
 _TIMM_POOLING = {"avg": "avg", "max": "max", "avg+max": "avgmax"}
 
 
@@ -154,8 +155,8 @@ def create_model(
             ``"own"``: the backbone's own, a class token for most transformers. ``"auto"``: ``"avg+max"`` where the
             backbone has a feature map and supports it, else ``"own"``; the model's ``pooling`` says which.
         weights: ``""`` for random, ``"hub"`` for timm's own from the model hub, else the path of a ``.safetensors``
-            file or of a state dict, which is read without executing pickled code; the model's ``notes`` say which of
-            its tensors were chosen.
+            file or of a state dict, which is read without executing pickled code, or of the folder of a finished run;
+            the model's ``notes`` say which of its tensors were chosen.
         weights_key: location in that file, see :func:`~polyanchor.models.weights.load_weights`.
         freeze_bn: see :class:`EmbeddingModel`, also for the next two.
         neck: ``"none"``, ``"center"``, ``"batchnorm"`` or ``"layernorm"``.
@@ -177,6 +178,8 @@ def create_model(
     if backbone == "none":
         _check.count("features", features)
         return EmbeddingModel(None, features=features, embedding_dim=embedding_dim, neck=neck, head=head)
+    if (user_path(weights) / _OF_A_RUN).is_file():
+        weights = str(user_path(weights) / _OF_A_RUN)
     if weights and weights != "hub" and not user_path(weights).is_file():
         raise FileNotFoundError(f"weights must be 'hub', a file, or '' for random ones, found no file {weights!r}")
     if backbone == "bn_inception":
