@@ -103,6 +103,7 @@ def test_the_best_point_of_the_line_is_kept_and_of_equal_ones_the_later():
     assert chosen({2: 0.1, 3: 0.9}, head="linear") == (1, 0.5, 4, 0)
     assert chosen({2: 0.7}, head="linear") == (0, 0.7, 2, 1)
     assert chosen({3: 0.1}, points=[0.5]) == (0.5, 0.1, 3, 1)
+    assert chosen({2.5: 0.6, 3.5: 0.4}, points=[0.25, 0.75, 1]) == (0.25, 0.6, 2.5, 1)
     assert chosen({}, trained=None) == (1, None, 4, 0)
     assert chosen({}, points=[0.5, 0], trained=None) == (0.5, None, 3, 1)
 
