@@ -148,6 +148,7 @@ def test_the_flags_become_the_configuration(capsys, tmp_path):
         (["--loggers", "csv, wandb"], "run.loggers", ("csv", "wandb")),
         (["--allow-partial", "digits"], "data.allow_partial", True),
         (["--allow-partial=True", "digits"], "data.allow_partial", True),
+        (["--clip", "norm", "--clip", "value", "--clip", "norm"], "optim.clip", "norm"),
         (["--root", "2024-05-01"], "data.root", "2024-05-01"),
         (["--root", "1_000"], "data.root", "1_000"),
         (["--weights", "1e3"], "model.weights", "1e3"),

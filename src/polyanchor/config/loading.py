@@ -223,7 +223,7 @@ def join_lists(settings: Sequence[str]) -> tuple[str, ...]:
 
     Example:
         >>> join_lists(["run.k=1", "optim.lr=1", "run.k=[5, 10]", "optim.lr=2"])
-        ('run.k=[1, 5, 10]', 'optim.lr=1', 'optim.lr=2')
+        ('optim.lr=1', 'optim.lr=2', 'run.k=[1, 5, 10]')
     """
     pairs = [setting.partition("=")[::2] for setting in settings]
     joined: dict[str, list[Any]] = {}
@@ -231,8 +231,8 @@ def join_lists(settings: Sequence[str]) -> tuple[str, ...]:
         if _is_list(key):
             value = _value(key, text.strip())
             joined.setdefault(key, []).extend(value if isinstance(value, list) else [value])
-    once = dict.fromkeys((key, key if key in joined else text) for key, text in pairs)
-    return tuple(f"{key}={_toml(joined[key]) if key in joined else text}" for key, text in once)
+    others = (f"{key}={text}" for key, text in pairs if key not in joined)
+    return (*others, *(f"{key}={_toml(values)}" for key, values in joined.items()))
 
 
 def _annotation(key: str) -> Any:
